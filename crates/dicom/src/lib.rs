@@ -3,11 +3,17 @@
 //! Edition of the Standard throughout: [`STANDARD_EDITION`].
 #![forbid(unsafe_code)]
 
+pub mod dictionary;
+pub mod sop_class;
+mod tables;
 pub mod tag;
+pub mod transfer_syntax;
 pub mod uid;
 pub mod vr;
 
+pub use tables::tags;
 pub use tag::Tag;
+pub use transfer_syntax::TransferSyntax;
 pub use uid::{Uid, UidError};
 pub use vr::Vr;
 
