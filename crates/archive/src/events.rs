@@ -1,0 +1,104 @@
+//! The event types, newest shape, and how payload bytes become them.
+//!
+//! Generated from `schemas/events/v1`. A released message is never edited; a new version stands beside it, and old
+//! bytes are upcast one version at a time here, so that all other code knows only the newest shape.
+
+use bytes::Bytes;
+use prost::Message;
+
+/// Version 1 of the persisted messages.
+pub mod v1 {
+    #![allow(missing_docs, clippy::all, unreachable_pub, reason = "generated; documented in schemas/events/v1")]
+    include!(concat!(env!("OUT_DIR"), "/cairn.events.v1.rs"));
+}
+
+pub use v1::{
+    BulkDataEntry, Comparison, Door, Finding, FragmentedFrames, FrameTable, InstanceProtected, InstanceReceivedAgain,
+    InstanceStored, InstanceStoredSide, NativeFrames, Object, Receipt, ReceiptClosed, ReceiptEnd, ResendPolicy,
+    SenderProfile, VersionChosen, VersionsCompared, frame_table,
+};
+
+/// Any event that this build can read, in its newest shape.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// `cairn.instance.stored.v1`
+    InstanceStored(Box<InstanceStored>),
+    /// `cairn.instance.received-again.v1`
+    InstanceReceivedAgain(InstanceReceivedAgain),
+    /// `cairn.receipt.closed.v1`
+    ReceiptClosed(ReceiptClosed),
+    /// `cairn.instance.versions-compared.v1`
+    VersionsCompared(VersionsCompared),
+    /// `cairn.instance.version-chosen.v1`
+    VersionChosen(VersionChosen),
+}
+
+/// Why a payload is not an event that this build can read.
+#[derive(Debug, thiserror::Error)]
+pub enum EventError {
+    /// The CloudEvents type is not known to this build: keep the bytes and pass them on.
+    #[error("event type is not known to this build")]
+    UnknownType,
+    /// The payload does not decode as its type says.
+    #[error("event payload does not decode: {0}")]
+    Undecodable(#[from] prost::DecodeError),
+}
+
+macro_rules! event_kinds {
+    ($($variant:ident = $kind:literal),+ $(,)?) => {
+        /// Every CloudEvents type that this build writes.
+        pub const EVENT_TYPES: &[&str] = &[$($kind),+];
+
+        impl Event {
+            /// The CloudEvents type.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Event::$variant(_) => $kind,)+ }
+            }
+
+            /// The payload.
+            pub fn encode(&self) -> Bytes {
+                match self { $(Event::$variant(event) => event.encode_to_vec().into(),)+ }
+            }
+
+            /// Reads a payload of the CloudEvents type `kind`. The event's byte fields share the payload's buffer.
+            pub fn decode(kind: &str, payload: Bytes) -> Result<Self, EventError> {
+                match kind {
+                    $($kind => Ok(Event::$variant(Message::decode(payload)?)),)+
+                    _ => Err(EventError::UnknownType),
+                }
+            }
+        }
+    };
+}
+
+event_kinds! {
+    InstanceStored = "cairn.instance.stored.v1",
+    InstanceReceivedAgain = "cairn.instance.received-again.v1",
+    ReceiptClosed = "cairn.receipt.closed.v1",
+    VersionsCompared = "cairn.instance.versions-compared.v1",
+    VersionChosen = "cairn.instance.version-chosen.v1",
+}
+
+impl Event {
+    /// Study Instance UID that the event is about: its subject, and what decides its partition.
+    pub fn study_instance_uid(&self) -> &str {
+        match self {
+            Event::InstanceStored(event) => &event.study_instance_uid,
+            Event::InstanceReceivedAgain(event) => &event.study_instance_uid,
+            Event::ReceiptClosed(event) => &event.study_instance_uid,
+            Event::VersionsCompared(event) => &event.study_instance_uid,
+            Event::VersionChosen(event) => &event.study_instance_uid,
+        }
+    }
+
+    /// Tenant that the event belongs to.
+    pub fn tenant(&self) -> &str {
+        match self {
+            Event::InstanceStored(event) => &event.tenant,
+            Event::InstanceReceivedAgain(event) => &event.tenant,
+            Event::ReceiptClosed(event) => &event.tenant,
+            Event::VersionsCompared(event) => &event.tenant,
+            Event::VersionChosen(event) => &event.tenant,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The archive as a pure function of its events: what the facts are, how they are written down, in which order they
+//! count, and what follows from them. No input or output, no clock, no randomness (I8).
+#![forbid(unsafe_code)]
+
+pub mod envelope;
+pub mod events;
+pub mod hlc;
+pub mod ids;
+pub mod position;
+
+pub use envelope::Envelope;
+pub use hlc::{Hlc, HybridClock};
+pub use ids::{Digest, EventId, ObjectKey, SiteId};
+pub use position::{Incarnation, Offset, Partition, Position, PositionVector};
