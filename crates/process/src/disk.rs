@@ -1,0 +1,65 @@
+//! The disk under volumes, log and quarantine. Blocking: callers run it on threads of their own.
+//!
+//! Durability, as POSIX gives it: written bytes are durable after [`DiskFile::sync_data`]; a created, renamed or
+//! removed name is durable after [`Disk::sync_dir`] of its directory. Nothing else may be relied on.
+
+use std::{io, path::Path, sync::Arc};
+
+/// A directory tree.
+pub trait Disk: Send + Sync {
+    /// Creates a directory and its parents; present ones are fine. Their names become durable by `sync_dir`.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Creates a file that must not exist, for reading and writing.
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens an existing file for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Names of the entries of a directory, in no order.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+
+    /// Renames a file, replacing the target.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Bytes free to this process on the file system of `path`.
+    fn available(&self, path: &Path) -> io::Result<u64>;
+
+    /// Takes an exclusive lock on `path` (created if missing), held until the guard is dropped or the process ends;
+    /// `WouldBlock` when another holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync {
+    /// Reads exactly `buffer.len()` bytes at `offset`; `UnexpectedEof` when the file ends before.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all bytes at `offset`; the file grows when needed.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes written bytes and the length durable (`fdatasync`).
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Starts writing back a range without waiting for it; a hint.
+    fn start_writeback(&self, offset: u64, length: u64);
+
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Sets the length; new bytes read as zero.
+    fn set_len(&self, length: u64) -> io::Result<()>;
+
+    /// Reserves room for `length` bytes from the start and makes them writable without growing the file, so that a later
+    /// sync writes data alone; `StorageFull` when there is no room.
+    fn preallocate(&self, length: u64) -> io::Result<()>;
+
+    /// Gives back the room of a range, which then reads as zero; a hint where the file system can't.
+    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()>;
+}

@@ -1,0 +1,6 @@
+//! What a process needs around its service. Time, chance and the disk come through traits, so that simulation runs
+//! the shipped code.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod disk;

@@ -1,0 +1,92 @@
+use crate::StoreError;
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_archive::{Incarnation, Offset, Partition, SiteId, envelope::Envelope};
+
+/// An event as it is appended: envelope and payload bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// CloudEvents attributes.
+    pub envelope: Envelope,
+    /// Encoded event; opaque to the log.
+    pub payload: Bytes,
+}
+
+/// An event as it is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogRecord {
+    /// Place in the partition.
+    pub offset: Offset,
+    /// When this log took it, in milliseconds since the Unix epoch by the site's clock.
+    pub appended_at_ms: u64,
+    /// The event. Its bytes are as appended, also when this build can't decode them.
+    pub record: Record,
+}
+
+/// Consecutive records of one partition.
+#[derive(Clone, Debug, Default)]
+pub struct LogBatch {
+    /// Records in offset order without gaps, beginning at the offset asked for.
+    pub records: Vec<LogRecord>,
+    /// First offset that is not durable yet, when the batch was read.
+    pub end: Offset,
+}
+
+/// Append-only log of events in a fixed number of partitions.
+///
+/// * EL-01 When `append` returns, the records are durable: they survive a crash of process and machine.
+/// * EL-02 Records of one append are adjacent, in order; records of one partition are read in the order appended.
+/// * EL-03 A reader or tailer sees a record only after it is durable.
+/// * EL-04 Offsets of a partition begin at 0 and have no gaps; a read from offset P begins with the record at P.
+/// * EL-05 A failed append leaves none of its records readable, or (outcome unknown) all or a prefix of them; never a torn one.
+/// * EL-06 Bytes, envelope and offset read are those appended, for ever; nothing expires.
+/// * EL-07 `append` of a record over `record_bytes_max`, or to a partition that does not exist, is `Invalid` and changes nothing.
+/// * EL-08 Appends by many callers share syncs; one caller's failure is no other's.
+/// * EL-09 `offset_at` gives the first offset whose local append time is at or after the time asked for; append times never decrease within a partition.
+/// * EL-10 `wait_beyond` returns once the end is past the offset given, and not before; dropping it has no effect.
+/// * EL-11 Reopened, a log has the partitions, site and incarnation it was created with; opening it with another partition count or site is `Invalid`.
+/// * EL-12 A log that finds its durable records damaged says `Corrupt` and gives none from there on; an unfinished tail is cut silently.
+/// * EL-13 While a log is open no second process can open it for writing: `Conflict`.
+/// * EL-14 When the disk is full, `append` is `Exhausted`, what was durable stays readable, and appends go on once there is room.
+#[async_trait]
+pub trait EventLog: Send + Sync {
+    /// Site whose log this is.
+    fn site(&self) -> &SiteId;
+
+    /// Life of the log.
+    fn incarnation(&self) -> Incarnation;
+
+    /// Number of partitions, fixed at creation.
+    fn partitions(&self) -> u16;
+
+    /// Appends records to one partition; gives the offset of the first.
+    ///
+    /// # Errors
+    /// `Exhausted`, `Invalid`: nothing was appended. `Unavailable`: the outcome is unknown; a retry may leave the
+    /// records twice, which folds must bear.
+    /// # Cancel safety
+    /// Dropping the future leaves the outcome unknown.
+    async fn append(&self, partition: Partition, records: Vec<Record>) -> Result<Offset, StoreError>;
+
+    /// Reads durable records from `from` on: at least one if there is one, at most `records_max`, and no more once
+    /// `bytes_max` of payload are passed. At the end the batch is empty.
+    async fn read(
+        &self,
+        partition: Partition,
+        from: Offset,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> Result<LogBatch, StoreError>;
+
+    /// First offset of the partition that is not durable yet.
+    async fn end(&self, partition: Partition) -> Result<Offset, StoreError>;
+
+    /// Waits until the partition's end is greater than `offset`; gives the end.
+    async fn wait_beyond(&self, partition: Partition, offset: Offset) -> Result<Offset, StoreError>;
+
+    /// First offset appended here at or after `unix_ms`; the end if there is none.
+    async fn offset_at(&self, partition: Partition, unix_ms: u64) -> Result<Offset, StoreError>;
+
+    /// Stops taking appends, waits for those under way, and closes files.
+    async fn close(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,13 @@
+//! The three storage ports. Each trait lists numbered clauses; each clause is a conformance trial of the same name
+//! that every adapter runs. No port has an optional method.
+#![forbid(unsafe_code)]
+
+mod error;
+mod event_log;
+mod index_store;
+mod object_store;
+
+pub use error::{StoreError, StoreErrorKind};
+pub use event_log::{EventLog, LogBatch, LogRecord, Record};
+pub use index_store::{CkRange, Commit, Generation, IndexStore, Mutation, Page, Row, Table};
+pub use object_store::{ByteStream, ObjectInfo, ObjectPage, ObjectRef, ObjectStore, ObjectWriter, StoreSpace};
