@@ -3,6 +3,7 @@
 //! Edition of the Standard throughout: [`STANDARD_EDITION`].
 #![forbid(unsafe_code)]
 
+pub mod charset;
 pub mod dictionary;
 pub mod sop_class;
 mod tables;
@@ -11,6 +12,7 @@ pub mod transfer_syntax;
 pub mod uid;
 pub mod vr;
 
+pub use charset::CharacterSet;
 pub use tables::tags;
 pub use tag::Tag;
 pub use transfer_syntax::TransferSyntax;
