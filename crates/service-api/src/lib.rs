@@ -1,0 +1,22 @@
+//! What the services do, in domain terms: one trait each, implemented by the local service and by its gRPC client, so
+//! that a door cannot tell which it holds.
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod index;
+pub mod ingest;
+pub mod retrieval;
+
+pub use error::{Error, ErrorKind, Reason};
+pub use index::Index;
+pub use ingest::Ingest;
+pub use retrieval::Retrieval;
+
+use futures_core::Stream;
+use std::pin::Pin;
+
+/// Answers as they are found. An error ends the stream. Dropping it cancels the work behind it.
+pub type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>;
+
+/// The tenant of a site that has only one.
+pub const DEFAULT_TENANT: &str = "default";
