@@ -3,7 +3,24 @@
 //! Durability, as POSIX gives it: written bytes are durable after [`DiskFile::sync_data`]; a created, renamed or
 //! removed name is durable after [`Disk::sync_dir`] of its directory. Nothing else may be relied on.
 
+mod real;
+pub mod sim;
+#[cfg(test)]
+mod tests;
+
+pub use real::RealDisk;
+
 use std::{io, path::Path, sync::Arc};
+
+/// Creates a directory and its parents and makes their names durable. The parent of the first missing one must be there.
+pub fn create_dir_durable(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|dir| disk.list(dir).is_err()).collect();
+    disk.create_dir_all(path)?;
+    // Also when it is there: an earlier process may have ended between creating it and making it durable.
+    let outermost = missing.last().copied().unwrap_or(path);
+    let parents = path.ancestors().take_while(|dir| dir.starts_with(outermost)).filter_map(Path::parent);
+    parents.filter(|parent| !parent.as_os_str().is_empty()).try_for_each(|parent| disk.sync_dir(parent))
+}
 
 /// A directory tree.
 pub trait Disk: Send + Sync {
@@ -56,8 +73,9 @@ pub trait DiskFile: Send + Sync {
     /// Sets the length; new bytes read as zero.
     fn set_len(&self, length: u64) -> io::Result<()>;
 
-    /// Reserves room for `length` bytes from the start and makes them writable without growing the file, so that a later
-    /// sync writes data alone; `StorageFull` when there is no room.
+    /// Lets the file have at least `length` bytes, with room reserved and zeros written where it grew, so that a later
+    /// sync of writes within it writes data alone. Blocks for as long as writing does: go in steps. `StorageFull` when
+    /// there is no room.
     fn preallocate(&self, length: u64) -> io::Result<()>;
 
     /// Gives back the room of a range, which then reads as zero; a hint where the file system can't.

@@ -1,0 +1,126 @@
+//! The machine's file systems.
+
+use super::{Disk, DiskFile};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation};
+use rustix::io::Errno;
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    num::NonZeroU64,
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::Arc,
+};
+
+/// Zeros are written in steps of this many bytes.
+const ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+
+/// The disk of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+struct RealFile(File);
+
+impl Disk for RealDisk {
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).create_new(true).open(path)?)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(path)?)))
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let named = |entry: io::Result<fs::DirEntry>| {
+            let name = entry?.file_name();
+            name.into_string().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "file name that is not UTF-8"))
+        };
+        fs::read_dir(path)?.map(named).collect()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn available(&self, path: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(file))
+    }
+}
+
+impl DiskFile for RealFile {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn start_writeback(&self, offset: u64, length: u64) {
+        // Dirty pages are queued for writing and stay cached; Linux does so without waiting. Only a hint: errors are
+        // reported by the sync that follows.
+        if let Some(length) = NonZeroU64::new(length) {
+            let _ = rustix::fs::fadvise(&self.0, offset, Some(length), Advice::DontNeed);
+        }
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn preallocate(&self, length: u64) -> io::Result<()> {
+        let mut end = self.len()?;
+        if end >= length {
+            return Ok(());
+        }
+        // Room first, so that a full disk is noticed before anything is written. Zeros next: blocks that were never
+        // written make each sync wait for the file system's journal too.
+        match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, end, length - end) {
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+        while end < length {
+            let step = (length - end).min(ZEROS.len() as u64);
+            self.0.write_all_at(&ZEROS[..step as usize], end)?;
+            end += step;
+        }
+        Ok(())
+    }
+
+    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
+        if length == 0 {
+            return Ok(());
+        }
+        match rustix::fs::fallocate(&self.0, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length) {
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
