@@ -4,15 +4,18 @@
 #![forbid(unsafe_code)]
 
 pub mod charset;
+pub mod dataset;
 pub mod dictionary;
 pub mod sop_class;
 mod tables;
 pub mod tag;
+pub mod temporal;
 pub mod transfer_syntax;
 pub mod uid;
 pub mod vr;
 
 pub use charset::CharacterSet;
+pub use dataset::DataSet;
 pub use tables::tags;
 pub use tag::Tag;
 pub use transfer_syntax::TransferSyntax;
