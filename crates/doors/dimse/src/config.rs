@@ -1,0 +1,97 @@
+//! Limits and timeouts of the door. Every one has a safe default.
+
+use crate::pdu::frame::PduLimits;
+use std::time::Duration;
+
+/// What one listener, and each association on it, may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest A-ASSOCIATE-RQ or -AC, in bytes of its variable field. A legal request of 128 contexts with 20
+    /// transfer syntaxes each has 71,553; the negotiated maximum length concerns P-DATA alone.
+    pub associate_bytes_max: u32,
+    /// Largest P-DATA-TF that we take, in bytes of its variable field: announced, then enforced. Costs no memory,
+    /// because fragments are handed on as they arrive.
+    pub maximum_length: u32,
+    /// Largest P-DATA-TF that we send to a peer that sets no limit, in bytes of its variable field.
+    pub send_length_max: u32,
+    /// Largest command set, in bytes.
+    pub command_bytes_max: usize,
+    /// Largest identifier of a query or retrieve request, in bytes.
+    pub identifier_bytes_max: usize,
+    /// Room made for one read from the socket, in bytes.
+    pub read_bytes: usize,
+    /// ARTIM: from the accepted connection to a complete A-ASSOCIATE-RQ, and the same for a requestor's answer.
+    pub artim: Duration,
+    /// Between messages, with nothing under way.
+    pub idle_timeout: Duration,
+    /// Time spent waiting for the bytes of one PDU, or for the next PDU of a message that has begun.
+    pub transfer_timeout: Duration,
+    /// Without progress while writing.
+    pub write_timeout: Duration,
+    /// For a response to a request of ours (C-STORE sub-operations, C-ECHO), and for A-RELEASE-RP.
+    pub response_timeout: Duration,
+    /// To make a connection to a peer.
+    pub connect_timeout: Duration,
+    /// For the peer to close the connection once we are done (Sta13).
+    pub close_timeout: Duration,
+    /// Connections open at once, with an association or without; beyond it they are closed at once.
+    pub connections_max: usize,
+    /// Connections open at once from one address.
+    pub connections_per_address_max: usize,
+    /// Associations at once; beyond it they are rejected as transient (local limit exceeded).
+    pub associations_max: usize,
+    /// Associations at once by one calling AE title.
+    pub associations_per_ae_max: usize,
+    /// Requests held back while another is under way, by a peer that pipelines without having negotiated it.
+    pub held_messages_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            associate_bytes_max: 1024 * 1024,
+            maximum_length: 128 * 1024,
+            send_length_max: 128 * 1024,
+            command_bytes_max: 64 * 1024,
+            identifier_bytes_max: 4 * 1024 * 1024,
+            read_bytes: 256 * 1024,
+            artim: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(600),
+            transfer_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
+            response_timeout: Duration::from_secs(300),
+            connect_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            connections_max: 512,
+            connections_per_address_max: 256,
+            associations_max: 256,
+            associations_per_ae_max: 128,
+            held_messages_max: 16,
+        }
+    }
+}
+
+impl Limits {
+    /// The part that concerns reading PDUs.
+    pub fn pdu(&self) -> PduLimits {
+        PduLimits { associate_bytes_max: self.associate_bytes_max, data_bytes_max: self.maximum_length }
+    }
+}
+
+/// Who we say we are in every association (PS3.7 D.3.3.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Implementation {
+    /// Implementation Class UID
+    pub class_uid: String,
+    /// Implementation Version Name, 1 to 16 characters
+    pub version_name: String,
+}
+
+impl Default for Implementation {
+    fn default() -> Self {
+        Self {
+            class_uid: "2.25.193245876212094571563209981187334462903".into(),
+            version_name: concat!("CAIRN_", env!("CARGO_PKG_VERSION")).into(),
+        }
+    }
+}
