@@ -58,7 +58,8 @@ pub struct Query {
     pub tenant: String,
     /// What one answer stands for.
     pub level: Level,
-    /// Matching keys and, with empty values, return keys. Text is UTF-8 (decoded).
+    /// Matching keys and, with empty values, return keys. Text is decoded; there is no (0008,0005), here nor in answers:
+    /// which character set an answer travels in is the door's to say.
     pub identifier: DataSet,
     /// What was negotiated.
     pub options: QueryOptions,

@@ -1,0 +1,14 @@
+//! Compiles the services' protos with protox, so that no protoc is needed, and keeps the descriptors for reflection.
+use prost::Message;
+use std::path::{Path, PathBuf};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new("../../proto");
+    println!("cargo:rerun-if-changed={}", root.display());
+    let files = ["common", "ingest", "index", "retrieval", "log"].map(|s| root.join(format!("cairn/{s}/v1/{s}.proto")));
+    let descriptors = protox::compile(files, [root])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,91 @@
+use super::{Connection, answers};
+use crate::{
+    convert::{
+        conflict_from, detail_to, level_to, progress_from, record_from, returning_to, selection_to, state_digest_from,
+        status_from, vector_from, vector_to,
+    },
+    error::from_status,
+    identifier,
+    index_proto::{self as pb, index_service_client::IndexServiceClient},
+};
+use async_trait::async_trait;
+use cairn_archive::PositionVector;
+use cairn_dicom::dataset::DataSet;
+use cairn_service_api::{
+    AnswerStream, Error, Index,
+    index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, RebuildProgress, Selection, StateDigest},
+};
+use std::time::Duration;
+use tonic::transport::Channel;
+
+/// An [`Index`] somewhere else.
+#[derive(Clone)]
+pub struct IndexClient(IndexServiceClient<Channel>);
+
+impl IndexClient {
+    /// Calls the server at the other end of `connection`.
+    ///
+    /// # Errors
+    /// As [`Connection::channel`].
+    pub fn new(connection: &Connection) -> Result<Self, Error> {
+        let client = IndexServiceClient::new(connection.channel()?);
+        Ok(Self(client.max_decoding_message_size(connection.message_bytes_max)))
+    }
+}
+
+#[async_trait]
+impl Index for IndexClient {
+    async fn query(&self, query: Query) -> Result<AnswerStream<DataSet>, Error> {
+        let (returning, include) = returning_to(&query.returning);
+        let request = pb::QueryRequest {
+            tenant: query.tenant,
+            level: level_to(query.level).into(),
+            identifier: identifier::encode(&query.identifier)?,
+            fuzzy_person_names: query.options.fuzzy_person_names,
+            combined_date_time: query.options.combined_date_time,
+            time_zone_adjustment: query.options.time_zone_adjustment,
+            empty_value: query.options.empty_value,
+            multiple_value: query.options.multiple_value,
+            returning: returning.into(),
+            include,
+            offset: query.offset,
+            limit: query.limit,
+        };
+        let found = self.0.clone().query(request).await.map_err(from_status)?;
+        Ok(answers(found.into_inner(), |message| identifier::decode(&message.data_set)))
+    }
+
+    async fn instances(&self, selection: Selection, detail: Detail) -> Result<AnswerStream<InstanceRecord>, Error> {
+        let selection = Some(selection_to(&selection));
+        let request = pb::InstancesRequest { selection, detail: detail_to(detail).into() };
+        let found = self.0.clone().instances(request).await.map_err(from_status)?;
+        Ok(answers(found.into_inner(), |message| record_from(message.record)))
+    }
+
+    async fn wait_for(&self, after: &PositionVector, timeout: Duration) -> Result<(), Error> {
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let request = pb::WaitForRequest { after: Some(vector_to(after)), timeout_ms };
+        self.0.clone().wait_for(request).await.map_err(from_status)?;
+        Ok(())
+    }
+
+    async fn conflicts(&self, tenant: &str, include_other_encodings: bool) -> Result<AnswerStream<Conflict>, Error> {
+        let request = pb::ConflictsRequest { tenant: tenant.to_owned(), include_other_encodings };
+        let found = self.0.clone().conflicts(request).await.map_err(from_status)?;
+        Ok(answers(found.into_inner(), conflict_from))
+    }
+
+    async fn status(&self) -> Result<IndexStatus, Error> {
+        status_from(self.0.clone().status(pb::StatusRequest {}).await.map_err(from_status)?.into_inner())
+    }
+
+    async fn digest(&self) -> Result<(StateDigest, PositionVector), Error> {
+        let response = self.0.clone().digest(pb::DigestRequest {}).await.map_err(from_status)?.into_inner();
+        Ok((state_digest_from(response.digest)?, vector_from(response.position.unwrap_or_default())?))
+    }
+
+    async fn rebuild(&self) -> Result<AnswerStream<RebuildProgress>, Error> {
+        let progress = self.0.clone().rebuild(pb::RebuildRequest {}).await.map_err(from_status)?;
+        Ok(answers(progress.into_inner(), progress_from))
+    }
+}

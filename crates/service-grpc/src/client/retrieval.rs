@@ -1,0 +1,163 @@
+use super::{Connection, answers};
+use crate::{
+    convert::{part_to, record_from, record_to, selection_to},
+    error::{from_detail, from_status, malformed},
+    retrieval_proto::{
+        self as pb, bulk_data_response, frames_response, instances_response,
+        retrieval_service_client::RetrievalServiceClient,
+    },
+    streams::{IN_FLIGHT, filled_by},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_service_api::{
+    AnswerStream, Error, ErrorKind, Retrieval,
+    index::{InstanceRecord, Selection},
+    retrieval::{Frame, Part, RetrievedInstance},
+};
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Streaming, transport::Channel};
+
+/// A [`Retrieval`] somewhere else.
+#[derive(Clone)]
+pub struct RetrievalClient(RetrievalServiceClient<Channel>);
+
+impl RetrievalClient {
+    /// Calls the server at the other end of `connection`.
+    ///
+    /// # Errors
+    /// As [`Connection::channel`].
+    pub fn new(connection: &Connection) -> Result<Self, Error> {
+        let client = RetrievalServiceClient::new(connection.channel()?);
+        Ok(Self(client.max_decoding_message_size(connection.message_bytes_max)))
+    }
+}
+
+type Chunks = mpsc::Sender<Result<Bytes, Error>>;
+
+/// A new stream of bytes, and what fills it. A reader that drops it only skips these bytes.
+fn chunks() -> (Chunks, AnswerStream<Bytes>) {
+    let (sender, receiver) = mpsc::channel(IN_FLIGHT);
+    (sender, Box::pin(ReceiverStream::new(receiver)))
+}
+
+async fn give(current: &mut Option<Chunks>, item: Result<Bytes, Error>) {
+    if let Some(sender) = current {
+        if sender.send(item).await.is_err() {
+            *current = None;
+        }
+    }
+}
+
+fn cut_off() -> Error {
+    Error::new(ErrorKind::Unavailable, "the answer ended before the instance did")
+}
+
+/// Hands each instance on as it begins, then its chunks; ends with the call.
+async fn split_instances(
+    mut messages: Streaming<pb::InstancesResponse>,
+    sender: mpsc::Sender<Result<RetrievedInstance, Error>>,
+) {
+    use instances_response::Part::{Chunk, End, Failed, Record};
+    let mut current: Option<Chunks> = None;
+    let failure = loop {
+        match messages.message().await.map(|message| message.map(|message| message.part)) {
+            Ok(Some(Some(Record(record)))) => {
+                let (filler, bytes) = chunks();
+                current = Some(filler);
+                let instance = record_from(Some(record)).map(|record| RetrievedInstance { record, bytes });
+                if sender.send(instance).await.is_err() {
+                    return;
+                }
+            }
+            Ok(Some(Some(Chunk(chunk)))) => give(&mut current, Ok(chunk)).await,
+            Ok(Some(Some(End(_)))) => current = None,
+            Ok(Some(Some(Failed(detail)))) => {
+                give(&mut current, Err(from_detail(detail))).await;
+                current = None;
+            }
+            Ok(Some(None)) => break malformed("instance part"),
+            Ok(None) if current.is_none() => return,
+            Ok(None) => break cut_off(),
+            Err(status) => break from_status(status),
+        }
+    };
+    match current {
+        Some(filler) => drop(filler.send(Err(failure)).await),
+        None => drop(sender.send(Err(failure)).await),
+    }
+}
+
+/// The same for frames, whose ends their lengths tell.
+async fn split_frames(mut messages: Streaming<pb::FramesResponse>, sender: mpsc::Sender<Result<Frame, Error>>) {
+    use frames_response::Part::{Chunk, Failed, Start};
+    let mut current: Option<Chunks> = None;
+    let mut missing = 0_u64;
+    let failure = loop {
+        match messages.message().await.map(|message| message.map(|message| message.part)) {
+            Ok(Some(Some(Start(start)))) => {
+                let (filler, bytes) = chunks();
+                current = Some(filler);
+                missing = start.length_bytes;
+                let frame = Frame { number: start.number, length: start.length_bytes, bytes };
+                if sender.send(Ok(frame)).await.is_err() {
+                    return;
+                }
+            }
+            Ok(Some(Some(Chunk(chunk)))) => {
+                missing = missing.saturating_sub(chunk.len() as u64);
+                give(&mut current, Ok(chunk)).await;
+            }
+            Ok(Some(Some(Failed(detail)))) => break from_detail(detail),
+            Ok(Some(None)) => break malformed("frame part"),
+            Ok(None) if missing == 0 => return,
+            Ok(None) => break cut_off(),
+            Err(status) => break from_status(status),
+        }
+    };
+    match current {
+        Some(filler) => drop(filler.send(Err(failure)).await),
+        None => drop(sender.send(Err(failure)).await),
+    }
+}
+
+#[async_trait]
+impl Retrieval for RetrievalClient {
+    async fn instances(&self, selection: Selection, part: Part) -> Result<AnswerStream<RetrievedInstance>, Error> {
+        let request = pb::InstancesRequest { selection: Some(selection_to(&selection)), part: Some(part_to(&part)) };
+        let messages = self.0.clone().instances(request).await.map_err(from_status)?.into_inner();
+        Ok(Box::pin(filled_by(|sender| split_instances(messages, sender))))
+    }
+
+    async fn metadata(&self, selection: Selection) -> Result<AnswerStream<InstanceRecord>, Error> {
+        let request = pb::MetadataRequest { selection: Some(selection_to(&selection)) };
+        let found = self.0.clone().metadata(request).await.map_err(from_status)?;
+        Ok(answers(found.into_inner(), |message| record_from(message.record)))
+    }
+
+    async fn open(&self, record: &InstanceRecord, part: Part) -> Result<AnswerStream<Bytes>, Error> {
+        let request = pb::OpenRequest { record: Some(record_to(record)), part: Some(part_to(&part)) };
+        let bytes = self.0.clone().open(request).await.map_err(from_status)?;
+        Ok(answers(bytes.into_inner(), |message| Ok(message.chunk)))
+    }
+
+    async fn frames(&self, record: &InstanceRecord, numbers: &[u32]) -> Result<AnswerStream<Frame>, Error> {
+        let request = pb::FramesRequest { record: Some(record_to(record)), numbers: numbers.to_vec() };
+        let messages = self.0.clone().frames(request).await.map_err(from_status)?.into_inner();
+        Ok(Box::pin(filled_by(|sender| split_frames(messages, sender))))
+    }
+
+    async fn bulk_data(&self, record: &InstanceRecord, path: &[u32]) -> Result<(u64, AnswerStream<Bytes>), Error> {
+        let request = pb::BulkDataRequest { record: Some(record_to(record)), path: path.to_vec() };
+        let mut messages = self.0.clone().bulk_data(request).await.map_err(from_status)?.into_inner();
+        let first = messages.message().await.map_err(from_status)?.and_then(|message| message.part);
+        let Some(bulk_data_response::Part::LengthBytes(length)) = first else { return Err(malformed("length")) };
+        let bytes = answers(messages, |message| match message.part {
+            Some(bulk_data_response::Part::Chunk(chunk)) => Ok(chunk),
+            _ => Err(malformed("chunk")),
+        });
+        Ok((length, bytes))
+    }
+}

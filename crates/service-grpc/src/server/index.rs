@@ -1,0 +1,100 @@
+use super::{Answers, answers};
+use crate::{
+    convert::{
+        conflict_to, detail_from, level_from, progress_to, record_to, returning_from, selection_from, state_digest_to,
+        status_to, vector_from, vector_to,
+    },
+    error::to_status,
+    identifier,
+    index_proto::{self as pb, index_service_server::IndexService},
+};
+use cairn_service_api::{
+    Error, Index,
+    index::{Query, QueryOptions},
+};
+use futures_util::StreamExt;
+use std::{sync::Arc, time::Duration};
+use tonic::{Request, Response, Status, async_trait};
+
+/// Serves an [`Index`].
+pub struct IndexServer(pub(super) Arc<dyn Index>);
+
+fn query(request: pb::QueryRequest) -> Result<Query, Error> {
+    Ok(Query {
+        tenant: request.tenant,
+        level: level_from(request.level)?,
+        identifier: identifier::decode(&request.identifier)?,
+        options: QueryOptions {
+            fuzzy_person_names: request.fuzzy_person_names,
+            combined_date_time: request.combined_date_time,
+            time_zone_adjustment: request.time_zone_adjustment,
+            empty_value: request.empty_value,
+            multiple_value: request.multiple_value,
+        },
+        returning: returning_from(request.returning, request.include)?,
+        offset: request.offset,
+        limit: request.limit,
+    })
+}
+
+#[async_trait]
+impl IndexService for IndexServer {
+    type QueryStream = Answers<pb::QueryResponse>;
+
+    async fn query(&self, request: Request<pb::QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
+        let query = query(request.into_inner()).map_err(to_status)?;
+        let found = self.0.query(query).await.map_err(to_status)?;
+        let message = |data_set| identifier::encode(&data_set).map(|data_set| pb::QueryResponse { data_set });
+        Ok(Response::new(Box::pin(found.map(move |found| found.and_then(message).map_err(to_status)))))
+    }
+
+    type InstancesStream = Answers<pb::InstancesResponse>;
+
+    async fn instances(
+        &self,
+        request: Request<pb::InstancesRequest>,
+    ) -> Result<Response<Self::InstancesStream>, Status> {
+        let request = request.into_inner();
+        let selection = selection_from(request.selection).map_err(to_status)?;
+        let detail = detail_from(request.detail).map_err(to_status)?;
+        let found = self.0.instances(selection, detail).await.map_err(to_status)?;
+        Ok(Response::new(answers(found, |record| pb::InstancesResponse { record: Some(record_to(&record)) })))
+    }
+
+    async fn wait_for(&self, request: Request<pb::WaitForRequest>) -> Result<Response<pb::WaitForResponse>, Status> {
+        let request = request.into_inner();
+        let after = vector_from(request.after.unwrap_or_default()).map_err(to_status)?;
+        let timeout = Duration::from_millis(request.timeout_ms);
+        self.0.wait_for(&after, timeout).await.map_err(to_status)?;
+        Ok(Response::new(pb::WaitForResponse {}))
+    }
+
+    type ConflictsStream = Answers<pb::ConflictsResponse>;
+
+    async fn conflicts(
+        &self,
+        request: Request<pb::ConflictsRequest>,
+    ) -> Result<Response<Self::ConflictsStream>, Status> {
+        let request = request.into_inner();
+        let found = self.0.conflicts(&request.tenant, request.include_other_encodings).await.map_err(to_status)?;
+        Ok(Response::new(answers(found, |conflict| conflict_to(&conflict))))
+    }
+
+    async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+        let status = self.0.status().await.map_err(to_status)?;
+        Ok(Response::new(status_to(&status)))
+    }
+
+    async fn digest(&self, _: Request<pb::DigestRequest>) -> Result<Response<pb::DigestResponse>, Status> {
+        let (digest, position) = self.0.digest().await.map_err(to_status)?;
+        let (digest, position) = (Some(state_digest_to(&digest)), Some(vector_to(&position)));
+        Ok(Response::new(pb::DigestResponse { digest, position }))
+    }
+
+    type RebuildStream = Answers<pb::RebuildResponse>;
+
+    async fn rebuild(&self, _: Request<pb::RebuildRequest>) -> Result<Response<Self::RebuildStream>, Status> {
+        let progress = self.0.rebuild().await.map_err(to_status)?;
+        Ok(Response::new(answers(progress, |progress| progress_to(&progress))))
+    }
+}

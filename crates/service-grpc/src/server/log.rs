@@ -1,0 +1,137 @@
+use super::Answers;
+use crate::{
+    common,
+    error::{malformed, to_status},
+    log_proto::{self as pb, Start, event_log_service_server::EventLogService},
+    streams::filled_by,
+};
+use cairn_archive::{Offset, Partition};
+use cairn_store_api::{EventLog, LogRecord, StoreError};
+use futures_util::{StreamExt, future::join_all};
+use std::sync::Arc;
+use tokio::sync::mpsc::Sender;
+use tonic::{Request, Response, Status, async_trait};
+
+/// Serves the reading half of an [`EventLog`].
+pub struct EventLogServer(pub(super) Arc<dyn EventLog>);
+
+/// Records and payload bytes per read of the log.
+const READ_RECORDS: usize = 256;
+const READ_BYTES: usize = 1024 * 1024;
+
+fn store_status(error: StoreError) -> Status {
+    to_status(error.into())
+}
+
+impl EventLogServer {
+    async fn starts(&self, request: &pb::ReadRequest) -> Result<Vec<(Partition, Offset)>, Status> {
+        let wanted = request.partitions.iter().map(|p| u16::try_from(*p).ok().filter(|p| *p < self.0.partitions()));
+        let mut partitions = wanted.collect::<Option<Vec<u16>>>().ok_or_else(|| to_status(malformed("partition")))?;
+        if partitions.is_empty() {
+            partitions = (0..self.0.partitions()).collect();
+        }
+        let mut starts = Vec::with_capacity(partitions.len());
+        for partition in partitions.into_iter().map(Partition) {
+            let offset = match Start::try_from(request.start) {
+                Ok(Start::Beginning) => Offset(0),
+                Ok(Start::End) => self.0.end(partition).await.map_err(store_status)?,
+                Ok(Start::Time) => self.0.offset_at(partition, request.time_ms).await.map_err(store_status)?,
+                Ok(Start::Offset) => Offset(request.offset),
+                Ok(Start::Unspecified) | Err(_) => return Err(to_status(malformed("start"))),
+            };
+            starts.push((partition, offset));
+        }
+        Ok(starts)
+    }
+
+    fn message(log: &dyn EventLog, partition: Partition, record: LogRecord) -> pb::ReadResponse {
+        let headers = record.record.envelope.to_headers();
+        pb::ReadResponse {
+            position: Some(common::Position {
+                site: log.site().to_string(),
+                incarnation: log.incarnation().0,
+                partition: partition.0.into(),
+                offset: record.offset.0,
+            }),
+            appended_at_ms: record.appended_at_ms,
+            headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            payload: record.record.payload,
+        }
+    }
+}
+
+/// Sends a partition's records from `from` on; ends at the log's end unless following, or when the reader has gone.
+async fn send_partition(
+    log: Arc<dyn EventLog>,
+    partition: Partition,
+    mut from: Offset,
+    request: Arc<pb::ReadRequest>,
+    sender: Sender<Result<pb::ReadResponse, Status>>,
+) {
+    loop {
+        let batch = match log.read(partition, from, READ_RECORDS, READ_BYTES).await {
+            Ok(batch) => batch,
+            Err(error) => return drop(sender.send(Err(store_status(error))).await),
+        };
+        let Some(last) = batch.records.last() else {
+            if !request.follow {
+                return;
+            }
+            // The end is the offset after the last record: waiting beyond it waits for one more.
+            if let Err(error) = log.wait_beyond(partition, batch.end.max(from)).await {
+                return drop(sender.send(Err(store_status(error))).await);
+            }
+            continue;
+        };
+        from = last.offset.next();
+        for record in batch.records {
+            let study = &request.study_instance_uid;
+            if !study.is_empty() && record.record.envelope.study_instance_uid != *study {
+                continue;
+            }
+            if sender.send(Ok(EventLogServer::message(&*log, partition, record))).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl EventLogService for EventLogServer {
+    async fn describe(&self, _: Request<pb::DescribeRequest>) -> Result<Response<pb::DescribeResponse>, Status> {
+        let mut ends = Vec::new();
+        for partition in 0..self.0.partitions() {
+            let end = self.0.end(Partition(partition)).await.map_err(store_status)?;
+            ends.push(common::Position {
+                site: self.0.site().to_string(),
+                incarnation: self.0.incarnation().0,
+                partition: partition.into(),
+                offset: end.0,
+            });
+        }
+        Ok(Response::new(pb::DescribeResponse {
+            site: self.0.site().to_string(),
+            incarnation: self.0.incarnation().0,
+            partitions: self.0.partitions().into(),
+            end: Some(common::PositionVector { ends }),
+        }))
+    }
+
+    type ReadStream = Answers<pb::ReadResponse>;
+
+    async fn read(&self, request: Request<pb::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        let request = Arc::new(request.into_inner());
+        let starts = self.starts(&request).await?;
+        let (log, limit) = (self.0.clone(), request.limit);
+        let sent = filled_by(|sender| async move {
+            let partitions = starts
+                .into_iter()
+                .map(|(partition, from)| send_partition(log.clone(), partition, from, request.clone(), sender.clone()));
+            join_all(partitions).await;
+        });
+        Ok(Response::new(match limit {
+            0 => Box::pin(sent),
+            limit => Box::pin(sent.take(usize::try_from(limit).unwrap_or(usize::MAX))),
+        }))
+    }
+}

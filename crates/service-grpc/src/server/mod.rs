@@ -1,0 +1,78 @@
+//! Serving a service's trait over gRPC.
+
+mod index;
+mod ingest;
+mod log;
+mod retrieval;
+
+pub use index::IndexServer;
+pub use ingest::IngestServer;
+pub use log::EventLogServer;
+pub use retrieval::RetrievalServer;
+
+use crate::{
+    error::to_status, index_proto::index_service_server::IndexServiceServer,
+    ingest_proto::ingest_service_server::IngestServiceServer,
+    log_proto::event_log_service_server::EventLogServiceServer, proto::DESCRIPTORS,
+    retrieval_proto::retrieval_service_server::RetrievalServiceServer,
+};
+use cairn_service_api::{AnswerStream, Error, Index, Ingest, Retrieval};
+use cairn_store_api::EventLog;
+use futures_util::{Stream, StreamExt};
+use std::{pin::Pin, sync::Arc};
+use tonic::{Status, service::Routes};
+
+/// Answers of a streaming call.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The services of one process; those that it does not have are `None`.
+#[derive(Clone, Default)]
+pub struct Served {
+    /// Ingest.
+    pub ingest: Option<Arc<dyn Ingest>>,
+    /// Index.
+    pub index: Option<Arc<dyn Index>>,
+    /// Retrieval.
+    pub retrieval: Option<Arc<dyn Retrieval>>,
+    /// Reading the event log.
+    pub log: Option<Arc<dyn EventLog>>,
+}
+
+/// Routes for the services there are, with health and reflection beside them, and the handle that sets their health.
+///
+/// Messages are at most `message_bytes_max` long in either direction.
+///
+/// # Errors
+/// `Internal` when the descriptors that were compiled in do not decode.
+pub async fn routes(
+    served: Served,
+    message_bytes_max: usize,
+) -> Result<(Routes, tonic_health::server::HealthReporter), Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| Error::new(cairn_service_api::ErrorKind::Internal, format!("descriptors: {error}")))?;
+    let mut routes = Routes::new(health_service).add_service(reflection);
+    macro_rules! serve {
+        ($service:expr, $wrapper:ident, $server:ident) => {
+            if let Some(service) = $service {
+                let server = $server::new($wrapper(service));
+                let server = server.max_decoding_message_size(message_bytes_max);
+                routes = routes.add_service(server.max_encoding_message_size(message_bytes_max));
+                health.set_serving::<$server<$wrapper>>().await;
+            }
+        };
+    }
+    serve!(served.ingest, IngestServer, IngestServiceServer);
+    serve!(served.index, IndexServer, IndexServiceServer);
+    serve!(served.retrieval, RetrievalServer, RetrievalServiceServer);
+    serve!(served.log, EventLogServer, EventLogServiceServer);
+    Ok((routes, health))
+}
+
+/// Maps a trait's answers to messages.
+fn answers<T: 'static, M: 'static>(stream: AnswerStream<T>, message: impl Fn(T) -> M + Send + 'static) -> Answers<M> {
+    Box::pin(stream.map(move |item| item.map(&message).map_err(to_status)))
+}
