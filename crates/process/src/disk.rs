@@ -54,6 +54,7 @@ pub trait Disk: Send + Sync {
 }
 
 /// An open file.
+#[expect(clippy::len_without_is_empty, reason = "asking a file for its length can fail")]
 pub trait DiskFile: Send + Sync {
     /// Reads exactly `buffer.len()` bytes at `offset`; `UnexpectedEof` when the file ends before.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Zeros are written in steps of this many bytes.
-const ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// The disk of this machine.
 #[derive(Clone, Copy, Debug, Default)]
