@@ -252,8 +252,9 @@ pub trait Index: Send + Sync {
     /// Digests of the serving generation, at the position in the status returned with it.
     async fn digest(&self) -> Result<(StateDigest, PositionVector), Error>;
 
-    /// Rebuilds the index from the log into a new generation, compares, and switches. Yields progress.
-    async fn rebuild(&self) -> Result<AnswerStream<RebuildProgress>, Error>;
+    /// Fills a new generation from the log, compares it with the serving one at the same position, and, with `switch`,
+    /// lets it serve; without, it is dropped again (a verification). Yields progress. Queries and ingest go on.
+    async fn rebuild(&self, switch: bool) -> Result<AnswerStream<RebuildProgress>, Error>;
 }
 
 /// A step of a rebuild.

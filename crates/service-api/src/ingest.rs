@@ -16,7 +16,7 @@ use std::pin::Pin;
 pub type Body<'a> = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send + 'a>>;
 
 /// Who sends, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sender {
     /// Tenant that the sender belongs to.
     pub tenant: String,
@@ -34,6 +34,9 @@ pub struct Sender {
     pub implementation_version_name: String,
     /// W3C traceparent of the request, if traced.
     pub traceparent: Option<String>,
+    /// Issuer of Patient ID that applies where a data set names none, ahead of the sender's profile (rule
+    /// `receipt`); an import gives it.
+    pub issuer_of_patient_id: Option<String>,
 }
 
 /// What is known of an instance before its bytes arrive.

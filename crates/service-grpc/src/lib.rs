@@ -58,3 +58,5 @@ pub use proto::cairn::{
     common::v1 as common, index::v1 as index_proto, ingest::v1 as ingest_proto, log::v1 as log_proto,
     retrieval::v1 as retrieval_proto,
 };
+
+pub use tonic::{Code, Status, service::Routes, transport};

@@ -84,8 +84,8 @@ impl Index for IndexClient {
         Ok((state_digest_from(response.digest)?, vector_from(response.position.unwrap_or_default())?))
     }
 
-    async fn rebuild(&self) -> Result<AnswerStream<RebuildProgress>, Error> {
-        let progress = self.0.clone().rebuild(pb::RebuildRequest {}).await.map_err(from_status)?;
+    async fn rebuild(&self, switch: bool) -> Result<AnswerStream<RebuildProgress>, Error> {
+        let progress = self.0.clone().rebuild(pb::RebuildRequest { switch }).await.map_err(from_status)?;
         Ok(answers(progress.into_inner(), progress_from))
     }
 }

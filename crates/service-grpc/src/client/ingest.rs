@@ -80,6 +80,7 @@ impl Ingest for IngestClient {
             implementation_class_uid: sender.implementation_class_uid,
             implementation_version_name: sender.implementation_version_name,
             traceparent: sender.traceparent.unwrap_or_default(),
+            issuer_of_patient_id: sender.issuer_of_patient_id.unwrap_or_default(),
         };
         let response = self.0.clone().open_receipt(request).await.map_err(from_status)?.into_inner();
         ReceiptId::from_slice(&response.receipt_id).map_err(|_| malformed("receipt id"))

@@ -93,8 +93,8 @@ impl IndexService for IndexServer {
 
     type RebuildStream = Answers<pb::RebuildResponse>;
 
-    async fn rebuild(&self, _: Request<pb::RebuildRequest>) -> Result<Response<Self::RebuildStream>, Status> {
-        let progress = self.0.rebuild().await.map_err(to_status)?;
+    async fn rebuild(&self, request: Request<pb::RebuildRequest>) -> Result<Response<Self::RebuildStream>, Status> {
+        let progress = self.0.rebuild(request.into_inner().switch).await.map_err(to_status)?;
         Ok(Response::new(answers(progress, |progress| progress_to(&progress))))
     }
 }
