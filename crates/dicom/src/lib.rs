@@ -6,6 +6,12 @@
 pub mod charset;
 pub mod dataset;
 pub mod dictionary;
+pub mod finding;
+pub mod frames;
+pub mod header;
+mod inflate;
+mod parse;
+pub mod part10;
 pub mod sop_class;
 mod tables;
 pub mod tag;
@@ -13,14 +19,19 @@ pub mod temporal;
 pub mod transfer_syntax;
 pub mod uid;
 pub mod vr;
+pub mod walk;
 
 pub use charset::CharacterSet;
 pub use dataset::DataSet;
+pub use finding::{Finding, FindingKind};
+pub use frames::FrameTable;
+pub use header::Header;
 pub use tables::tags;
 pub use tag::Tag;
 pub use transfer_syntax::TransferSyntax;
 pub use uid::{Uid, UidError};
 pub use vr::Vr;
+pub use walk::{HeaderWalker, WalkLimits, Walked, walk};
 
 /// The edition of PS3 that section references in this workspace point to.
 pub const STANDARD_EDITION: &str = "2025c";
