@@ -34,6 +34,10 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// For the peer to close the connection once we are done (Sta13).
     pub close_timeout: Duration,
+    /// For a query or retrieval to wait until the index has what its AE stored; then it goes ahead without.
+    pub read_after_timeout: Duration,
+    /// To close an association's receipt.
+    pub receipt_timeout: Duration,
     /// Connections open at once, with an association or without; beyond it they are closed at once.
     pub connections_max: usize,
     /// Connections open at once from one address.
@@ -62,6 +66,8 @@ impl Default for Limits {
             response_timeout: Duration::from_secs(300),
             connect_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
+            read_after_timeout: Duration::from_secs(2),
+            receipt_timeout: Duration::from_secs(10),
             connections_max: 512,
             connections_per_address_max: 256,
             associations_max: 256,

@@ -2,25 +2,80 @@
 
 use crate::{
     Association, AssociationError, Command, CommandField, Implementation, Limits, Message, Received, Status,
-    negotiate::{PeerProfile, Policy, ServiceClass},
+    negotiate::{PeerProfile, Policy, ServiceClass, Services},
+    pdu::AeTitle,
+    read_after::ReadAfter,
+    services::{find, get, move_, store},
 };
-use std::sync::Arc;
+use cairn_archive::{events::ReceiptEnd, ids::ReceiptId};
+use cairn_service_api::{Index, Ingest, Retrieval};
+use std::{collections::HashMap, sync::Arc};
+use tokio::time::timeout;
+
+/// A place that C-MOVE can send to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Host and port.
+    pub address: String,
+}
+
+/// The services behind a door. What is missing is not offered.
+#[derive(Clone, Default)]
+pub struct Backends {
+    /// For C-STORE.
+    pub ingest: Option<Arc<dyn Ingest>>,
+    /// For C-FIND, and together with retrieval for C-MOVE and C-GET.
+    pub index: Option<Arc<dyn Index>>,
+    /// For C-MOVE and C-GET.
+    pub retrieval: Option<Arc<dyn Retrieval>>,
+}
 
 /// Rules and services of one listener.
-#[derive(Clone)]
 pub struct Door {
-    /// Bounds.
-    pub limits: Limits,
-    /// Who we say we are.
-    pub implementation: Implementation,
-    /// Who may do what.
-    pub policy: Policy,
+    pub(crate) limits: Limits,
+    pub(crate) implementation: Implementation,
+    pub(crate) policy: Policy,
+    pub(crate) tenant: String,
+    pub(crate) destinations: HashMap<AeTitle, Destination>,
+    pub(crate) ingest: Option<Arc<dyn Ingest>>,
+    pub(crate) index: Option<Arc<dyn Index>>,
+    pub(crate) retrieval: Option<Arc<dyn Retrieval>>,
+    pub(crate) read_after: ReadAfter,
 }
 
 impl Door {
-    pub(crate) fn session(self: &Arc<Self>, association: &Association, profile: Arc<PeerProfile>) -> Session {
-        let _ = association;
-        Session { door: Arc::clone(self), profile }
+    /// A door for one tenant. The policy's services are cut down to what the backends can do.
+    pub fn new(
+        tenant: &str,
+        policy: Policy,
+        limits: Limits,
+        implementation: Implementation,
+        backends: Backends,
+    ) -> Self {
+        let Backends { ingest, index, retrieval } = backends;
+        let retrieve = index.is_some() && retrieval.is_some();
+        let able = Services {
+            verification: true,
+            storage: ingest.is_some(),
+            find: index.is_some(),
+            move_: retrieve,
+            get: retrieve,
+        };
+        let policy = Policy { services: policy.services.and(able), ..policy };
+        let destinations = HashMap::new();
+        let tenant = tenant.to_owned();
+        let read_after = ReadAfter::default();
+        Self { limits, implementation, policy, tenant, destinations, ingest, index, retrieval, read_after }
+    }
+
+    /// With these destinations for C-MOVE, by AE title.
+    pub fn with_destinations(mut self, destinations: HashMap<AeTitle, Destination>) -> Self {
+        self.destinations = destinations;
+        self
+    }
+
+    pub(crate) fn session(self: &Arc<Self>, profile: Arc<PeerProfile>) -> Session {
+        Session { door: Arc::clone(self), profile, receipt: None }
     }
 }
 
@@ -28,6 +83,7 @@ impl Door {
 pub(crate) struct Session {
     pub(crate) door: Arc<Door>,
     pub(crate) profile: Arc<PeerProfile>,
+    pub(crate) receipt: Option<ReceiptId>,
 }
 
 impl Session {
@@ -55,26 +111,44 @@ impl Session {
         }
         match (command.field, message.context.service) {
             (CommandField::C_ECHO_RQ, ServiceClass::Verification) => {
-                refuse(association, &message, Status::SUCCESS).await
+                respond(association, &message, command.response(Status::SUCCESS)).await
             }
-            (CommandField::C_ECHO_RQ, _) => refuse(association, &message, Status::SOP_CLASS_NOT_SUPPORTED).await,
-            _ => refuse(association, &message, Status::UNRECOGNIZED_OPERATION).await,
+            (CommandField::C_STORE_RQ, ServiceClass::Storage) => store::answer(self, association, &message).await,
+            (CommandField::C_FIND_RQ, ServiceClass::Find(root)) => {
+                find::answer(self, association, &message, root).await
+            }
+            (CommandField::C_MOVE_RQ, ServiceClass::Move(root)) => {
+                move_::answer(self, association, &message, root).await
+            }
+            (CommandField::C_GET_RQ, ServiceClass::Get(root)) => get::answer(self, association, &message, root).await,
+            (
+                CommandField::C_ECHO_RQ
+                | CommandField::C_STORE_RQ
+                | CommandField::C_FIND_RQ
+                | CommandField::C_MOVE_RQ
+                | CommandField::C_GET_RQ,
+                _,
+            ) => respond(association, &message, command.response(Status::SOP_CLASS_NOT_SUPPORTED)).await,
+            _ => respond(association, &message, command.response(Status::UNRECOGNIZED_OPERATION)).await,
         }
     }
 
-    /// Ends what the conversation left open.
+    /// Ends what the conversation left open. `None`: the archive stops.
     pub(crate) async fn close(&mut self, ended: &Option<Result<(), AssociationError>>) {
-        let _ = (ended, &self.profile, &self.door);
+        let (Some(receipt), Some(ingest)) = (self.receipt.take(), &self.door.ingest) else { return };
+        let end = match ended {
+            Some(Ok(()) | Err(AssociationError::Released)) => ReceiptEnd::Completed,
+            Some(Err(AssociationError::Closed | AssociationError::Aborted(_) | AssociationError::Io(_))) => {
+                ReceiptEnd::Aborted
+            }
+            _ => ReceiptEnd::EndedByArchive,
+        };
+        match timeout(self.door.limits.receipt_timeout, ingest.close_receipt(receipt, end)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "receipt of an association could not be closed"),
+            Err(_) => tracing::warn!("receipt of an association could not be closed in time"),
+        }
     }
-}
-
-/// Answers with a status alone, once the request's data set, if any, has gone by.
-pub(crate) async fn refuse(
-    association: &mut Association,
-    message: &Message,
-    status: Status,
-) -> Result<(), AssociationError> {
-    respond(association, message, message.command.response(status)).await
 }
 
 /// Sends a response without a data set, once the request's data set, if any, has gone by.

@@ -15,12 +15,14 @@ mod config;
 mod door;
 pub mod negotiate;
 pub mod pdu;
+mod read_after;
 pub mod requestor;
 pub mod server;
+mod services;
 #[cfg(test)]
 mod testing;
 
 pub use association::{Association, AssociationError, Message, Peer, Received};
 pub use command::{Command, CommandField, Status};
 pub use config::{Implementation, Limits};
-pub use door::Door;
+pub use door::{Backends, Destination, Door};

@@ -84,6 +84,7 @@ pub fn negotiate(
         return Err(AssociateRj::APPLICATION_CONTEXT_NOT_SUPPORTED.into());
     }
     let profile = policy.admit(request, address)?;
+    let services = profile.services.and(policy.services);
     // A peer that takes so little can't be sent a fragment of two bytes.
     if matches!(request.user.maximum_length, Some(1..=7)) || request.contexts.is_empty() {
         return Err(AssociateRj::NO_REASON.into());
@@ -95,7 +96,7 @@ pub fn negotiate(
     let mut contexts = Vec::with_capacity(request.contexts.len());
     let mut answers = Vec::with_capacity(request.contexts.len());
     for proposed in &request.contexts {
-        let judged = judge(proposed, request, policy, &profile);
+        let judged = judge(proposed, request, policy, &profile, services);
         answers.push(ContextAnswer {
             id: proposed.id,
             result: judged.as_ref().err().copied().unwrap_or(ContextResult::Acceptance),
@@ -107,7 +108,7 @@ pub fn negotiate(
         contexts.extend(judged.map(|(context, _)| Arc::new(context)));
     }
     contexts.sort_by_key(|context| context.id);
-    let user = answer_user(request, &contexts, policy, &profile, limits, implementation);
+    let user = answer_user(request, &contexts, policy, services, limits, implementation);
     let answer = AssociateAc {
         called_ae_title: request.called_ae_title.clone(),
         calling_ae_title: request.calling_ae_title.clone(),
@@ -122,6 +123,7 @@ fn judge(
     request: &AssociateRq,
     policy: &Policy,
     profile: &PeerProfile,
+    services: Services,
 ) -> Result<(Context, Uid), ContextResult> {
     if proposed.id.is_multiple_of(2) {
         return Err(ContextResult::NoReason);
@@ -129,14 +131,14 @@ fn judge(
     let class = proposed.abstract_syntax.as_ref().ok_or(ContextResult::AbstractSyntaxNotSupported)?;
     let declared = request.user.common_extended.iter().find(|common| common.sop_class_uid == *class);
     let service = policy.service_of(class, declared).ok_or(ContextResult::AbstractSyntaxNotSupported)?;
-    if !profile.services.offers(service) {
+    if !services.offers(service) {
         return Err(ContextResult::UserRejection);
     }
     let (transfer_syntax, uid) = profile
         .choose_transfer_syntax(service, &proposed.transfer_syntaxes)
         .ok_or(ContextResult::TransferSyntaxesNotSupported)?;
     let role = request.user.roles.iter().find(|role| role.sop_class_uid == *class);
-    let role = role.map_or((true, false), |role| accepted_role(role, service, profile));
+    let role = role.map_or((true, false), |role| accepted_role(role, service, services));
     let extended = request.user.extended.iter().find(|extended| extended.sop_class_uid == *class);
     let context = Context {
         id: proposed.id,
@@ -153,15 +155,15 @@ fn judge(
 }
 
 /// Roles that the requestor may take, as (SCU, SCP): it is SCP of storage, for C-GET, and of nothing else.
-fn accepted_role(role: &RoleSelection, service: ServiceClass, profile: &PeerProfile) -> (bool, bool) {
-    (role.scu, role.scp && service == ServiceClass::Storage && profile.services.get)
+fn accepted_role(role: &RoleSelection, service: ServiceClass, services: Services) -> (bool, bool) {
+    (role.scu, role.scp && service == ServiceClass::Storage && services.get)
 }
 
 fn answer_user(
     request: &AssociateRq,
     contexts: &[Arc<Context>],
     policy: &Policy,
-    profile: &PeerProfile,
+    services: Services,
     limits: &Limits,
     implementation: &Implementation,
 ) -> UserInformation {
@@ -169,7 +171,7 @@ fn answer_user(
     let of_class = |uid: &Uid| contexts.iter().find(|context| context.abstract_syntax == *uid);
     let mut answered = HashSet::new();
     let roles = request.user.roles.iter().filter(|role| answered.insert(&role.sop_class_uid)).filter_map(|role| {
-        let (scu, scp) = accepted_role(role, of_class(&role.sop_class_uid)?.service, profile);
+        let (scu, scp) = accepted_role(role, of_class(&role.sop_class_uid)?.service, services);
         Some(RoleSelection { sop_class_uid: role.sop_class_uid.clone(), scu, scp })
     });
     let mut answered = HashSet::new();

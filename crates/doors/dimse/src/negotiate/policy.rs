@@ -3,7 +3,7 @@
 use super::QueryOptions;
 use crate::pdu::{AeTitle, AssociateRj, AssociateRq, SopClassCommonExtended};
 use cairn_dicom::{
-    TransferSyntax, Uid, dictionary,
+    CharacterSet, TransferSyntax, Uid, dictionary,
     sop_class::{InformationModel, storage_class},
     transfer_syntax::PixelCoding,
 };
@@ -77,6 +77,17 @@ impl Services {
     /// All of them.
     pub const ALL: Self = Self { verification: true, storage: true, find: true, move_: true, get: true };
 
+    /// Those of both.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            verification: self.verification && other.verification,
+            storage: self.storage && other.storage,
+            find: self.find && other.find,
+            move_: self.move_ && other.move_,
+            get: self.get && other.get,
+        }
+    }
+
     /// Storage contexts are taken for C-GET too, where the roles are turned round.
     pub(super) fn offers(&self, service: ServiceClass) -> bool {
         match service {
@@ -94,8 +105,10 @@ impl Services {
 pub struct PeerProfile {
     /// Addresses that it may call from; none: any.
     pub addresses: Vec<IpAddr>,
-    /// Services offered to it.
+    /// Services offered to it, of those that the listener has.
     pub services: Services,
+    /// Character set of identifiers that name none.
+    pub default_character_set: CharacterSet,
     /// Transfer syntaxes preferred for storage, best first. Those not named come after, in the default order: see
     /// [`PeerProfile::choose_transfer_syntax`].
     pub transfer_syntaxes: Vec<Uid>,
@@ -108,6 +121,7 @@ impl Default for PeerProfile {
         Self {
             addresses: Vec::new(),
             services: Services::ALL,
+            default_character_set: CharacterSet::DEFAULT,
             transfer_syntaxes: Vec::new(),
             only_these_transfer_syntaxes: false,
         }
@@ -185,6 +199,11 @@ pub struct Policy {
     pub peers: HashMap<AeTitle, Arc<PeerProfile>>,
     /// Profile of all others.
     pub default_profile: Arc<PeerProfile>,
+    /// Services offered to anybody.
+    pub services: Services,
+    /// Refuse queries and retrievals that do not name one value of each unique key above their level, unless
+    /// relational ones were negotiated.
+    pub strict_hierarchy: bool,
     /// Take private SOP Classes and such as this edition does not know for storage.
     pub unknown_storage_classes: bool,
     /// Offer the retired Patient/Study Only information model.
@@ -200,6 +219,8 @@ impl Default for Policy {
             calling: CallingAes::Any,
             peers: HashMap::new(),
             default_profile: Arc::default(),
+            services: Services::ALL,
+            strict_hierarchy: true,
             unknown_storage_classes: true,
             patient_study_only: false,
             query_options: QueryOptions::ALL,

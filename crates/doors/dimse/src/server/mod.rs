@@ -156,7 +156,7 @@ impl Connection {
             Ok(Accepted { association, profile }) => {
                 let calling = association.peer().calling_ae_title.clone();
                 tracing::debug!(%address, calling_ae_title = %calling, "association accepted");
-                let session = door.session(&association, profile);
+                let session = door.session(profile);
                 self.converse(association, session).await;
             }
             Err(AssociationError::Closed) => tracing::debug!(%address, "connection closed before an association"),
@@ -173,7 +173,7 @@ impl Connection {
         let calling = association.peer().calling_ae_title.clone();
         session.close(&ended).await;
         match ended {
-            Some(Ok(())) => {
+            Some(Ok(()) | Err(AssociationError::Released)) => {
                 association.confirm_release().await;
                 tracing::debug!(address = %self.address, calling_ae_title = %calling, "association released");
             }

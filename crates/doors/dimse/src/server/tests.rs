@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use crate::{
-    Association, AssociationError, CommandField, Implementation, Limits, Status,
+    Association, AssociationError, Backends, CommandField, Implementation, Limits, Status,
     association::Transport,
     door::Door,
     negotiate::Policy,
@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn door(limits: Limits) -> Door {
     let mut policy = Policy::default();
     policy.called_ae_titles.insert(ae("CAIRN"));
-    Door { limits, implementation: Implementation::default(), policy }
+    Door::new("default", policy, limits, Implementation::default(), Backends::default())
 }
 
 fn verification() -> Request {

@@ -1,6 +1,8 @@
 //! Peers for tests: servers on a free port, and raw sockets that say what they are told to.
 #![allow(clippy::unwrap_used)]
 
+pub(crate) mod fakes;
+
 use crate::{
     Command, CommandField, Limits,
     door::Door,

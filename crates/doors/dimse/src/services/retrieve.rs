@@ -1,0 +1,302 @@
+//! What C-MOVE and C-GET share: planning, counting, and sending one instance (PS3.4 sections C.4.2 and C.4.3).
+
+use super::{
+    Next,
+    identifier::{self, Identifier},
+    next,
+    plan::Plan,
+    status,
+};
+use crate::{
+    Association, AssociationError, Command, CommandField, Message, Status,
+    command::SubOperations,
+    door::Session,
+    negotiate::{Context, QueryRoot},
+    pdu::AeTitle,
+};
+use bytes::Bytes;
+use cairn_dicom::{
+    Uid, Vr,
+    dataset::{DataSet, Value},
+    tags,
+};
+use cairn_service_api::{
+    AnswerStream, Error, Index, Retrieval,
+    index::{Detail, InstanceRecord, Selection},
+};
+use futures_util::StreamExt;
+use std::sync::Arc;
+
+/// Bytes of Failed SOP Instance UID List at most: what an explicit VR length of 16 bits can say.
+const FAILED_LIST_BYTES_MAX: usize = 65_534;
+
+/// How far the sub-operations are.
+pub(super) struct Progress {
+    remaining: u64,
+    completed: u64,
+    failed: u64,
+    warning: u64,
+    failed_uids: Vec<Uid>,
+    failed_bytes: usize,
+}
+
+fn clamp(count: u64) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
+}
+
+impl Progress {
+    pub(super) fn new(instances: u64) -> Self {
+        Self { remaining: instances, completed: 0, failed: 0, warning: 0, failed_uids: Vec::new(), failed_bytes: 0 }
+    }
+
+    /// Counts the outcome of one sub-operation: the status of its response, or nothing if there was none.
+    pub(super) fn count(&mut self, outcome: Option<Status>, sop_instance_uid: &Uid) {
+        self.remaining = self.remaining.saturating_sub(1);
+        match outcome {
+            Some(Status::SUCCESS) => self.completed += 1,
+            Some(status) if status.is_warning() => self.warning += 1,
+            _ => self.fail(sop_instance_uid),
+        }
+    }
+
+    fn fail(&mut self, uid: &Uid) {
+        self.failed += 1;
+        let bytes = uid.as_str().len() + 1;
+        if self.failed_bytes + bytes <= FAILED_LIST_BYTES_MAX {
+            self.failed_bytes += bytes;
+            self.failed_uids.push(uid.clone());
+        }
+    }
+
+    fn counts(&self, with_remaining: bool) -> SubOperations {
+        SubOperations {
+            remaining: with_remaining.then(|| clamp(self.remaining)),
+            completed: clamp(self.completed),
+            failed: clamp(self.failed),
+            warning: clamp(self.warning),
+        }
+    }
+
+    /// A pending response.
+    pub(super) fn pending(&self, request: &Command) -> Command {
+        let mut response = request.response(Status::PENDING);
+        response.sub_operations = Some(self.counts(true));
+        response
+    }
+
+    /// The status to end with when all was tried (PS3.4 tables C.4-2 and C.4-3).
+    fn done(&self) -> Status {
+        match (self.failed + self.warning, self.completed + self.warning) {
+            (0, _) => Status::SUCCESS,
+            (_, 0) => Status::OUT_OF_RESOURCES_SUBOPERATIONS,
+            _ => Status::SUBOPERATIONS_WITH_FAILURES,
+        }
+    }
+}
+
+/// How a retrieval ended.
+pub(super) enum Ending {
+    /// All sub-operations were tried.
+    Done,
+    /// By C-CANCEL.
+    Cancelled,
+    /// The archive could not go on.
+    Failed(Error),
+}
+
+/// Sends the final response, with the list of what failed.
+pub(super) async fn finish(
+    association: &mut Association,
+    message: &Message,
+    progress: &Progress,
+    ending: Ending,
+) -> Result<(), AssociationError> {
+    let request = &message.command;
+    let mut response = match &ending {
+        Ending::Done => request.response(progress.done()),
+        Ending::Cancelled => request.response(Status::CANCEL),
+        Ending::Failed(error) => {
+            let mut response = status::response(request, error);
+            if response.status == Some(Status::OUT_OF_RESOURCES) {
+                response.status = Some(Status::OUT_OF_RESOURCES_SUBOPERATIONS);
+            }
+            response
+        }
+    };
+    response.sub_operations = Some(progress.counts(matches!(ending, Ending::Cancelled)));
+    let mut list = DataSet::new();
+    let uids = progress.failed_uids.iter().map(Uid::to_string).collect();
+    list.put(tags::FAILED_SOP_INSTANCE_UID_LIST, Vr::UI, Value::Text(uids));
+    let list = list.encode(message.context.transfer_syntax.encoding, cairn_dicom::CharacterSet::DEFAULT);
+    let list = list.ok().filter(|_| !progress.failed_uids.is_empty());
+    association.send(message.context.id, &mut response, list.as_deref()).await
+}
+
+/// A retrieval that can begin.
+pub(super) struct Prepared {
+    pub(super) selection: Selection,
+    pub(super) plan: Plan,
+    pub(super) retrieval: Arc<dyn Retrieval>,
+}
+
+/// Reads the identifier and finds out what there is to send. `None`: the final response has been sent.
+pub(super) async fn prepare(
+    session: &Session,
+    association: &mut Association,
+    message: &Message,
+    root: QueryRoot,
+) -> Result<Option<Prepared>, AssociationError> {
+    let door = &session.door;
+    let (Some(index), Some(retrieval)) = (door.index.clone(), door.retrieval.clone()) else {
+        let response = message.command.response(Status::SOP_CLASS_NOT_SUPPORTED);
+        crate::door::respond(association, message, response).await?;
+        return Ok(None);
+    };
+    let default = session.profile.default_character_set;
+    let bytes_max = door.limits.identifier_bytes_max;
+    let read = identifier::receive(association, message, root, bytes_max, default).await?;
+    let relational = message.context.options.relational || !door.policy.strict_hierarchy;
+    let selected = read.and_then(|identifier: Identifier| {
+        if !relational {
+            identifier.check_hierarchy(root)?;
+        }
+        identifier.selection(&door.tenant)
+    });
+    let selection = match selected {
+        Ok(selection) => selection,
+        Err(unusable) => {
+            let mut response = status::response(&message.command, &unusable.error);
+            response.status = Some(unusable.status);
+            association.send(message.context.id, &mut response, None).await?;
+            return Ok(None);
+        }
+    };
+    let calling = association.peer().calling_ae_title.clone();
+    door.read_after.wait(&calling, index.as_ref(), door.limits.read_after_timeout).await;
+    let ending = match plan(association, message, index.as_ref(), &selection).await? {
+        Planned::Ready(plan) if plan.instances > 0 => return Ok(Some(Prepared { selection, plan, retrieval })),
+        Planned::Ready(_) => Ending::Done,
+        Planned::Cancelled => Ending::Cancelled,
+        Planned::Failed(response) => {
+            let mut response = response;
+            association.send(message.context.id, &mut response, None).await?;
+            return Ok(None);
+        }
+    };
+    finish(association, message, &Progress::new(0), ending).await?;
+    Ok(None)
+}
+
+enum Planned {
+    Ready(Plan),
+    Cancelled,
+    Failed(Command),
+}
+
+async fn plan(
+    association: &mut Association,
+    message: &Message,
+    index: &dyn Index,
+    selection: &Selection,
+) -> Result<Planned, AssociationError> {
+    let request = &message.command;
+    let failed = |error: &Error| {
+        let mut response = status::response(request, error);
+        if response.status == Some(Status::OUT_OF_RESOURCES) {
+            response.status = Some(Status::OUT_OF_RESOURCES_MATCHES);
+        }
+        Planned::Failed(response)
+    };
+    let mut records = match index.instances(selection.clone(), Detail::Location).await {
+        Ok(records) => records,
+        Err(error) if error.kind == cairn_service_api::ErrorKind::NotFound => {
+            return Ok(Planned::Ready(Plan::default()));
+        }
+        Err(error) => return Ok(failed(&error)),
+    };
+    let mut plan = Plan::default();
+    let message_id = request.message_id.unwrap_or_default();
+    loop {
+        match next(association, message_id, &mut records).await? {
+            Next::End => return Ok(Planned::Ready(plan)),
+            Next::Cancelled => return Ok(Planned::Cancelled),
+            Next::Item(Err(error)) => return Ok(failed(&error)),
+            Next::Item(Ok(record)) if plan.add(&record) => {}
+            Next::Item(Ok(_)) => {
+                let response = request.response(Status::OUT_OF_RESOURCES_SUBOPERATIONS);
+                return Ok(Planned::Failed(response.with_comment("too many kinds of objects for one retrieval")));
+            }
+        }
+    }
+}
+
+/// The context on which an instance can go as it is stored.
+pub(super) fn context_for(
+    association: &Association,
+    record: &InstanceRecord,
+    usable: impl Fn(&Context) -> bool,
+) -> Option<Arc<Context>> {
+    let contexts = association.contexts().iter();
+    let mut of_class = contexts.filter(|context| context.abstract_syntax == record.sop_class_uid && usable(context));
+    of_class.find(|context| context.transfer_syntax.uid() == record.transfer_syntax_uid.as_str()).cloned()
+}
+
+/// Who asked for a C-MOVE, for the C-STORE requests that it causes.
+#[derive(Clone)]
+pub(super) struct Originator {
+    pub(super) ae_title: AeTitle,
+    pub(super) message_id: u16,
+}
+
+/// How sending an instance failed.
+pub(super) enum SendFailure {
+    /// Nothing of it was sent: the next one can be.
+    Unsent(Error),
+    /// The association is of no more use.
+    Broken(AssociationError),
+}
+
+impl From<AssociationError> for SendFailure {
+    fn from(error: AssociationError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+/// Sends one instance by C-STORE and waits for the response.
+pub(super) async fn send(
+    association: &mut Association,
+    context: &Context,
+    record: &InstanceRecord,
+    mut bytes: AnswerStream<Bytes>,
+    priority: Option<u16>,
+    originator: Option<&Originator>,
+    on_cancel: impl FnMut(&Command),
+) -> Result<Status, SendFailure> {
+    // Damage shows before the first byte, or not at all: nothing is begun that could not be ended.
+    let mut chunk = match bytes.next().await {
+        Some(chunk) => Some(chunk.map_err(SendFailure::Unsent)?),
+        None => None,
+    };
+    let message_id = association.next_message_id();
+    let mut command = Command::request(CommandField::C_STORE_RQ, message_id, context.abstract_syntax.as_str());
+    command.sop_instance_uid = Some(record.sop_instance_uid.to_string());
+    command.priority = Some(priority.unwrap_or_default());
+    command.move_originator_ae_title = originator.map(|originator| originator.ae_title.to_string());
+    command.move_originator_message_id = originator.map(|originator| originator.message_id);
+    association.begin_data(context.id, &mut command)?;
+    while let Some(piece) = chunk {
+        association.send_data(piece).await?;
+        chunk = match bytes.next().await {
+            Some(Ok(piece)) => Some(piece),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "an instance could not be read to its end while it was sent");
+                return Err(SendFailure::Broken(AssociationError::Protocol("data set ended early")));
+            }
+            None => None,
+        };
+    }
+    association.finish_data().await?;
+    let response = association.response(message_id, on_cancel).await?;
+    let status = response.status.ok_or(AssociationError::Protocol("response without a status"))?;
+    Ok(status)
+}
