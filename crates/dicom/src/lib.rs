@@ -10,6 +10,7 @@ pub mod finding;
 pub mod frames;
 pub mod header;
 mod inflate;
+pub mod matching;
 mod parse;
 pub mod part10;
 pub mod sop_class;

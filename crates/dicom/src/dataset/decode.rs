@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{DataSet, Element, Value};
-use crate::{CharacterSet, Tag, Vr, charset::CharsetFinding, dictionary, tags, transfer_syntax::Encoding, uid::Uid};
+use crate::{CharacterSet, Tag, Vr, charset::CharsetFinding, dictionary, tags, transfer_syntax::Encoding};
 
 /// Bounds of [`DataSet::decode`].
 #[derive(Clone, Copy, Debug)]

@@ -271,3 +271,11 @@ impl fmt::Display for DateTime {
         }
     }
 }
+
+/// `+HHMM`, as in (0008,0201).
+impl fmt::Display for UtcOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, minutes) = (if self.0 < 0 { '-' } else { '+' }, self.0.unsigned_abs());
+        write!(f, "{sign}{:02}{:02}", minutes / 60, minutes % 60)
+    }
+}
