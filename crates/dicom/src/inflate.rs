@@ -36,7 +36,9 @@ const PIECE: usize = 32 * 1024;
 /// Bytes that tell a zlib header from a raw stream.
 const PROBE: usize = 5;
 
-pub(crate) struct Inflater {
+/// Inflates one deflated data set as the header walker does: the bytes that come out are those which its offsets count.
+/// Bytes that were never deflated are passed on as they are.
+pub struct Inflater {
     limits: InflateLimits,
     stream: Option<Decompress>,
     probe: Vec<u8>,
@@ -51,7 +53,8 @@ pub(crate) struct Inflater {
 }
 
 impl Inflater {
-    pub(crate) fn new(limits: InflateLimits) -> Self {
+    /// An inflater of one data set.
+    pub fn new(limits: InflateLimits) -> Self {
         Self {
             limits,
             stream: None,
@@ -66,7 +69,11 @@ impl Inflater {
         }
     }
 
-    pub(crate) fn push(&mut self, mut bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), InflateError> {
+    /// Takes the next bytes; gives what comes out to `sink`, in pieces of at most 32 KiB where it was deflated.
+    ///
+    /// # Errors
+    /// The limits are passed; the inflater is used up.
+    pub fn push(&mut self, mut bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), InflateError> {
         if self.stream.is_none() {
             let n = (PROBE - self.probe.len()).min(bytes.len());
             self.probe.extend_from_slice(&bytes[..n]);
@@ -79,7 +86,11 @@ impl Inflater {
         self.take(bytes, &mut sink)
     }
 
-    pub(crate) fn finish(&mut self, mut sink: impl FnMut(&[u8])) -> Result<(), InflateError> {
+    /// The data set is over; gives to `sink` what was held back.
+    ///
+    /// # Errors
+    /// As [`Inflater::push`].
+    pub fn finish(&mut self, mut sink: impl FnMut(&[u8])) -> Result<(), InflateError> {
         if self.stream.is_none() && !self.probe.is_empty() {
             self.begin(&mut sink)?;
         }

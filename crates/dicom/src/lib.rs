@@ -9,7 +9,7 @@ pub mod dictionary;
 pub mod finding;
 pub mod frames;
 pub mod header;
-mod inflate;
+pub mod inflate;
 pub mod matching;
 mod parse;
 pub mod part10;

@@ -1,0 +1,29 @@
+//! Ingest: accepting SOP Instances, and operators' decisions about them.
+//!
+//! Responsible for: object bytes, then the events that make them facts (`InstanceStored`, `InstanceReceivedAgain`,
+//! `ReceiptClosed`, `VersionsCompared`, `VersionChosen`), and the quarantine of what is refused. Reads: the log, once at
+//! start, to go on where its clock was; the index, as a hint alone.
+//!
+//! Holds I1 (bytes are durable before the event that names them), I2 (nothing is answered before the event is durable),
+//! I4, I5 (a repeat, a conflict, a refusal each leaves a trace) and I9. It needs only log and objects: with the index
+//! away, stores go on.
+#![forbid(unsafe_code)]
+
+mod append;
+mod compare;
+pub mod config;
+pub mod crash;
+mod in_flight;
+mod intake;
+mod metrics;
+pub mod quarantine;
+mod receipts;
+mod refusal;
+mod service;
+mod store;
+mod stored_event;
+mod versions;
+
+pub use config::IngestConfig;
+pub use quarantine::{Quarantine, QuarantineConfig};
+pub use service::IngestService;

@@ -1,0 +1,499 @@
+//! Storing one SOP Instance: admit, receive, finish, decide, append, answer.
+
+use crate::{
+    append::{Appended, NotAppended},
+    compare::{Pair, same_content},
+    crash::{Step, crash_point},
+    intake::{Intake, IntakeLimits, Received},
+    metrics,
+    quarantine::Refused,
+    receipts::{Counted, InUse, OpenReceipt},
+    refusal::{Cause, Failure, Kept, Refusal},
+    service::Service,
+    stored_event::{findings_in_event, issuer_in_data_set, object_in_event, split_side, stored_event},
+    versions::{Identity, Key, Relation, Source, Version, join, relate},
+};
+use bytes::Bytes;
+use cairn_archive::{
+    EventId, ObjectKey, Position, PositionVector,
+    events::{Comparison, Event, InstanceReceivedAgain, InstanceStored, ResendPolicy},
+};
+use cairn_service_api::{
+    Error, ErrorKind,
+    index::{Detail, Selection},
+    ingest::{Body, InstanceOffer, StoreOutcome, Stored},
+};
+use cairn_store_api::{ObjectRef, ObjectStore, ObjectWriter};
+use futures_util::{StreamExt, TryStreamExt};
+use std::{sync::Arc, time::Duration};
+use tokio::task::JoinHandle;
+
+/// File Meta Information taken at most, in bytes: it is kept in the event.
+const FILE_META_BYTES_MAX: usize = 64 << 10;
+
+/// Objects that are durable. Until an event may name them, they are removed when this is dropped.
+struct Unnamed {
+    objects: Arc<dyn ObjectStore>,
+    keys: Vec<ObjectKey>,
+}
+
+impl Unnamed {
+    /// From here on an event may name the objects: they stay.
+    fn may_be_named(&mut self) {
+        self.keys.clear();
+    }
+
+    /// Removes the objects now.
+    async fn remove(mut self) {
+        for key in std::mem::take(&mut self.keys) {
+            remove(self.objects.as_ref(), key).await;
+        }
+    }
+}
+
+impl Drop for Unnamed {
+    fn drop(&mut self) {
+        let keys = std::mem::take(&mut self.keys);
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        for key in keys {
+            let objects = self.objects.clone();
+            runtime.spawn(async move { remove(objects.as_ref(), key).await });
+        }
+    }
+}
+
+async fn remove(objects: &dyn ObjectStore, key: ObjectKey) {
+    if let Err(error) = objects.delete(key).await {
+        tracing::warn!(%key, %error, "an object that no event names could not be removed now");
+        metrics::orphan_left();
+    }
+}
+
+/// What the index knows, asked for while the bytes still arrive. Dropping it stops asking.
+struct Hint(JoinHandle<Vec<Version>>);
+
+impl Drop for Hint {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// An instance whose bytes are durable.
+struct Staged {
+    received: Received,
+    object: ObjectRef,
+    issuer_in_data_set: Option<String>,
+    unnamed: Unnamed,
+}
+
+impl Service {
+    /// Stores one SOP Instance and returns once it is safe to acknowledge it.
+    pub(crate) async fn store_instance(
+        &self,
+        receipt: &OpenReceipt,
+        offer: &InstanceOffer,
+        body: Body<'_>,
+    ) -> Result<Stored, Failure> {
+        self.admit()?;
+        let (received, writer, hint) = self.receive(receipt, offer, body).await?; // streamed: written, hashed, walked
+        let staged = self.finish(receipt, received, writer).await?; // I1: bytes durable first
+        self.decide_and_append(receipt, staged, hint).await // I2: then the event, then the answer
+    }
+
+    fn admit(&self) -> Result<(), Error> {
+        self.appender.check_clock()?;
+        crash_point(Step::Admitted);
+        Ok(())
+    }
+
+    /// Streams the body into an object and through the walker. The object is not finished.
+    async fn receive(
+        &self,
+        receipt: &OpenReceipt,
+        offer: &InstanceOffer,
+        mut body: Body<'_>,
+    ) -> Result<(Received, Box<dyn ObjectWriter>, Option<Hint>), Failure> {
+        let bounded = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        let limits = IntakeLimits {
+            object_bytes_max: receipt.profile.object_bytes_max,
+            held_bytes_max: bounded(self.config.held_bytes_max),
+            header_bytes_max: bounded(self.config.header_bytes_max),
+            file_meta_bytes_max: FILE_META_BYTES_MAX,
+        };
+        let (key, kept_max) = (ObjectKey(self.appender.mint()), self.quarantine.input_bytes_max());
+        let mut intake = Box::new(Intake::new(self.objects.as_ref(), key, offer, limits, kept_max));
+        let mut hint = None;
+        let mut taken = intake.begin();
+        while taken.is_ok()
+            && let Some(chunk) = body.next().await
+        {
+            let chunk = chunk.map_err(|error| Failure::Failed(ended_early(error)))?;
+            taken = intake.take(chunk).await;
+            if let (None, Some(identity)) = (&hint, intake.identity()) {
+                hint = self.look_up(&receipt.sender.tenant, identity);
+            }
+        }
+        if let Err(failure) = taken {
+            return Err(keep_rest(failure, intake.kept, &mut body).await);
+        }
+        let (received, writer) = intake.finish().await?;
+        let hint = hint.or_else(|| self.look_up(&receipt.sender.tenant, &received.identity));
+        crash_point(Step::BeforeObjectFinish);
+        Ok((received, writer, hint))
+    }
+
+    /// Asks the index what it has under a SOP Instance UID, without waiting for the answer.
+    fn look_up(&self, tenant: &str, identity: &Identity) -> Option<Hint> {
+        let index = self.index.clone()?;
+        let selection = Selection {
+            tenant: tenant.to_owned(),
+            instances: vec![identity.sop_instance_uid.clone()],
+            all_versions: true,
+            ..Selection::default()
+        };
+        let (timeout, max) = (self.config.hint.lookup_timeout, self.config.compare.versions_max.max(1));
+        Some(Hint(tokio::spawn(async move {
+            let versions = async {
+                let records = index.instances(selection, Detail::Location).await?;
+                records.take(max).map_ok(Version::from).try_collect::<Vec<_>>().await
+            };
+            let answer = tokio::time::timeout(timeout, versions).await;
+            // Away or slow: the fold over the log will find what could not be known now.
+            answer.ok().and_then(Result::ok).unwrap_or_else(|| {
+                metrics::hint_missed();
+                Vec::new()
+            })
+        })))
+    }
+
+    async fn finish(
+        &self,
+        receipt: &OpenReceipt,
+        received: Received,
+        writer: Box<dyn ObjectWriter>,
+    ) -> Result<Staged, Failure> {
+        let finished = writer.finish().await?;
+        let unnamed = Unnamed { objects: self.objects.clone(), keys: vec![received.key] };
+        crash_point(Step::AfterObjectFinish);
+        let issuer_in_data_set = issuer_in_data_set(&received.walked, &receipt.profile.default_character_set);
+        Ok(Staged { received, object: finished.object, issuer_in_data_set, unnamed })
+    }
+
+    async fn decide_and_append(
+        &self,
+        receipt: &OpenReceipt,
+        staged: Staged,
+        hint: Option<Hint>,
+    ) -> Result<Stored, Failure> {
+        let identity = &staged.received.identity;
+        let key: Key = (receipt.sender.tenant.clone(), identity.sop_instance_uid.clone());
+        let turn = self.in_flight.turn(key.clone()).await;
+        let indexed = match hint {
+            Some(mut hint) => (&mut hint.0).await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let known = join(self.recent.get(&key), indexed);
+        let issuer = staged.issuer_in_data_set.as_deref().unwrap_or(&receipt.profile.issuer_of_patient_id);
+        let source = Source { calling_ae_title: &receipt.sender.calling_ae_title, issuer_of_patient_id: issuer };
+        let policy = receipt.profile.resend_policy;
+        match relate(identity, staged.object.digest, &known, source, policy) {
+            Relation::New => Ok(self.append_stored(receipt, staged, StoreOutcome::New).await?.0),
+            Relation::Elsewhere => Ok(self.append_stored(receipt, staged, StoreOutcome::ElsewhereToo).await?.0),
+            Relation::SameBytes(first) => {
+                drop(turn);
+                self.store_repeat(receipt, staged, &first).await
+            }
+            Relation::OtherBytes { earlier, shown } => {
+                if policy == ResendPolicy::Refuse {
+                    self.refuse_other_content(receipt, &staged, &earlier).await?;
+                }
+                let outcome = StoreOutcome::Conflict { shown };
+                let (stored, version) = self.append_stored(receipt, staged, outcome).await?;
+                self.comparer.offer(Pair::new(&receipt.sender.tenant, &stored, version, earlier));
+                Ok(stored)
+            }
+        }
+    }
+
+    /// Makes an instance a fact: `InstanceStored`.
+    async fn append_stored(
+        &self,
+        receipt: &OpenReceipt,
+        staged: Staged,
+        outcome: StoreOutcome,
+    ) -> Result<(Stored, Version), Failure> {
+        let Staged { received, object, issuer_in_data_set, mut unnamed } = staged;
+        let identity = received.identity.clone();
+        let mut version = version_of(&received, object, receipt);
+        let findings = findings_in_answer(&received);
+        let mut event = stored_event(received, &object, receipt, issuer_in_data_set);
+        version.issuer_of_patient_id.clone_from(&event.sender_profile.get_or_insert_default().issuer_of_patient_id);
+        self.store_side(&mut event, &mut unnamed).await?;
+        let mut context = receipt.context();
+        context.objects.clone_from(&unnamed.keys);
+        crash_point(Step::BeforeAppend);
+        let event = Event::InstanceStored(Box::new(event));
+        let keys = unnamed.keys.clone();
+        // Dropped from here on, the event may be appended all the same.
+        unnamed.may_be_named();
+        let appended = match self.appender.append(&event, context).await {
+            Ok(appended) => appended,
+            Err(NotAppended::Perhaps(error)) => return Err(error.into()),
+            Err(NotAppended::Surely(error)) => {
+                unnamed.keys = keys;
+                unnamed.remove().await;
+                return Err(error.into());
+            }
+        };
+        crash_point(Step::AfterAppend);
+        (version.store_event, version.position) = (appended.id, Some(appended.position.clone()));
+        self.recent.remember((receipt.sender.tenant.clone(), identity.sop_instance_uid.clone()), version.clone());
+        Ok((stored(identity, object, appended.position, outcome, findings), version))
+    }
+
+    /// Puts header and tables that are too large for the event into an object of their own.
+    async fn store_side(&self, event: &mut InstanceStored, unnamed: &mut Unnamed) -> Result<(), Failure> {
+        let Some(side) = split_side(event, self.config.event_bytes_max) else { return Ok(()) };
+        let key = ObjectKey(self.appender.mint());
+        let mut writer = self.objects.put(key, Some(side.len() as u64)).await?;
+        for start in (0..side.len()).step_by(SIDE_CHUNK_BYTES) {
+            writer.write(side.slice(start..side.len().min(start + SIDE_CHUNK_BYTES))).await?;
+        }
+        let object = writer.finish().await?.object;
+        unnamed.keys.push(key);
+        event.side_object = Some(object_in_event(&object));
+        crash_point(Step::AfterSideObject);
+        Ok(())
+    }
+
+    /// The same bytes are there already: `InstanceReceivedAgain`. The second copy is kept only if the index can't
+    /// confirm in time that the first is live.
+    async fn store_repeat(&self, receipt: &OpenReceipt, staged: Staged, first: &Version) -> Result<Stored, Failure> {
+        if self.index.is_none() {
+            return Ok(self.append_stored(receipt, staged, StoreOutcome::Repeat).await?.0);
+        }
+        let appended = self.append_again(receipt, &staged, first).await.map_err(Error::from)?;
+        crash_point(Step::AfterRepeatAppend);
+        if !self.is_live(&receipt.sender.tenant, &staged.received.identity, first, &appended).await {
+            metrics::repeat_not_confirmed();
+            return Ok(self.append_stored(receipt, staged, StoreOutcome::Repeat).await?.0);
+        }
+        crash_point(Step::AfterRepeatConfirmed);
+        let Staged { received, object, unnamed, .. } = staged;
+        unnamed.remove().await;
+        crash_point(Step::AfterCopyDelete);
+        let findings = findings_in_answer(&received);
+        Ok(stored(received.identity, object, appended.position, StoreOutcome::Repeat, findings))
+    }
+
+    async fn append_again(
+        &self,
+        receipt: &OpenReceipt,
+        staged: &Staged,
+        first: &Version,
+    ) -> Result<Appended, NotAppended> {
+        let identity = &staged.received.identity;
+        let event = Event::InstanceReceivedAgain(InstanceReceivedAgain {
+            tenant: receipt.sender.tenant.clone(),
+            study_instance_uid: identity.study_instance_uid.to_string(),
+            series_instance_uid: identity.series_instance_uid.to_string(),
+            sop_instance_uid: identity.sop_instance_uid.to_string(),
+            store_event_id: Bytes::copy_from_slice(first.store_event.as_bytes()),
+            blake3: Bytes::copy_from_slice(&staged.object.digest.0),
+            receipt: Some(receipt.in_event()),
+            sender_profile: Some(receipt.profile_in_event(staged.issuer_in_data_set.clone())),
+            findings: findings_in_event(&staged.received.findings),
+        });
+        let mut context = receipt.context();
+        // The first copy is what is in use; the second is named by no event.
+        context.objects = vec![first.object.key];
+        context.causation = Some(first.store_event);
+        self.appender.append(&event, context).await
+    }
+
+    /// Whether the index, having folded what was just appended, says that this version is live.
+    async fn is_live(&self, tenant: &str, identity: &Identity, version: &Version, after: &Appended) -> bool {
+        let Some(index) = &self.index else { return false };
+        let timeout = self.config.hint.repeat_timeout;
+        let mut folded = PositionVector::default();
+        folded.include(&after.position);
+        let selection = Selection {
+            tenant: tenant.to_owned(),
+            studies: vec![identity.study_instance_uid.clone()],
+            series: vec![identity.series_instance_uid.clone()],
+            instances: vec![identity.sop_instance_uid.clone()],
+            version: Some(version.object.digest),
+            all_versions: true,
+            ..Selection::default()
+        };
+        let live = async {
+            index.wait_for(&folded, timeout).await?;
+            let records: Vec<_> = index.instances(selection, Detail::Location).await?.try_collect().await?;
+            Ok::<_, Error>(records.iter().any(|record| record.store_event == version.store_event))
+        };
+        matches!(tokio::time::timeout(timeout, live).await, Ok(Ok(true)))
+    }
+
+    /// For a sender whose conflicts are refused: `Ok` if some version that is there has the same content.
+    async fn refuse_other_content(
+        &self,
+        receipt: &OpenReceipt,
+        staged: &Staged,
+        earlier: &[Version],
+    ) -> Result<(), Failure> {
+        let new = version_of(&staged.received, staged.object, receipt);
+        let same = async {
+            for version in earlier.iter().take(self.config.compare.versions_max) {
+                if matches!(same_content(self.objects.as_ref(), version, &new).await, Ok(Comparison::AnotherEncoding)) {
+                    return true;
+                }
+            }
+            false
+        };
+        if tokio::time::timeout(self.config.compare.before_answer_max, same).await.unwrap_or(false) {
+            return Ok(());
+        }
+        let message = "another version is there, and the sender's policy refuses conflicts";
+        let study = staged.received.identity.study_instance_uid.clone();
+        let refusal = Refusal::new(Cause::ConflictRefused, message).of_study(Some(study));
+        Err(Failure::from(refusal).keeping(self.keep_object(&staged.object).await))
+    }
+
+    /// The first bytes of an object, for quarantine.
+    async fn keep_object(&self, object: &ObjectRef) -> Kept {
+        let mut kept = Kept::up_to(self.quarantine.input_bytes_max());
+        let end = object.length.min(self.quarantine.input_bytes_max() as u64);
+        if let Ok(mut chunks) = self.objects.read(object, 0..end).await {
+            while let Some(Ok(chunk)) = chunks.next().await {
+                kept.add(&chunk);
+            }
+        }
+        kept.cut |= (kept.length as u64) < object.length;
+        kept
+    }
+
+    /// Counts what became of an instance, and puts a refused one in quarantine.
+    pub(crate) async fn conclude(
+        &self,
+        receipt: &InUse,
+        outcome: Result<Stored, Failure>,
+        begun: Duration,
+    ) -> Result<Stored, Error> {
+        let door = receipt.0.sender.door;
+        let (study, counted, outcome) = match outcome {
+            Ok(stored) => {
+                let took = self.appender.clock().elapsed().saturating_sub(begun);
+                metrics::stored(door, stored.outcome, stored.length, took);
+                let repeat = stored.outcome == StoreOutcome::Repeat;
+                let counted = if repeat { Counted::Repeated } else { Counted::Stored };
+                (stored.study_instance_uid.to_string(), counted, Ok(stored))
+            }
+            Err(Failure::Refused(refusal)) => {
+                metrics::refused(door, refusal.cause.code());
+                let study = refusal.study.as_ref().map(ToString::to_string).unwrap_or_default();
+                (study, Counted::Refused, Err(self.quarantine_refused(&receipt.0, *refusal).await))
+            }
+            Err(Failure::Failed(error)) => {
+                metrics::failed(door);
+                tracing::warn!(receipt = %receipt.0.id, kind = ?error.kind, %error, "an instance was not stored");
+                return Err(error);
+            }
+        };
+        if let Some(summed) = receipt.0.count(&study, counted, self.config.receipts.studies_max)
+            && let Err(NotAppended::Surely(error) | NotAppended::Perhaps(error)) =
+                self.appender.append(&summed, receipt.0.context()).await
+        {
+            tracing::warn!(receipt = %receipt.0.id, %error, "the counts of a study in a large receipt were lost");
+        }
+        outcome
+    }
+
+    async fn quarantine_refused(&self, receipt: &OpenReceipt, refusal: Refusal) -> Error {
+        let kept = refusal.kept.unwrap_or_else(|| Kept::up_to(0));
+        tracing::info!(
+            receipt = %receipt.id,
+            reason = refusal.cause.code(),
+            calling_ae_title = %receipt.sender.calling_ae_title,
+            "an instance was refused"
+        );
+        let refused = Refused {
+            id: EventId(self.appender.mint()),
+            refused_at_ms: self.appender.clock().unix_ms(),
+            reason: refusal.cause.code(),
+            calling_ae_title: receipt.sender.calling_ae_title.clone(),
+            complete: !kept.cut,
+            bytes: kept.bytes,
+        };
+        self.quarantine.keep(refused).await;
+        crash_point(Step::AfterQuarantine);
+        refusal.error
+    }
+}
+
+/// Piece in which a side object is written, in bytes.
+const SIDE_CHUNK_BYTES: usize = 256 << 10;
+
+/// Takes more of the body of a refused input, as much as quarantine keeps.
+async fn keep_rest(failure: Failure, mut kept: Kept, body: &mut Body<'_>) -> Failure {
+    let Failure::Refused(refusal) = failure else { return failure };
+    // The end of something too large is far away.
+    let mut more = !matches!(refusal.cause, Cause::TooLarge);
+    kept.cut |= !more;
+    while more && !kept.cut {
+        match body.next().await {
+            Some(Ok(chunk)) => kept.add(&chunk),
+            Some(Err(_)) => {
+                kept.cut = true;
+                more = false;
+            }
+            None => more = false,
+        }
+    }
+    Failure::Refused(refusal).keeping(kept)
+}
+
+fn ended_early(error: Error) -> Error {
+    match error.kind {
+        ErrorKind::Aborted | ErrorKind::Invalid | ErrorKind::Exhausted => error,
+        _ => Error { kind: ErrorKind::Aborted, ..error },
+    }
+}
+
+fn version_of(received: &Received, object: ObjectRef, receipt: &OpenReceipt) -> Version {
+    Version {
+        study_instance_uid: received.identity.study_instance_uid.clone(),
+        series_instance_uid: received.identity.series_instance_uid.clone(),
+        object,
+        data_set_offset: received.data_set_offset,
+        transfer_syntax_uid: received.transfer_syntax_uid.clone(),
+        store_event: EventId(uuid::Uuid::nil()),
+        position: None,
+        calling_ae_title: Some(receipt.sender.calling_ae_title.clone()),
+        issuer_of_patient_id: String::new(),
+        shown: false,
+    }
+}
+
+fn findings_in_answer(received: &Received) -> Vec<(String, cairn_dicom::Tag)> {
+    received.findings.iter().map(|(code, tag)| ((*code).to_owned(), tag.unwrap_or_default())).collect()
+}
+
+fn stored(
+    identity: Identity,
+    object: ObjectRef,
+    position: Position,
+    outcome: StoreOutcome,
+    findings: Vec<(String, cairn_dicom::Tag)>,
+) -> Stored {
+    Stored {
+        study_instance_uid: identity.study_instance_uid,
+        series_instance_uid: identity.series_instance_uid,
+        sop_instance_uid: identity.sop_instance_uid,
+        sop_class_uid: identity.sop_class_uid,
+        digest: object.digest,
+        length: object.length,
+        position,
+        outcome,
+        findings,
+    }
+}
