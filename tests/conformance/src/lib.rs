@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 pub mod event_log;
+pub mod index_store;
 
 use libtest_mimic::{Failed, Trial};
 use std::{future::Future, time::Duration};

@@ -1,0 +1,353 @@
+//! The engine with its generations, on threads that may block.
+
+use crate::{
+    config::{IndexStoreConfig, KEY_BYTES_MAX, NOTE_BYTES_MAX, VALUE_BYTES_MAX},
+    key,
+};
+use bytes::Bytes;
+use cairn_archive::{Incarnation, Offset, Partition};
+use cairn_store_api::{CkRange, Commit, Generation, Mutation, Page, Row, StoreError, StoreErrorKind, Table};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+const STORE_KEYSPACE: &str = "store";
+const POINTER: &[u8] = b"pointer";
+const GENERATION_KEYSPACE: &str = "generation-";
+/// Rows recovered from the journal beyond this are written to tables at once, so that they leave memory.
+const RECOVERED_KEPT: u64 = 1 << 20;
+
+pub(crate) struct Engine {
+    database: Database,
+    memtable_bytes: u64,
+    /// Holds the pointer.
+    store: Keyspace,
+    pointer: Mutex<Bytes>,
+    generations: RwLock<HashMap<Generation, Arc<GenerationState>>>,
+    /// Something was committed since the last sync.
+    unsynced: AtomicBool,
+}
+
+struct GenerationState {
+    keyspace: Keyspace,
+    /// What was committed last in each partition. Held while a commit is applied.
+    committed: Mutex<Committed>,
+}
+
+#[derive(Default)]
+struct Committed {
+    /// Newest of all partitions.
+    incarnation: Incarnation,
+    offsets: BTreeMap<Partition, (Incarnation, Offset, Bytes)>,
+    dropped: bool,
+}
+
+impl Engine {
+    pub(crate) fn open(path: &Path, config: &IndexStoreConfig) -> Result<Self, StoreError> {
+        let database = Database::builder(path)
+            .cache_size(config.cache_bytes)
+            .worker_threads(config.workers.max(1))
+            .max_cached_files(Some(config.open_files_max.max(10)))
+            .max_journaling_size(config.journal_bytes_max.max(64 << 20))
+            .open()
+            .map_err(|error| failed("open index store", &error))?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(1 << 20);
+        let store = database.keyspace(STORE_KEYSPACE, options).map_err(|error| failed("open index store", &error))?;
+        let pointer = store.get(POINTER).map_err(|error| failed("read pointer", &error))?;
+        let pointer = pointer.map(|pointer| Bytes::copy_from_slice(&pointer)).unwrap_or_default();
+        let engine = Self {
+            database,
+            memtable_bytes: config.memtable_bytes,
+            store,
+            pointer: Mutex::new(pointer),
+            generations: RwLock::default(),
+            unsynced: AtomicBool::new(false),
+        };
+        engine.load_generations()?;
+        Ok(engine)
+    }
+
+    fn load_generations(&self) -> Result<(), StoreError> {
+        let recovered = self.database.write_buffer_size() > RECOVERED_KEPT;
+        for name in self.database.list_keyspace_names() {
+            let number = name.strip_prefix(GENERATION_KEYSPACE).and_then(|number| number.parse().ok());
+            let Some(generation) = number.map(Generation) else { continue };
+            let keyspace = self.keyspace(generation)?;
+            if recovered {
+                keyspace.rotate_memtable().map_err(|error| failed("flush recovered rows", &error))?;
+            }
+            let state = GenerationState::load(keyspace)?;
+            self.generations.write().unwrap_or_else(PoisonError::into_inner).insert(generation, Arc::new(state));
+        }
+        Ok(())
+    }
+
+    fn keyspace(&self, generation: Generation) -> Result<Keyspace, StoreError> {
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(self.memtable_bytes);
+        let name = format!("{GENERATION_KEYSPACE}{}", generation.0);
+        self.database.keyspace(&name, options).map_err(|error| failed("open generation", &error))
+    }
+
+    fn generation(&self, generation: Generation) -> Option<Arc<GenerationState>> {
+        self.generations.read().unwrap_or_else(PoisonError::into_inner).get(&generation).cloned()
+    }
+
+    fn generation_or_new(&self, generation: Generation) -> Result<Arc<GenerationState>, StoreError> {
+        if let Some(state) = self.generation(generation) {
+            return Ok(state);
+        }
+        let mut generations = self.generations.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = generations.get(&generation) {
+            return Ok(state.clone());
+        }
+        let state = Arc::new(GenerationState::load(self.keyspace(generation)?)?);
+        generations.insert(generation, state.clone());
+        Ok(state)
+    }
+
+    pub(crate) fn get(
+        &self,
+        generation: Generation,
+        table: Table,
+        pk: &[u8],
+        ck: &[u8],
+    ) -> Result<Option<Bytes>, StoreError> {
+        check_keys(table, pk, ck)?;
+        let Some(state) = self.generation(generation) else { return Ok(None) };
+        state.get(table, pk, ck)
+    }
+
+    pub(crate) fn get_many(
+        &self,
+        generation: Generation,
+        table: Table,
+        keys: &[(Bytes, Bytes)],
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        keys.iter().try_for_each(|(pk, ck)| check_keys(table, pk, ck))?;
+        let Some(state) = self.generation(generation) else { return Ok(vec![None; keys.len()]) };
+        keys.iter().map(|(pk, ck)| state.get(table, pk, ck)).collect()
+    }
+
+    pub(crate) fn scan(
+        &self,
+        generation: Generation,
+        table: Table,
+        pk: &[u8],
+        range: &CkRange,
+        reverse: bool,
+        max: usize,
+    ) -> Result<Page, StoreError> {
+        check_keys(table, pk, &[])?;
+        let Some(state) = self.generation(generation) else { return Ok(Page::default()) };
+        let prefix = key::prefix(table, pk, 0);
+        let bound = |ck: &Bytes| [&prefix[..], &ck[..]].concat();
+        let from = range.from.as_ref().map_or_else(|| prefix.clone(), bound);
+        let to = range.to.as_ref().map_or_else(|| key::after(&prefix), bound);
+        if from >= to || max == 0 {
+            let more = from < to && state.keyspace.range(from..to).next().is_some();
+            return Ok(Page { rows: Vec::new(), more });
+        }
+        let mut rows = state.keyspace.range(from..to);
+        let mut next = || if reverse { rows.next_back() } else { rows.next() };
+        let mut page = Page::default();
+        while let Some(row) = next() {
+            if page.rows.len() == max {
+                page.more = true;
+                break;
+            }
+            let (key, value) = row.into_inner().map_err(|error| failed("scan rows", &error))?;
+            let ck = Bytes::copy_from_slice(key.get(prefix.len()..).unwrap_or_default());
+            page.rows.push(Row { ck, value: Bytes::copy_from_slice(&value) });
+        }
+        Ok(page)
+    }
+
+    pub(crate) fn commit(&self, generation: Generation, commit: &Commit) -> Result<(), StoreError> {
+        check_commit(commit)?;
+        loop {
+            let state = self.generation_or_new(generation)?;
+            let mut committed = state.lock();
+            if committed.dropped {
+                continue; // by another caller just now: this one begins it anew
+            }
+            committed.check(commit)?;
+            self.apply(&state.keyspace, commit)?;
+            let place = (commit.incarnation, commit.to, commit.note.clone());
+            committed.incarnation = commit.incarnation;
+            committed.offsets.insert(commit.partition, place);
+            return Ok(());
+        }
+    }
+
+    fn apply(&self, keyspace: &Keyspace, commit: &Commit) -> Result<(), StoreError> {
+        let mut batch = self.database.batch();
+        for mutation in &commit.mutations {
+            match mutation {
+                Mutation::Put { table, pk, ck, value } => {
+                    batch.insert(keyspace, key::row(*table, pk, ck), &value[..]);
+                }
+                Mutation::Delete { table, pk, ck } => batch.remove(keyspace, key::row(*table, pk, ck)),
+            }
+        }
+        batch.insert(keyspace, &key::offset(commit.partition)[..], encode_offset(commit));
+        batch.commit().map_err(|error| failed("commit rows", &error))?;
+        self.unsynced.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    pub(crate) fn offsets(&self, generation: Generation) -> Vec<(Incarnation, Partition, Offset, Bytes)> {
+        let Some(state) = self.generation(generation) else { return Vec::new() };
+        let committed = state.lock();
+        let newest = committed.offsets.iter().filter(|(_, (incarnation, ..))| *incarnation == committed.incarnation);
+        newest.map(|(partition, (life, offset, note))| (*life, *partition, *offset, note.clone())).collect()
+    }
+
+    pub(crate) fn pointer(&self) -> Bytes {
+        self.pointer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn compare_and_set_pointer(&self, expected: &[u8], new: Bytes) -> Result<bool, StoreError> {
+        if new.len() > VALUE_BYTES_MAX {
+            return Err(over("pointer", new.len(), VALUE_BYTES_MAX));
+        }
+        let mut pointer = self.pointer.lock().unwrap_or_else(PoisonError::into_inner);
+        if pointer[..] != *expected {
+            return Ok(false);
+        }
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&self.store, POINTER, &new[..]);
+        batch.commit().map_err(|error| failed("set pointer", &error))?;
+        *pointer = new;
+        Ok(true)
+    }
+
+    pub(crate) fn drop_generation(&self, generation: Generation) -> Result<(), StoreError> {
+        let Some(state) = self.generation(generation) else { return Ok(()) };
+        let mut committed = state.lock();
+        if committed.dropped {
+            return Ok(());
+        }
+        self.database.delete_keyspace(state.keyspace.clone()).map_err(|error| failed("drop generation", &error))?;
+        committed.dropped = true;
+        // Its files go with the last reader that still has it.
+        self.generations.write().unwrap_or_else(PoisonError::into_inner).remove(&generation);
+        Ok(())
+    }
+
+    /// Makes what was committed durable, if there is anything new.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        if self.unsynced.swap(false, Ordering::AcqRel) {
+            self.database.persist(PersistMode::SyncAll).map_err(|error| {
+                self.unsynced.store(true, Ordering::Release);
+                failed("sync index store", &error)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl GenerationState {
+    fn load(keyspace: Keyspace) -> Result<Self, StoreError> {
+        let mut committed = Committed::default();
+        for entry in keyspace.range(key::offsets()) {
+            let (key, value) = entry.into_inner().map_err(|error| failed("read offsets", &error))?;
+            let place = key::partition(&key).zip(decode_offset(&value));
+            let (partition, place) = place
+                .ok_or_else(|| StoreError::new(StoreErrorKind::Corrupt, "index store has an unreadable offset"))?;
+            committed.incarnation = committed.incarnation.max(place.0);
+            committed.offsets.insert(partition, place);
+        }
+        Ok(Self { keyspace, committed: Mutex::new(committed) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Committed> {
+        self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, table: Table, pk: &[u8], ck: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let value = self.keyspace.get(key::row(table, pk, ck)).map_err(|error| failed("read row", &error))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+}
+
+impl Committed {
+    /// Whether a commit goes on where the last one of its partition ended.
+    fn check(&self, commit: &Commit) -> Result<(), StoreError> {
+        let conflict = |what: String| Err(StoreError::new(StoreErrorKind::Conflict, what));
+        let partition = commit.partition.0;
+        if commit.incarnation < self.incarnation {
+            return conflict(format!("incarnation {} is over: {}", commit.incarnation.0, self.incarnation.0));
+        }
+        let place = self.offsets.get(&commit.partition).filter(|(life, ..)| *life == commit.incarnation);
+        let end = place.map_or(Offset(0), |(_, end, _)| *end);
+        if commit.from != end {
+            return conflict(format!("partition {partition} is committed to {}, not {}", end.0, commit.from.0));
+        }
+        Ok(())
+    }
+}
+
+fn encode_offset(commit: &Commit) -> Vec<u8> {
+    let mut value = Vec::with_capacity(12 + commit.note.len());
+    value.extend_from_slice(&commit.incarnation.0.to_be_bytes());
+    value.extend_from_slice(&commit.to.0.to_be_bytes());
+    value.extend_from_slice(&commit.note);
+    value
+}
+
+fn decode_offset(value: &[u8]) -> Option<(Incarnation, Offset, Bytes)> {
+    let (incarnation, rest) = value.split_first_chunk()?;
+    let (offset, note) = rest.split_first_chunk()?;
+    let incarnation = Incarnation(u32::from_be_bytes(*incarnation));
+    Some((incarnation, Offset(u64::from_be_bytes(*offset)), Bytes::copy_from_slice(note)))
+}
+
+fn check_commit(commit: &Commit) -> Result<(), StoreError> {
+    if commit.to < commit.from {
+        return Err(StoreError::new(StoreErrorKind::Invalid, "commit ends before it begins"));
+    }
+    if commit.note.len() > NOTE_BYTES_MAX {
+        return Err(over("note", commit.note.len(), NOTE_BYTES_MAX));
+    }
+    for mutation in &commit.mutations {
+        match mutation {
+            Mutation::Put { table, pk, ck, value } => {
+                check_keys(*table, pk, ck)?;
+                if value.len() > VALUE_BYTES_MAX {
+                    return Err(over(table.name, value.len(), VALUE_BYTES_MAX));
+                }
+            }
+            Mutation::Delete { table, pk, ck } => check_keys(*table, pk, ck)?,
+        }
+    }
+    Ok(())
+}
+
+fn check_keys(table: Table, pk: &[u8], ck: &[u8]) -> Result<(), StoreError> {
+    match pk.len().max(ck.len()) {
+        length if length > KEY_BYTES_MAX => Err(over(table.name, length, KEY_BYTES_MAX)),
+        _ => Ok(()),
+    }
+}
+
+/// Names the table, never the key: keys hold patients' attributes.
+fn over(what: &str, length: usize, most: usize) -> StoreError {
+    StoreError::new(StoreErrorKind::Invalid, format!("{what}: {length} bytes are over {most}"))
+}
+
+pub(crate) fn failed(what: &str, error: &fjall::Error) -> StoreError {
+    use fjall::Error;
+    let kind = match error {
+        Error::Io(io) | Error::Storage(fjall::LsmError::Io(io)) => return StoreError::io(what, io),
+        Error::Locked => StoreErrorKind::Conflict,
+        Error::Poisoned | Error::KeyspaceDeleted => StoreErrorKind::Unavailable,
+        _ => StoreErrorKind::Corrupt,
+    };
+    StoreError::new(kind, format!("{what}: {error}"))
+}

@@ -1,0 +1,212 @@
+use crate::{config::IndexStoreConfig, engine::Engine};
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_archive::{Incarnation, Offset, Partition};
+use cairn_store_api::{CkRange, Commit, Generation, IndexStore, Page, StoreError, StoreErrorKind, Table};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+
+/// Rows of a scan that are read on the caller's thread.
+const INLINE_ROWS_MAX: usize = 128;
+
+/// An index store in a directory.
+///
+/// Dropping it closes it, blocking until the engine's threads have ended; [`IndexStore::sync`] with `close` does so
+/// without blocking the thread.
+pub struct EmbeddedIndexStore {
+    /// Gone once closed.
+    engine: Arc<RwLock<Option<Engine>>>,
+    syncer: Syncer,
+}
+
+impl EmbeddedIndexStore {
+    /// Opens the store in `dir`, or creates it there. Takes time in proportion to the journal, whatever the store's size.
+    ///
+    /// # Errors
+    /// `Conflict` when it is open already, `Corrupt` when it can't be read: it can be dropped and rebuilt from the log.
+    pub async fn open(dir: PathBuf, config: IndexStoreConfig) -> Result<Self, StoreError> {
+        let interval = config.sync_interval;
+        let engine = blocking(move || Engine::open(&dir, &config)).await?;
+        let engine = Arc::new(RwLock::new(Some(engine)));
+        let syncer = Syncer::start(engine.clone(), interval)?;
+        Ok(Self { engine, syncer })
+    }
+
+    async fn engine(&self) -> Result<Open, StoreError> {
+        let guard = self.engine.clone().read_owned().await;
+        OwnedRwLockReadGuard::try_map(guard, Option::as_ref).map_err(|_| closed())
+    }
+}
+
+type Open = OwnedRwLockReadGuard<Option<Engine>, Engine>;
+
+fn closed() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "index store is closed")
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let ended = |error| StoreError::new(StoreErrorKind::Internal, format!("index store task ended: {error}"));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(ended(error)))
+}
+
+#[async_trait]
+impl IndexStore for EmbeddedIndexStore {
+    async fn get(
+        &self,
+        generation: Generation,
+        table: Table,
+        pk: &[u8],
+        ck: &[u8],
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.engine().await?.get(generation, table, pk, ck)
+    }
+
+    async fn get_many(
+        &self,
+        generation: Generation,
+        table: Table,
+        keys: &[(Bytes, Bytes)],
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let engine = self.engine().await?;
+        if keys.len() <= INLINE_ROWS_MAX / 8 {
+            return engine.get_many(generation, table, keys);
+        }
+        let keys = keys.to_vec();
+        blocking(move || engine.get_many(generation, table, &keys)).await
+    }
+
+    async fn scan(
+        &self,
+        generation: Generation,
+        table: Table,
+        pk: &[u8],
+        range: &CkRange,
+        reverse: bool,
+        max: usize,
+    ) -> Result<Page, StoreError> {
+        let engine = self.engine().await?;
+        if max <= INLINE_ROWS_MAX {
+            return engine.scan(generation, table, pk, range, reverse, max);
+        }
+        let (pk, range) = (pk.to_vec(), range.clone());
+        blocking(move || engine.scan(generation, table, &pk, &range, reverse, max)).await
+    }
+
+    async fn commit(&self, generation: Generation, commit: Commit) -> Result<(), StoreError> {
+        let engine = self.engine().await?;
+        blocking(move || engine.commit(generation, &commit)).await?;
+        self.syncer.wake();
+        Ok(())
+    }
+
+    async fn offsets(
+        &self,
+        generation: Generation,
+    ) -> Result<Vec<(Incarnation, Partition, Offset, Bytes)>, StoreError> {
+        let engine = self.engine().await?;
+        blocking(move || Ok(engine.offsets(generation))).await
+    }
+
+    async fn pointer(&self) -> Result<Bytes, StoreError> {
+        Ok(self.engine().await?.pointer())
+    }
+
+    async fn compare_and_set_pointer(&self, expected: &[u8], new: Bytes) -> Result<bool, StoreError> {
+        let (engine, expected) = (self.engine().await?, expected.to_vec());
+        blocking(move || engine.compare_and_set_pointer(&expected, new)).await
+    }
+
+    async fn drop_generation(&self, generation: Generation) -> Result<(), StoreError> {
+        let engine = self.engine().await?;
+        blocking(move || engine.drop_generation(generation)).await
+    }
+
+    async fn sync(&self, close: bool) -> Result<(), StoreError> {
+        if !close {
+            let engine = self.engine().await?;
+            return blocking(move || engine.sync()).await;
+        }
+        // Waits for calls under way; later ones find it closed.
+        let mut engine = self.engine.clone().write_owned().await;
+        let Some(engine) = engine.take() else { return Ok(()) };
+        blocking(move || engine.sync()).await
+    }
+}
+
+/// Syncs some time after a commit.
+struct Syncer {
+    signal: Arc<(Mutex<Signal>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    Idle,
+    Committed,
+    End,
+}
+
+impl Syncer {
+    fn start(engine: Arc<RwLock<Option<Engine>>>, interval: Duration) -> Result<Self, StoreError> {
+        let signal = Arc::new((Mutex::new(Signal::Idle), Condvar::new()));
+        let own = signal.clone();
+        let thread = std::thread::Builder::new()
+            .name("cairn-index-sync".to_owned())
+            .spawn(move || {
+                while wait(&own, interval) {
+                    let engine = engine.blocking_read();
+                    let Some(engine) = &*engine else { return };
+                    if let Err(error) = engine.sync() {
+                        tracing::error!(%error, "index store could not be synced");
+                    }
+                }
+            })
+            .map_err(|error| StoreError::io("start index store syncer", &error))?;
+        Ok(Self { signal, thread: Some(thread) })
+    }
+
+    fn set(&self, to: Signal) {
+        let (signal, changed) = &*self.signal;
+        let mut signal = signal.lock().unwrap_or_else(PoisonError::into_inner);
+        if *signal != to && *signal != Signal::End {
+            *signal = to;
+            changed.notify_one();
+        }
+    }
+
+    /// Something was committed.
+    fn wake(&self) {
+        self.set(Signal::Committed);
+    }
+}
+
+/// Waits for a commit, and then for its time; `false` at the end.
+fn wait(signal: &(Mutex<Signal>, Condvar), interval: Duration) -> bool {
+    let (signal, changed) = signal;
+    let signal = signal.lock().unwrap_or_else(PoisonError::into_inner);
+    let signal = changed.wait_while(signal, |signal| *signal == Signal::Idle).unwrap_or_else(PoisonError::into_inner);
+    let waited = changed.wait_timeout_while(signal, interval, |signal| *signal != Signal::End);
+    let (mut signal, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    let goes_on = *signal != Signal::End;
+    if goes_on {
+        *signal = Signal::Idle;
+    }
+    goes_on
+}
+
+impl Drop for Syncer {
+    fn drop(&mut self) {
+        self.set(Signal::End);
+        if let Some(thread) = self.thread.take() {
+            // It does not panic; should it, there is nothing left to do.
+            let _ = thread.join();
+        }
+    }
+}
