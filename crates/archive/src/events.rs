@@ -12,6 +12,9 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/cairn.events.v1.rs"));
 }
 
+/// Descriptors of every version's messages, for the guard that refuses edits of released ones.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 pub use v1::{
     BulkDataEntry, Comparison, Door, Finding, FragmentedFrames, FrameTable, InstanceProtected, InstanceReceivedAgain,
     InstanceStored, InstanceStoredSide, NativeFrames, Object, Receipt, ReceiptClosed, ReceiptEnd, ResendPolicy,

@@ -2,10 +2,14 @@
 //! count, and what follows from them. No input or output, no clock, no randomness (I8).
 #![forbid(unsafe_code)]
 
+pub mod digest;
 pub mod envelope;
 pub mod events;
+pub mod fold;
 pub mod hlc;
 pub mod ids;
+pub mod index_rows;
+pub mod plan;
 pub mod position;
 
 pub use envelope::Envelope;

@@ -1,0 +1,330 @@
+//! One identity (study, series, SOP Instance UID): its versions, and which of them is shown.
+
+use super::{EventOrder, Stamp};
+use crate::ids::{Digest, EventId, ObjectKey};
+use bytes::Bytes;
+
+/// An object as an event names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredObject {
+    /// Key.
+    pub key: ObjectKey,
+    /// Length in bytes.
+    pub length: u64,
+    /// BLAKE3-256 of all bytes.
+    pub digest: Digest,
+}
+
+/// What happens to a version that conflicts with one that is there (design: section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Resend {
+    /// The first stays shown.
+    #[default]
+    Keep,
+    /// A correction by its origin is shown.
+    SupersedeSameSource,
+    /// Kept, not shown.
+    Refuse,
+}
+
+/// Where the frame and bulk data tables of a version are.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum TablesAt {
+    /// There are none.
+    #[default]
+    Nowhere,
+    /// In the version's row: encoded frame table and bulk data entries.
+    Here(Bytes),
+    /// In a row of their own.
+    Apart,
+}
+
+/// One stored version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The store event.
+    pub order: EventOrder,
+    /// Where the log stood; local.
+    pub stamp: Stamp,
+    /// Its bytes.
+    pub object: StoredObject,
+    /// SOP Class UID.
+    pub sop_class_uid: String,
+    /// Transfer Syntax UID.
+    pub transfer_syntax_uid: String,
+    /// Offset in the object at which the data set begins.
+    pub data_set_offset: u64,
+    /// Offset in the object of the Pixel Data value; 0: none.
+    pub pixel_data_offset: u64,
+    /// Frames; 0 without Pixel Data.
+    pub frames: u32,
+    /// InstanceNumber, where it is a number.
+    pub instance_number: Option<i64>,
+    /// Object with what did not fit in the event.
+    pub side_object: Option<StoredObject>,
+    /// Calling AE title of the sender.
+    pub calling_ae_title: String,
+    /// Issuer of Patient ID that applies.
+    pub issuer_of_patient_id: String,
+    /// Character set assumed where the header names none.
+    pub default_character_set: String,
+    /// Time zone assumed where the header names none.
+    pub time_zone: String,
+    /// The re-send policy applied.
+    pub resend: Resend,
+    /// Whether the index keeps a header of it.
+    pub has_header: bool,
+    /// Its tables.
+    pub tables: TablesAt,
+}
+
+/// What comparing the bytes of two versions said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The same content, encoded otherwise.
+    AnotherEncoding,
+    /// Different content.
+    Different,
+}
+
+/// Two versions were compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// The event.
+    pub order: EventOrder,
+    /// Where the log stood; local.
+    pub stamp: Stamp,
+    /// Store event of one.
+    pub first: EventId,
+    /// Store event of the other.
+    pub second: EventId,
+    /// What the bytes said.
+    pub verdict: Verdict,
+}
+
+/// An operator chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The event.
+    pub order: EventOrder,
+    /// Where the log stood; local.
+    pub stamp: Stamp,
+    /// Store event of the version to show.
+    pub store_event: EventId,
+}
+
+/// One fact about an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A version was stored.
+    Stored(Box<Version>),
+    /// Versions were compared.
+    Compared(Compared),
+    /// A version was chosen.
+    Chosen(Chosen),
+}
+
+impl Fact {
+    /// The event that says so.
+    pub fn order(&self) -> &EventOrder {
+        match self {
+            Self::Stored(version) => &version.order,
+            Self::Compared(compared) => &compared.order,
+            Self::Chosen(chosen) => &chosen.order,
+        }
+    }
+
+    /// Where the log stood when it was folded.
+    pub fn stamp(&self) -> Stamp {
+        match self {
+            Self::Stored(version) => version.stamp,
+            Self::Compared(compared) => compared.stamp,
+            Self::Chosen(chosen) => chosen.stamp,
+        }
+    }
+}
+
+/// How the versions of one identity relate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Relation {
+    /// All have the same bytes.
+    Same,
+    /// All have the same content.
+    AnotherEncoding,
+    /// Some were not compared yet, as far as known none differs.
+    NotComparedYet,
+    /// Contents differ.
+    Content,
+}
+
+/// All that is known under one identity: a set of facts, each in event order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InstanceState {
+    versions: Vec<Version>,
+    compared: Vec<Compared>,
+    chosen: Vec<Chosen>,
+}
+
+impl InstanceState {
+    /// From facts in any order.
+    pub fn from_facts(facts: impl IntoIterator<Item = Fact>) -> Self {
+        let mut state = Self::default();
+        facts.into_iter().for_each(|fact| {
+            state.insert(fact);
+        });
+        state
+    }
+
+    /// Adds a fact; tells whether it was new.
+    pub fn insert(&mut self, fact: Fact) -> bool {
+        fn insert<T>(list: &mut Vec<T>, item: T, order: impl Fn(&T) -> &EventOrder) -> bool {
+            match list.binary_search_by(|other| order(other).cmp(order(&item))) {
+                Ok(_) => false,
+                Err(at) => {
+                    list.insert(at, item);
+                    true
+                }
+            }
+        }
+        match fact {
+            Fact::Stored(version) => insert(&mut self.versions, *version, |version| &version.order),
+            Fact::Compared(compared) => insert(&mut self.compared, compared, |compared| &compared.order),
+            Fact::Chosen(chosen) => insert(&mut self.chosen, chosen, |chosen| &chosen.order),
+        }
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.versions.is_empty() && self.compared.is_empty() && self.chosen.is_empty()
+    }
+
+    /// Versions in event order.
+    pub fn versions(&self) -> &[Version] {
+        &self.versions
+    }
+
+    /// The version that this event stored.
+    pub fn version(&self, store_event: EventId) -> Option<&Version> {
+        self.versions.iter().find(|version| version.order.id == store_event)
+    }
+
+    /// The version shown: the first in event order, unless a superseding decision says otherwise.
+    ///
+    /// Corrections and choices take effect in event order, so that a correction that came after an operator's choice
+    /// is shown, and a choice after a correction overrules it.
+    pub fn shown(&self) -> Option<&Version> {
+        let mut shown: Option<&Version> = None;
+        let mut choices = self.chosen.iter().peekable();
+        for version in &self.versions {
+            while let Some(choice) = choices.next_if(|choice| choice.order < version.order) {
+                shown = self.version(choice.store_event).or(shown);
+            }
+            shown = Some(match shown {
+                None => version,
+                Some(shown) if self.supersedes(version, shown) => version,
+                Some(shown) => shown,
+            });
+        }
+        choices.fold(shown, |shown, choice| self.version(choice.store_event).or(shown))
+    }
+
+    fn supersedes(&self, version: &Version, shown: &Version) -> bool {
+        let same = |own: &str, other: &str| !own.is_empty() && own == other;
+        version.resend == Resend::SupersedeSameSource
+            && (same(&version.calling_ae_title, &shown.calling_ae_title)
+                || same(&version.issuer_of_patient_id, &shown.issuer_of_patient_id))
+            && !self.has_same_content(version, shown)
+    }
+
+    fn verdict(&self, a: &Version, b: &Version) -> Option<Verdict> {
+        if a.object.digest == b.object.digest {
+            return Some(Verdict::AnotherEncoding);
+        }
+        let pair = |compared: &&Compared| {
+            let digest = |id| self.version(id).map(|version| version.object.digest);
+            let (first, second) = (digest(compared.first), digest(compared.second));
+            let (a, b) = (Some(a.object.digest), Some(b.object.digest));
+            (first, second) == (a, b) || (first, second) == (b, a)
+        };
+        // The latest word counts, should there be several.
+        self.compared.iter().rev().find(pair).map(|compared| compared.verdict)
+    }
+
+    /// Whether two versions are known to have the same content, directly or through others.
+    pub fn has_same_content(&self, a: &Version, b: &Version) -> bool {
+        if a.object.digest == b.object.digest {
+            return true;
+        }
+        if self.compared.is_empty() {
+            return false;
+        }
+        let mut reached = vec![a];
+        let mut at = 0;
+        while let Some(from) = reached.get(at).copied() {
+            at += 1;
+            for to in &self.versions {
+                let known = reached.iter().any(|other| other.order.id == to.order.id);
+                if !known && self.verdict(from, to) == Some(Verdict::AnotherEncoding) {
+                    reached.push(to);
+                }
+            }
+        }
+        reached.iter().any(|version| version.object.digest == b.object.digest)
+    }
+
+    /// How the versions relate.
+    pub fn relation(&self) -> Relation {
+        let Some((first, rest)) = self.versions.split_first() else { return Relation::Same };
+        let mut worst = Relation::Same;
+        for version in rest.iter().filter(|version| version.object.digest != first.object.digest) {
+            let relation = if self.has_same_content(first, version) {
+                Relation::AnotherEncoding
+            } else if self.versions.iter().any(|other| self.verdict(other, version) == Some(Verdict::Different)) {
+                Relation::Content
+            } else {
+                Relation::NotComparedYet
+            };
+            worst = worst.max(relation);
+        }
+        worst
+    }
+
+    /// Hash of the canonical state; `None` while nothing is known.
+    pub fn hash(&self, series_instance_uid: &str, sop_instance_uid: &str) -> Option<[u8; 32]> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new();
+        let mut text = |text: &str| {
+            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        };
+        text(series_instance_uid);
+        text(sop_instance_uid);
+        for version in &self.versions {
+            text(&version.sop_class_uid);
+            text(&version.transfer_syntax_uid);
+            text(&version.calling_ae_title);
+            text(&version.issuer_of_patient_id);
+            text(&version.default_character_set);
+            text(&version.time_zone);
+        }
+        for version in &self.versions {
+            hasher.update(version.order.id.as_bytes()).update(version.object.key.as_bytes());
+            hasher.update(&version.object.digest.0).update(&version.object.length.to_le_bytes());
+            hasher.update(&version.data_set_offset.to_le_bytes()).update(&version.pixel_data_offset.to_le_bytes());
+            hasher.update(&[version.resend as u8, u8::from(version.has_header)]);
+            hasher.update(&version.frames.to_le_bytes());
+        }
+        for compared in &self.compared {
+            hasher.update(compared.order.id.as_bytes()).update(compared.first.as_bytes());
+            hasher.update(compared.second.as_bytes()).update(&[compared.verdict as u8]);
+        }
+        for chosen in &self.chosen {
+            hasher.update(chosen.order.id.as_bytes()).update(chosen.store_event.as_bytes());
+        }
+        if let Some(shown) = self.shown() {
+            hasher.update(shown.order.id.as_bytes());
+        }
+        Some(*hasher.finalize().as_bytes())
+    }
+}

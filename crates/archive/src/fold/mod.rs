@@ -1,0 +1,26 @@
+//! The fold: what follows from the events about a study, in whatever order, how often and in whatever batches they
+//! arrive (I11, I12).
+//!
+//! A study's state is spread over small rows (one per fact about an instance, one per series, one of the study), so
+//! that a thousandth instance costs what the second did. [`StudyFold`] holds those that a batch touches: the caller
+//! loads them, applies events, and writes what [`StudyFold::finish`] says.
+
+mod attributes;
+mod extract;
+mod instance;
+mod levels;
+mod order;
+mod state;
+mod study;
+
+pub use attributes::{Attributes, VALUE_BYTES_MAX, VARIANT_BYTES_MAX, VARIANTS_MAX, Variant};
+pub use extract::{HEADER_LIMITS, default_character_set, select};
+pub use instance::{Chosen, Compared, Fact, InstanceState, Relation, Resend, StoredObject, TablesAt, Verdict, Version};
+pub use levels::{Level, level_of};
+pub use order::{EventOrder, Stamp};
+pub use state::{
+    DISTINCT_MAX, OpenChunks, PatientIdentity, SeriesState, SortKey, StudyKey, StudyState, sort_date, sort_time,
+};
+pub use study::{
+    Identity, Loaded, Needs, PendingHeader, Poison, Rescan, SeriesChange, StudyChange, StudyFold, Trace, TraceKind,
+};

@@ -1,0 +1,306 @@
+//! What a study is found by: lists of studies ("postings") by token, each in the order in which studies are answered,
+//! so that lists are intersected and united while they are read, and nothing is sorted.
+//!
+//! A list leads to every study that matches what its token stands for, and perhaps to others: whoever follows it
+//! checks the study's row.
+
+use super::{
+    BUCKETS, PATIENTS, POSTINGS, RowChange,
+    keys::{LENGTH_OF_KEY_MAX, OrderKey, Text, pack_uid},
+};
+use crate::{
+    Partition,
+    fold::{Attributes, PatientIdentity, StudyKey, StudyState, sort_date},
+};
+use bytes::Bytes;
+use cairn_dicom::{
+    Tag,
+    matching::{fold_name, name_words, trigrams},
+    tags,
+};
+use std::collections::BTreeSet;
+
+/// Kinds of tokens. Numbers are written down and never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// Every study; the token is empty.
+    All = 0,
+    /// A whole Patient ID.
+    PatientId = 1,
+    /// A whole Accession Number.
+    AccessionNumber = 2,
+    /// A modality.
+    Modality = 3,
+    /// The beginning of a component group or of a word of Patient's Name: 1, 2, 3 or 5 characters.
+    NameStart = 4,
+    /// Three characters in a row within a component group of Patient's Name.
+    NameTrigram = 5,
+    /// Three characters in a row within Patient ID.
+    PatientIdTrigram = 6,
+    /// Three characters in a row within Accession Number.
+    AccessionNumberTrigram = 7,
+    /// Three characters in a row within Study Description.
+    DescriptionTrigram = 8,
+    /// A date, not the one that orders the study, that some instance says: the month (`YYYYMM`), the year, `?` if it is
+    /// none, and always `*`.
+    OtherDate = 9,
+}
+
+impl Kind {
+    /// Whether the list is kept in buckets by the year of the study, because it grows with the archive.
+    pub fn is_bucketed(self) -> bool {
+        matches!(
+            self,
+            Self::All
+                | Self::Modality
+                | Self::NameTrigram
+                | Self::PatientIdTrigram
+                | Self::AccessionNumberTrigram
+                | Self::DescriptionTrigram
+        )
+    }
+}
+
+/// Lengths of [`Kind::NameStart`] tokens in characters.
+pub const NAME_STARTS: [usize; 4] = [1, 2, 3, 5];
+
+/// A list: what kind of token, and which.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token {
+    /// Kind.
+    pub kind: Kind,
+    /// Text, folded as its kind asks.
+    pub text: String,
+}
+
+impl Token {
+    /// A token of this kind.
+    pub fn new(kind: Kind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into() }
+    }
+
+    /// The token of every study.
+    pub fn all() -> Self {
+        Self::new(Kind::All, "")
+    }
+
+    /// The list of the beginnings that a longer beginning is among; `None` for the empty one.
+    pub fn name_start(start: &str) -> Option<Self> {
+        let length = start.chars().count();
+        let kept = NAME_STARTS.into_iter().rev().find(|kept| *kept <= length)?;
+        Some(Self::new(Kind::NameStart, start.chars().take(kept).collect::<String>()))
+    }
+
+    /// Partition key of the list, or of its bucket of a year (`None`: of studies without a date).
+    pub fn pk(&self, tenant: &str, year: Option<u16>) -> Bytes {
+        let mut pk = Vec::with_capacity(tenant.len() + self.text.len() + 8);
+        pk.push(self.kind as u8);
+        Text(tenant).append(&mut pk);
+        if self.kind.is_bucketed() {
+            pk.extend(year.unwrap_or(u16::MAX).to_be_bytes());
+        }
+        pk.extend(self.text.bytes().take(LENGTH_OF_KEY_MAX));
+        pk.into()
+    }
+}
+
+/// Whole values are compared as they are, cut as keys are.
+pub fn exact(text: &str) -> String {
+    let text = text.trim_matches([' ', '\0']);
+    let mut end = text.len().min(LENGTH_OF_KEY_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+/// The tokens of a study.
+fn tokens(state: &StudyState) -> BTreeSet<Token> {
+    let mut found = BTreeSet::new();
+    found.insert(Token::all());
+    let attributes = &state.attributes;
+    let mut texts = |tag: Tag, whole: Option<Kind>, parts: Kind| {
+        for text in attributes.texts(tag) {
+            if let Some(kind) = whole {
+                found.insert(Token::new(kind, exact(&text)));
+            }
+            found.extend(trigrams(&fold_name(&text)).into_iter().map(|trigram| Token::new(parts, trigram)));
+        }
+    };
+    texts(tags::PATIENT_ID, Some(Kind::PatientId), Kind::PatientIdTrigram);
+    texts(tags::ACCESSION_NUMBER, Some(Kind::AccessionNumber), Kind::AccessionNumberTrigram);
+    texts(tags::STUDY_DESCRIPTION, None, Kind::DescriptionTrigram);
+    for name in attributes.texts(tags::PATIENT_NAME) {
+        for group in name.split('=').map(fold_name) {
+            found.extend(trigrams(&group).into_iter().map(|trigram| Token::new(Kind::NameTrigram, trigram)));
+            for start in NAME_STARTS {
+                let text: String = group.chars().take(start).collect();
+                found.extend((text.chars().count() == start).then(|| Token::new(Kind::NameStart, text)));
+            }
+        }
+        for word in name_words(&name) {
+            for start in NAME_STARTS {
+                let text: String = word.chars().take(start).collect();
+                found.extend((text.chars().count() == start).then(|| Token::new(Kind::NameStart, text)));
+            }
+        }
+    }
+    found.extend(state.modalities.iter().map(|modality| Token::new(Kind::Modality, exact(modality))));
+    other_dates(attributes, &mut found);
+    found
+}
+
+/// Dates that a range can name and under which the study does not stand.
+fn other_dates(attributes: &Attributes, found: &mut BTreeSet<Token>) {
+    let own = attributes.of(tags::STUDY_DATE).first().map(|first| Attributes::decode_one(first));
+    let own = own.as_ref().and_then(|set| set.text(tags::STUDY_DATE).and_then(sort_date));
+    for text in attributes.texts(tags::STUDY_DATE) {
+        match sort_date(&text) {
+            date if date.is_some() && date == own => continue,
+            Some(date) => {
+                found.insert(Token::new(Kind::OtherDate, format!("{:06}", date / 100)));
+                found.insert(Token::new(Kind::OtherDate, format!("{:04}", date / 10_000)));
+            }
+            None => {
+                found.insert(Token::new(Kind::OtherDate, "?"));
+            }
+        }
+        found.insert(Token::new(Kind::OtherDate, "*"));
+    }
+}
+
+/// Rows that lead to a study.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessRows {
+    postings: BTreeSet<(Bytes, Bytes)>,
+    patient: Option<(Bytes, Bytes)>,
+}
+
+/// Which bucket of patients: the issuer and the first two bytes of the ID.
+pub fn patient_bucket(patient: &PatientIdentity) -> Bytes {
+    let mut bucket = Vec::with_capacity(patient.issuer.len() + 4);
+    Text(&patient.issuer).append(&mut bucket);
+    bucket.extend(patient.id.bytes().take(2));
+    bucket.into()
+}
+
+/// Partition key of a bucket of patients.
+pub fn patients_pk(tenant: &str, bucket: &[u8]) -> Bytes {
+    let mut pk = Vec::with_capacity(tenant.len() + bucket.len() + 2);
+    Text(tenant).append(&mut pk);
+    pk.extend_from_slice(bucket);
+    pk.into()
+}
+
+/// Clustering key of a patient's study.
+pub fn patient_ck(patient: &PatientIdentity, study: &str) -> Bytes {
+    let mut ck = Vec::with_capacity(64);
+    Text(&patient.issuer).append(&mut ck);
+    Text(&patient.id).append(&mut ck);
+    pack_uid(&mut ck, study);
+    ck.into()
+}
+
+/// Which list of buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum BucketList {
+    /// Years of studies, the latest first, those without a date last: the key is 65,534 less the year, or 65,535.
+    Years = 0,
+    /// Buckets of patients.
+    Patients = 1,
+}
+
+/// Partition key of a list of buckets.
+pub fn buckets_pk(list: BucketList, tenant: &str) -> Bytes {
+    let mut pk = vec![list as u8];
+    Text(tenant).append(&mut pk);
+    pk.into()
+}
+
+/// The key of a year's bucket.
+pub fn year_bucket(year: Option<u16>) -> Bytes {
+    let key = year.map_or(u16::MAX, |year| (u16::MAX - 1).saturating_sub(year));
+    Bytes::copy_from_slice(&key.to_be_bytes())
+}
+
+/// The year of a bucket's key.
+pub fn year_of_bucket(bucket: &[u8]) -> Option<Option<u16>> {
+    let key = u16::from_be_bytes(bucket.try_into().ok()?);
+    Some((key != u16::MAX).then(|| u16::MAX - 1 - key))
+}
+
+/// Clustering key of a bucket in its list, as the projector of a partition writes it.
+pub fn bucket_ck(bucket: &[u8], partition: Partition) -> Bytes {
+    let mut ck = Vec::with_capacity(bucket.len() + 6);
+    for byte in bucket {
+        ck.push(*byte);
+        if *byte == 0 {
+            ck.push(0xFF);
+        }
+    }
+    ck.extend([0, 0]);
+    ck.extend(partition.0.to_be_bytes());
+    ck.into()
+}
+
+/// The bucket that a clustering key names.
+pub fn read_bucket_ck(ck: &[u8]) -> Option<Bytes> {
+    let escaped = ck.get(..ck.len().checked_sub(4)?)?;
+    let mut bucket = Vec::with_capacity(escaped.len());
+    let mut bytes = escaped.iter();
+    while let Some(byte) = bytes.next() {
+        bucket.push(*byte);
+        if *byte == 0 {
+            bytes.next();
+        }
+    }
+    Some(bucket.into())
+}
+
+impl AccessRows {
+    /// Of a study in this state.
+    pub fn of(key: &StudyKey, state: &StudyState) -> Self {
+        if state.shown == 0 {
+            return Self::default();
+        }
+        let order = OrderKey::new(state.sort_key(), &key.study_instance_uid);
+        let year = order.year();
+        let postings = tokens(state).iter().map(|token| (token.pk(&key.tenant, year), order.0.clone())).collect();
+        let patient = state.patient();
+        let pk = patients_pk(&key.tenant, &patient_bucket(&patient));
+        let ck = patient_ck(&patient, &key.study_instance_uid);
+        Self { postings, patient: Some((pk, ck)) }
+    }
+
+    /// Row changes that lead from `before` to these.
+    pub fn changes(&self, before: &Self, changes: &mut Vec<RowChange>) {
+        let empty = Bytes::new();
+        for (pk, ck) in before.postings.difference(&self.postings) {
+            changes.push(RowChange::delete(POSTINGS, pk.clone(), ck.clone()));
+        }
+        for (pk, ck) in self.postings.difference(&before.postings) {
+            changes.push(RowChange::put(POSTINGS, pk.clone(), ck.clone(), empty.clone()));
+        }
+        if self.patient != before.patient {
+            if let Some((pk, ck)) = &before.patient {
+                changes.push(RowChange::delete(PATIENTS, pk.clone(), ck.clone()));
+            }
+            if let Some((pk, ck)) = &self.patient {
+                changes.push(RowChange::put(PATIENTS, pk.clone(), ck.clone(), empty));
+            }
+        }
+    }
+}
+
+/// The buckets that a study in this state needs to be listed, by list.
+pub fn buckets_of(key: &StudyKey, state: &StudyState) -> [(BucketList, Bytes); 2] {
+    let order = OrderKey::new(state.sort_key(), &key.study_instance_uid);
+    [(BucketList::Years, year_bucket(order.year())), (BucketList::Patients, patient_bucket(&state.patient()))]
+}
+
+/// A row that lists a bucket.
+pub fn bucket_row(list: BucketList, tenant: &str, bucket: &[u8], partition: Partition) -> RowChange {
+    RowChange::put(BUCKETS, buckets_pk(list, tenant), bucket_ck(bucket, partition), Bytes::new())
+}

@@ -1,0 +1,419 @@
+//! Values of rows: compact encodings that begin with their version.
+
+use super::{
+    RowError,
+    codec::{Reader, Writer},
+};
+use crate::{
+    digest::{HashSum, Leaf},
+    fold::{
+        Attributes, Chosen, Compared, EventOrder, Fact, Identity, OpenChunks, Poison, Resend, SeriesState, Stamp,
+        StoredObject, StudyState, TablesAt, Trace, TraceKind, Variant, Verdict, Version,
+    },
+    ids::{Digest, ObjectKey},
+};
+use bytes::Bytes;
+use cairn_dicom::Tag;
+
+const VERSION: u8 = 1;
+
+/// A state row as two commits left it: what the last one wrote, and what was there before, so that a row which is
+/// ahead of the committed offset (its commit was torn by a crash) can be read as of that offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamped<T> {
+    /// End of the batch that wrote `now`.
+    pub stamp: Stamp,
+    /// The state after it.
+    pub now: T,
+    /// The state before it.
+    pub before: Option<T>,
+}
+
+impl<T> Stamped<T> {
+    /// The state as of a committed offset; `true` if the row is ahead of that.
+    pub fn as_of(self, committed: Stamp) -> (Option<T>, bool) {
+        if self.stamp <= committed { (Some(self.now), false) } else { (self.before, true) }
+    }
+}
+
+fn stamped(stamp: Stamp, now: &[u8], before: Option<&[u8]>) -> Bytes {
+    let mut out = Writer::version(VERSION);
+    out.varint(stamp.0).bytes(now);
+    match before {
+        Some(before) => out.u8(1).bytes(before),
+        None => out.u8(0),
+    };
+    out.0.into()
+}
+
+fn read_stamped<T>(
+    bytes: &[u8],
+    what: &'static str,
+    read: impl Fn(&mut Reader<'_>) -> Result<T, RowError>,
+) -> Result<Stamped<T>, RowError> {
+    let mut reader = Reader::new(bytes, VERSION, what)?;
+    let stamp = Stamp(reader.varint()?);
+    let part = |bytes: &[u8]| {
+        let mut reader = Reader::new(bytes, VERSION, what)?;
+        let state = read(&mut reader)?;
+        reader.end()?;
+        Ok(state)
+    };
+    let now = part(reader.bytes()?)?;
+    let before = if reader.u8()? == 1 { Some(part(reader.bytes()?)?) } else { None };
+    reader.end()?;
+    Ok(Stamped { stamp, now, before })
+}
+
+/// Orders are written once each and named by number: most attributes come from one event.
+fn write_attributes(out: &mut Writer, attributes: &Attributes) {
+    let mut orders: Vec<&EventOrder> = Vec::new();
+    let mut number = |order| match orders.iter().position(|known| *known == order) {
+        Some(at) => at as u64,
+        None => {
+            orders.push(order);
+            orders.len() as u64 - 1
+        }
+    };
+    let mut body = Writer::default();
+    body.varint(attributes.variants.len() as u64);
+    for variant in &attributes.variants {
+        body.varint(number(&variant.order)).varint(u64::from(variant.tag.0)).bytes(&variant.element);
+    }
+    body.varint(attributes.cuts.len() as u64);
+    for (tag, order) in &attributes.cuts {
+        body.varint(number(order)).varint(u64::from(tag.0));
+    }
+    body.varint(attributes.seen.len() as u64);
+    for (fingerprint, order) in &attributes.seen {
+        body.varint(number(order)).fixed(fingerprint);
+    }
+    out.varint(orders.len() as u64);
+    orders.iter().for_each(|order| {
+        out.order(order);
+    });
+    out.fixed(&body.0);
+}
+
+fn read_attributes(reader: &mut Reader<'_>) -> Result<Attributes, RowError> {
+    let count = reader.count()?;
+    let orders: Vec<EventOrder> = (0..count).map(|_| reader.order()).collect::<Result<_, _>>()?;
+    let numbered = |reader: &mut Reader<'_>| {
+        let at: usize = reader.number()?;
+        orders.get(at).cloned().ok_or(reader.bad())
+    };
+    let mut attributes = Attributes::default();
+    for _ in 0..reader.count()? {
+        let order = numbered(reader)?;
+        let tag = Tag(reader.number()?);
+        attributes.variants.push(Variant { tag, element: Bytes::copy_from_slice(reader.bytes()?), order });
+    }
+    for _ in 0..reader.count()? {
+        let order = numbered(reader)?;
+        attributes.cuts.push((Tag(reader.number()?), order));
+    }
+    for _ in 0..reader.count()? {
+        let order = numbered(reader)?;
+        attributes.seen.push((reader.array()?, order));
+    }
+    Ok(attributes)
+}
+
+/// A study's row: the new state, written by the batch that ends at `stamp`, and the one before.
+pub fn encode_study(stamp: Stamp, now: &StudyState, before: Option<&StudyState>) -> Bytes {
+    stamped(stamp, &study(now), before.map(study).as_deref())
+}
+
+fn study(state: &StudyState) -> Vec<u8> {
+    let mut out = Writer::version(VERSION);
+    out.varint(state.series).varint(state.shown).varint(state.versions);
+    for set in [&state.modalities, &state.sop_classes] {
+        out.varint(set.len() as u64);
+        set.iter().for_each(|text| {
+            out.text(text);
+        });
+    }
+    for sum in [&state.events, &state.facts, &state.series_hashes] {
+        out.fixed(&sum.to_bytes());
+    }
+    write_attributes(&mut out, &state.attributes);
+    out.0
+}
+
+/// Reads a study's row.
+pub fn decode_study(bytes: &[u8]) -> Result<Stamped<StudyState>, RowError> {
+    read_stamped(bytes, "studies", |reader| {
+        let mut state = StudyState {
+            series: reader.varint()?,
+            shown: reader.varint()?,
+            versions: reader.varint()?,
+            ..StudyState::default()
+        };
+        for set in [&mut state.modalities, &mut state.sop_classes] {
+            for _ in 0..reader.count()? {
+                set.insert(reader.text()?.to_owned());
+            }
+        }
+        for sum in [&mut state.events, &mut state.facts, &mut state.series_hashes] {
+            *sum = HashSum::from_bytes(&reader.array()?);
+        }
+        state.attributes = read_attributes(reader)?;
+        Ok(state)
+    })
+}
+
+/// A series' row.
+pub fn encode_series(stamp: Stamp, now: &SeriesState, before: Option<&SeriesState>) -> Bytes {
+    stamped(stamp, &series(now), before.map(series).as_deref())
+}
+
+fn series(state: &SeriesState) -> Vec<u8> {
+    let mut out = Writer::version(VERSION);
+    out.varint(state.shown).varint(state.versions).varint(state.open.from.0);
+    for count in [state.open.chunks, state.open.headers, state.open.bytes] {
+        out.varint(u64::from(count));
+    }
+    write_attributes(&mut out, &state.attributes);
+    out.0
+}
+
+/// Reads a series' row.
+pub fn decode_series(bytes: &[u8]) -> Result<Stamped<SeriesState>, RowError> {
+    read_stamped(bytes, "series", |reader| {
+        let (shown, versions) = (reader.varint()?, reader.varint()?);
+        let open = OpenChunks {
+            from: Stamp(reader.varint()?),
+            chunks: reader.number()?,
+            headers: reader.number()?,
+            bytes: reader.number()?,
+        };
+        Ok(SeriesState { shown, versions, open, attributes: read_attributes(reader)? })
+    })
+}
+
+/// A leaf's row.
+pub fn encode_leaf(stamp: Stamp, now: &Leaf, before: Option<&Leaf>) -> Bytes {
+    stamped(stamp, &leaf(now), before.map(leaf).as_deref())
+}
+
+fn leaf(leaf: &Leaf) -> Vec<u8> {
+    let mut out = Writer::version(VERSION);
+    out.fixed(&leaf.events.to_bytes()).fixed(&leaf.state.to_bytes());
+    out.varint(leaf.studies).varint(leaf.series).varint(leaf.instances);
+    out.0
+}
+
+/// Reads a leaf's row.
+pub fn decode_leaf(bytes: &[u8]) -> Result<Stamped<Leaf>, RowError> {
+    read_stamped(bytes, "leaves", |reader| {
+        Ok(Leaf {
+            events: HashSum::from_bytes(&reader.array()?),
+            state: HashSum::from_bytes(&reader.array()?),
+            studies: reader.varint()?,
+            series: reader.varint()?,
+            instances: reader.varint()?,
+        })
+    })
+}
+
+fn write_object(out: &mut Writer, object: &StoredObject) {
+    out.fixed(object.key.as_bytes()).varint(object.length).fixed(&object.digest.0);
+}
+
+fn read_object(reader: &mut Reader<'_>) -> Result<StoredObject, RowError> {
+    Ok(StoredObject {
+        key: ObjectKey::from_slice(reader.take(16)?).map_err(|_| reader.bad())?,
+        length: reader.varint()?,
+        digest: Digest(reader.array()?),
+    })
+}
+
+/// A fact's row.
+pub fn encode_fact(fact: &Fact) -> Bytes {
+    let mut out = Writer::version(VERSION);
+    out.varint(fact.stamp().0).order(fact.order());
+    match fact {
+        Fact::Stored(version) => write_version(out.u8(0), version),
+        Fact::Compared(compared) => {
+            out.u8(1).fixed(compared.first.as_bytes()).fixed(compared.second.as_bytes()).u8(compared.verdict as u8);
+        }
+        Fact::Chosen(chosen) => {
+            out.u8(2).fixed(chosen.store_event.as_bytes());
+        }
+    }
+    out.0.into()
+}
+
+fn write_version(out: &mut Writer, version: &Version) {
+    write_object(out, &version.object);
+    let mut flags = version.resend as u8;
+    flags |= u8::from(version.has_header) << 2;
+    flags |= u8::from(version.side_object.is_some()) << 3;
+    flags |= u8::from(version.instance_number.is_some()) << 4;
+    flags |= match version.tables {
+        TablesAt::Nowhere => 0,
+        TablesAt::Here(_) => 1 << 5,
+        TablesAt::Apart => 2 << 5,
+    };
+    out.u8(flags);
+    out.varint(version.data_set_offset).varint(version.pixel_data_offset).varint(u64::from(version.frames));
+    if let Some(number) = version.instance_number {
+        // Small numbers of either sign are short.
+        out.varint(((number << 1) ^ (number >> 63)) as u64);
+    }
+    for text in [
+        &version.sop_class_uid,
+        &version.transfer_syntax_uid,
+        &version.calling_ae_title,
+        &version.issuer_of_patient_id,
+        &version.default_character_set,
+        &version.time_zone,
+    ] {
+        out.text(text);
+    }
+    if let Some(object) = &version.side_object {
+        write_object(out, object);
+    }
+    if let TablesAt::Here(tables) = &version.tables {
+        out.bytes(tables);
+    }
+}
+
+fn read_version(reader: &mut Reader<'_>, order: EventOrder, stamp: Stamp) -> Result<Version, RowError> {
+    let object = read_object(reader)?;
+    let flags = reader.u8()?;
+    let (data_set_offset, pixel_data_offset, frames) = (reader.varint()?, reader.varint()?, reader.number()?);
+    let instance_number = if flags & 1 << 4 != 0 {
+        let folded = reader.varint()?;
+        Some((folded >> 1) as i64 ^ -((folded & 1) as i64))
+    } else {
+        None
+    };
+    let mut text = || reader.text().map(str::to_owned);
+    let (sop_class_uid, transfer_syntax_uid, calling_ae_title) = (text()?, text()?, text()?);
+    let (issuer_of_patient_id, default_character_set, time_zone) = (text()?, text()?, text()?);
+    let side_object = if flags & 1 << 3 != 0 { Some(read_object(reader)?) } else { None };
+    let tables = match flags >> 5 & 3 {
+        0 => TablesAt::Nowhere,
+        1 => TablesAt::Here(Bytes::copy_from_slice(reader.bytes()?)),
+        2 => TablesAt::Apart,
+        _ => return Err(reader.bad()),
+    };
+    let resend = match flags & 3 {
+        0 => Resend::Keep,
+        1 => Resend::SupersedeSameSource,
+        2 => Resend::Refuse,
+        _ => return Err(reader.bad()),
+    };
+    Ok(Version {
+        order,
+        stamp,
+        object,
+        sop_class_uid,
+        transfer_syntax_uid,
+        data_set_offset,
+        pixel_data_offset,
+        frames,
+        instance_number,
+        side_object,
+        calling_ae_title,
+        issuer_of_patient_id,
+        default_character_set,
+        time_zone,
+        resend,
+        has_header: flags & 1 << 2 != 0,
+        tables,
+    })
+}
+
+/// Reads a fact's row.
+pub fn decode_fact(bytes: &[u8]) -> Result<Fact, RowError> {
+    let mut reader = Reader::new(bytes, VERSION, "facts")?;
+    let stamp = Stamp(reader.varint()?);
+    let order = reader.order()?;
+    let fact = match reader.u8()? {
+        0 => Fact::Stored(Box::new(read_version(&mut reader, order, stamp)?)),
+        1 => {
+            let (first, second) = (reader.event_id()?, reader.event_id()?);
+            let verdict = match reader.u8()? {
+                0 => Verdict::AnotherEncoding,
+                1 => Verdict::Different,
+                _ => return Err(reader.bad()),
+            };
+            Fact::Compared(Compared { order, stamp, first, second, verdict })
+        }
+        2 => Fact::Chosen(Chosen { order, stamp, store_event: reader.event_id()? }),
+        _ => return Err(reader.bad()),
+    };
+    reader.end()?;
+    Ok(fact)
+}
+
+/// A trace's row.
+pub fn encode_trace(trace: &Trace) -> Bytes {
+    let mut out = Writer::version(VERSION);
+    out.varint(trace.stamp.0).order(&trace.order);
+    match &trace.kind {
+        TraceKind::ReceivedAgain { identity, store_event } => {
+            out.u8(0).text(identity.series.as_str()).text(identity.instance.as_str()).fixed(store_event.as_bytes());
+        }
+        TraceKind::ReceiptClosed { counts } => {
+            out.u8(1);
+            counts.iter().for_each(|count| {
+                out.varint(u64::from(*count));
+            });
+        }
+        TraceKind::Parked => {
+            out.u8(2);
+        }
+    }
+    out.0.into()
+}
+
+/// Reads a trace's row.
+pub fn decode_trace(bytes: &[u8]) -> Result<Trace, RowError> {
+    let mut reader = Reader::new(bytes, VERSION, "traces")?;
+    let stamp = Stamp(reader.varint()?);
+    let order = reader.order()?;
+    let kind = match reader.u8()? {
+        0 => {
+            let mut uid = || reader.text()?.parse().map_err(|_| RowError::Malformed("traces"));
+            let identity = Identity { series: uid()?, instance: uid()? };
+            TraceKind::ReceivedAgain { identity, store_event: reader.event_id()? }
+        }
+        1 => TraceKind::ReceiptClosed { counts: [reader.number()?, reader.number()?, reader.number()?] },
+        2 => TraceKind::Parked,
+        _ => return Err(reader.bad()),
+    };
+    reader.end()?;
+    Ok(Trace { order, stamp, kind })
+}
+
+const POISONS: [Poison; 8] = [
+    Poison::UnknownType,
+    Poison::Undecodable,
+    Poison::Disagreement,
+    Poison::WrongPartition,
+    Poison::BadIdentifier,
+    Poison::Malformed,
+    Poison::Encrypted,
+    Poison::TooLarge,
+];
+
+/// A parked event's row: where it stands, why it is parked, its type and study.
+pub fn encode_parked(stamp: Stamp, why: Poison, kind: &str, study_instance_uid: &str) -> Bytes {
+    let mut out = Writer::version(VERSION);
+    let code = POISONS.iter().position(|poison| *poison == why).unwrap_or_default();
+    out.varint(stamp.0).u8(code as u8).text(kind).text(study_instance_uid);
+    out.0.into()
+}
+
+/// Reads a parked event's row.
+pub fn decode_parked(bytes: &[u8]) -> Result<(Stamp, Poison, String, String), RowError> {
+    let mut reader = Reader::new(bytes, VERSION, "parked")?;
+    let stamp = Stamp(reader.varint()?);
+    let why = *POISONS.get(usize::from(reader.u8()?)).ok_or(reader.bad())?;
+    let (kind, study) = (reader.text()?.to_owned(), reader.text()?.to_owned());
+    reader.end()?;
+    Ok((stamp, why, kind, study))
+}

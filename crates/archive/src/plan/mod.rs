@@ -1,0 +1,300 @@
+//! The query planner: which way leads to the studies that a query can match, and what decides whether they do.
+//!
+//! A way proposes; the keys decide. Whatever way is taken, the answers are the same.
+
+mod answer;
+mod view;
+
+pub use answer::{Returned, Wanted, answer};
+pub use view::{View, instance_view, series_view, study_view};
+
+use crate::{
+    fold::{Level, level_of},
+    index_rows::access::{Kind, Token, exact},
+};
+use cairn_dicom::{
+    Tag, Uid,
+    dataset::DataSet,
+    matching::{Key, Keys, MatchOptions, NameTest, Range, Test, UnusableKey},
+    tags,
+    temporal::Date,
+};
+
+/// Lists that are intersected at most: more would cost more than they exclude.
+const LISTS_MAX: usize = 6;
+/// Alternatives of one key that are united at most; a key with more is left to the check.
+const ALTERNATIVES_MAX: usize = 64;
+/// Years and months of which the lists of other dates are united at most.
+const DATE_LISTS_MAX: usize = 64;
+
+/// A query as it will be run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The way to the studies.
+    pub way: Way,
+    /// Keys of patient and study.
+    pub study: Keys,
+    /// Keys of the series.
+    pub series: Keys,
+    /// Keys of the instance.
+    pub instance: Keys,
+    /// Whether a key or a returned attribute is counted over a patient's studies.
+    pub counts_patient: bool,
+}
+
+/// A way to studies that can match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// These studies.
+    Studies(Vec<Uid>),
+    /// Studies with one of these series.
+    Series(Vec<Uid>),
+    /// Studies with one of these SOP Instances.
+    Instances(Vec<Uid>),
+    /// Studies in lists, in the order of answers.
+    Lists(Lists),
+}
+
+/// Lists, intersected and united.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lists {
+    /// One list, of studies dated within the bounds (`YYYYMMDD`, both included) where there are any.
+    One {
+        /// Which.
+        token: Token,
+        /// From this date on.
+        from: Option<u32>,
+        /// Up to this date.
+        to: Option<u32>,
+    },
+    /// Studies in all of these.
+    And(Vec<Lists>),
+    /// Studies in some of these.
+    Or(Vec<Lists>),
+}
+
+impl Lists {
+    fn one(token: Token) -> Self {
+        Self::One { token, from: None, to: None }
+    }
+
+    fn within(self, dates: &Range<u32>) -> Self {
+        match self {
+            Self::One { token, .. } => Self::One { token, from: dates.from, to: dates.to },
+            Self::And(lists) => Self::And(lists.into_iter().map(|list| list.within(dates)).collect()),
+            Self::Or(lists) => Self::Or(lists.into_iter().map(|list| list.within(dates)).collect()),
+        }
+    }
+}
+
+impl Way {
+    /// Whether the way leads to every study.
+    pub fn is_everything(&self) -> bool {
+        matches!(self, Self::Lists(Lists::One { token, from: None, to: None }) if token.kind == Kind::All)
+    }
+}
+
+/// Plans a query.
+///
+/// # Errors
+/// [`UnusableKey`]: a key's value can't be used. It never means "match all".
+pub fn plan(identifier: &DataSet, options: &MatchOptions) -> Result<Plan, UnusableKey> {
+    let keys = Keys::parse(identifier, options)?;
+    let counts = [
+        tags::NUMBER_OF_PATIENT_RELATED_STUDIES,
+        tags::NUMBER_OF_PATIENT_RELATED_SERIES,
+        tags::NUMBER_OF_PATIENT_RELATED_INSTANCES,
+    ];
+    Ok(Plan {
+        way: way(&keys),
+        counts_patient: counts.iter().any(|tag| identifier.get(*tag).is_some()),
+        study: of_levels(&keys, |level| level <= Level::Study),
+        series: of_levels(&keys, |level| level == Level::Series),
+        instance: of_levels(&keys, |level| level == Level::Instance),
+    })
+}
+
+/// Instance Availability is of every level; it is checked once, with the study.
+fn level_of_key(tag: Tag) -> Level {
+    if tag == tags::INSTANCE_AVAILABILITY { Level::Study } else { level_of(tag) }
+}
+
+fn of_levels(keys: &Keys, wanted: impl Fn(Level) -> bool) -> Keys {
+    Keys {
+        keys: keys.keys.iter().filter(|key| wanted(level_of_key(key.tag))).cloned().collect(),
+        combined: keys.combined.iter().filter(|pair| wanted(level_of_key(pair.date))).copied().collect(),
+        query_offset: keys.query_offset,
+        assumed_offset: keys.assumed_offset,
+    }
+}
+
+/// Whether there is nothing to check.
+pub fn is_universal(keys: &Keys) -> bool {
+    keys.keys.is_empty() && keys.combined.is_empty()
+}
+
+/// The most selective way: by UIDs, else by whole identifiers, else by all lists that narrow.
+fn way(keys: &Keys) -> Way {
+    let uids = |tag: Tag| {
+        keys.keys.iter().find(|key| key.tag == tag).and_then(|key| match &key.test {
+            Test::Uids(uids) => Some(uids.clone()),
+            _ => None,
+        })
+    };
+    if let Some(studies) = uids(tags::STUDY_INSTANCE_UID) {
+        return Way::Studies(studies);
+    }
+    if let Some(instances) = uids(tags::SOP_INSTANCE_UID) {
+        return Way::Instances(instances);
+    }
+    if let Some(series) = uids(tags::SERIES_INSTANCE_UID) {
+        return Way::Series(series);
+    }
+    let mut lists: Vec<(Kind, Lists)> = keys.keys.iter().flat_map(lists_of).collect();
+    lists.sort_by_key(|(kind, _)| rank(*kind));
+    if lists.first().is_some_and(|(kind, _)| rank(*kind) == 0) {
+        // A whole identifier leads to so few that anything else only costs.
+        lists.truncate(1);
+    }
+    lists.truncate(LISTS_MAX);
+    let lists: Vec<Lists> = lists.into_iter().map(|(_, list)| list).collect();
+    let conjunction = match <[Lists; 1]>::try_from(lists) {
+        Ok([only]) => only,
+        Err(none) if none.is_empty() => Lists::one(Token::all()),
+        Err(several) => Lists::And(several),
+    };
+    Way::Lists(match dates(keys) {
+        Some(dates) => by_date(conjunction, &dates),
+        None => conjunction,
+    })
+}
+
+/// What narrows most comes first.
+fn rank(kind: Kind) -> u8 {
+    match kind {
+        Kind::PatientId | Kind::AccessionNumber => 0,
+        Kind::OtherDate => 1,
+        Kind::NameTrigram | Kind::PatientIdTrigram | Kind::AccessionNumberTrigram => 2,
+        Kind::NameStart => 3,
+        Kind::DescriptionTrigram => 4,
+        Kind::Modality => 5,
+        Kind::All => 6,
+    }
+}
+
+/// Lists that every match of a key is in.
+fn lists_of(key: &Key) -> Vec<(Kind, Lists)> {
+    match key.tag {
+        tags::PATIENT_ID => identifier_lists(key, Kind::PatientId, Kind::PatientIdTrigram),
+        tags::ACCESSION_NUMBER => identifier_lists(key, Kind::AccessionNumber, Kind::AccessionNumberTrigram),
+        tags::STUDY_DESCRIPTION => trigram_lists(key, Kind::DescriptionTrigram),
+        tags::MODALITIES_IN_STUDY | tags::MODALITY => whole(key, Kind::Modality).into_iter().collect(),
+        tags::PATIENT_NAME => name_lists(key),
+        _ => Vec::new(),
+    }
+}
+
+fn identifier_lists(key: &Key, whole_kind: Kind, parts: Kind) -> Vec<(Kind, Lists)> {
+    match whole(key, whole_kind) {
+        Some(list) => vec![list],
+        None => trigram_lists(key, parts),
+    }
+}
+
+/// Lists of whole values, if the key names such.
+fn whole(key: &Key, kind: Kind) -> Option<(Kind, Lists)> {
+    let list = |test: &Test| match test {
+        Test::Exact(text) => Some(Lists::one(Token::new(kind, exact(text)))),
+        _ => None,
+    };
+    match &key.test {
+        Test::Any(tests) if tests.len() <= ALTERNATIVES_MAX => {
+            Some((kind, Lists::Or(tests.iter().map(list).collect::<Option<_>>()?)))
+        }
+        Test::All(tests) => Some((kind, Lists::And(tests.iter().map(list).collect::<Option<_>>()?))),
+        test => Some((kind, list(test)?)),
+    }
+}
+
+fn trigram_lists(key: &Key, kind: Kind) -> Vec<(Kind, Lists)> {
+    let trigrams = key.required_trigrams();
+    trigrams.into_iter().map(|trigram| (kind, Lists::one(Token::new(kind, trigram)))).collect()
+}
+
+fn name_lists(key: &Key) -> Vec<(Kind, Lists)> {
+    let starts = match &key.test {
+        Test::Name(NameTest::Words(words)) => words.clone(),
+        _ => key.folded_prefix().into_iter().collect(),
+    };
+    let starts = starts.iter().filter_map(|start| Token::name_start(start));
+    let mut lists: Vec<(Kind, Lists)> = starts.map(|token| (Kind::NameStart, Lists::one(token))).collect();
+    lists.extend(trigram_lists(key, Kind::NameTrigram));
+    lists
+}
+
+/// The dates that Study Date is asked to be within, a day more at either end where time zones are adjusted.
+fn dates(keys: &Keys) -> Option<Range<u32>> {
+    let single = keys.keys.iter().find_map(|key| match &key.test {
+        Test::Dates(range) if key.tag == tags::STUDY_DATE => Some(*range),
+        _ => None,
+    });
+    let combined = keys.combined.iter().find(|pair| pair.date == tags::STUDY_DATE).map(|pair| pair.dates);
+    let range = single.or(combined)?;
+    let number = |date: Option<Date>| date.map(Date::as_number);
+    let mut range = Range { from: number(range.from), to: number(range.to) };
+    if keys.query_offset.is_some() {
+        range.from = range.from.map(day_before);
+        range.to = range.to.map(day_after);
+    }
+    Some(range)
+}
+
+/// At most the day before, as a number that compares; not always a day of the calendar.
+fn day_before(date: u32) -> u32 {
+    match (date / 10_000, date / 100 % 100, date % 100) {
+        (_, _, 2..) => date - 1,
+        (year, 2.., _) => year * 10_000 + (date / 100 % 100 - 1) * 100 + 31,
+        (year, ..) => year.saturating_sub(1) * 10_000 + 1_231,
+    }
+}
+
+/// At least the day after, as a number that compares.
+fn day_after(date: u32) -> u32 {
+    match (date / 10_000, date / 100 % 100, date % 100) {
+        (_, _, ..28) => date + 1,
+        (year, month @ ..12, _) => year * 10_000 + (month + 1) * 100 + 1,
+        (year, ..) => (year + 1) * 10_000 + 101,
+    }
+}
+
+/// Studies whose own date is within, and those of which some instance says a date that may be.
+fn by_date(conjunction: Lists, dates: &Range<u32>) -> Lists {
+    let others = other_dates(dates).into_iter().map(|text| Lists::one(Token::new(Kind::OtherDate, text))).collect();
+    let within = conjunction.clone().within(dates);
+    let outside = match conjunction {
+        Lists::One { token, .. } if token.kind == Kind::All => Lists::Or(others),
+        Lists::And(mut lists) => {
+            lists.insert(0, Lists::Or(others));
+            Lists::And(lists)
+        }
+        other => Lists::And(vec![Lists::Or(others), other]),
+    };
+    Lists::Or(vec![within, outside])
+}
+
+/// Tokens of [`Kind::OtherDate`] for a range: whole years within and months at its ends, or every other date where the
+/// range is open or long.
+fn other_dates(dates: &Range<u32>) -> Vec<String> {
+    let every = vec!["*".to_owned()];
+    let Range { from: Some(from), to: Some(to) } = *dates else { return every };
+    let mut texts = vec!["?".to_owned()];
+    for year in from / 10_000..=(to / 10_000).min(from / 10_000 + DATE_LISTS_MAX as u32) {
+        let first = if year == from / 10_000 { from / 100 % 100 } else { 1 };
+        let last = if year == to / 10_000 { to / 100 % 100 } else { 12 };
+        match (first, last) {
+            (..=1, 12..) => texts.push(format!("{year:04}")),
+            (first, last) => texts.extend((first..=last).map(|month| format!("{year:04}{month:02}"))),
+        }
+    }
+    if texts.len() > DATE_LISTS_MAX { every } else { texts }
+}

@@ -1,0 +1,110 @@
+//! What keys are checked against: a study, a series, an instance as data sets.
+
+use crate::fold::{Attributes, SeriesState, StudyKey, StudyState, Version, default_character_set, select};
+use cairn_dicom::{
+    Tag, Vr,
+    dataset::{DataSet, Value},
+    matching::Keys,
+    tags,
+};
+use std::collections::BTreeSet;
+
+/// Attributes of one entity: those that count, and in further data sets what else instances say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    /// What counts, computed attributes included.
+    pub set: DataSet,
+    /// The same with each disagreement's second, third, ... value.
+    others: Vec<DataSet>,
+}
+
+impl View {
+    /// A view without disagreements.
+    pub fn of(set: DataSet) -> Self {
+        Self { set, others: Vec::new() }
+    }
+
+    /// Whether all keys match, each by any of the variants.
+    pub fn matches(&self, keys: &Keys) -> bool {
+        if self.others.is_empty() || keys.matches(&self.set) {
+            return keys.matches(&self.set);
+        }
+        let some = |keys: &Keys| std::iter::once(&self.set).chain(&self.others).any(|set| keys.matches(set));
+        let alone = |only: Keys| Keys { query_offset: keys.query_offset, assumed_offset: keys.assumed_offset, ..only };
+        keys.keys.iter().all(|key| some(&alone(Keys { keys: vec![key.clone()], ..Keys::default() })))
+            && keys.combined.iter().all(|pair| some(&alone(Keys { combined: vec![*pair], ..Keys::default() })))
+    }
+}
+
+fn view(attributes: &Attributes) -> View {
+    let set = attributes.primary();
+    let disagreements: Vec<Tag> = attributes.disagreements().filter(|tag| !tag.is_private()).collect();
+    let most = disagreements.iter().map(|tag| attributes.of(*tag).len()).max().unwrap_or(1);
+    let others = (1..most).map(|at| {
+        let mut other = set.clone();
+        for tag in &disagreements {
+            let variant = attributes.of(*tag).get(at).map(Attributes::decode_one);
+            if let Some(element) = variant.as_ref().and_then(|set| set.get(*tag)) {
+                other.put(*tag, element.vr, element.value.clone());
+            }
+        }
+        other
+    });
+    View { others: others.collect(), set }
+}
+
+impl View {
+    fn put(&mut self, tag: Tag, vr: Vr, value: &Value) {
+        std::iter::once(&mut self.set).chain(&mut self.others).for_each(|set| set.put(tag, vr, value.clone()));
+    }
+
+    /// Puts a count.
+    pub fn put_count(&mut self, tag: Tag, count: u64) {
+        self.put(tag, Vr::IS, &Value::Text(vec![count.to_string()]));
+    }
+
+    fn put_set(&mut self, tag: Tag, vr: Vr, set: &BTreeSet<String>) {
+        if !set.is_empty() {
+            self.put(tag, vr, &Value::Text(set.iter().cloned().collect()));
+        }
+    }
+}
+
+fn online() -> Value {
+    Value::Text(vec!["ONLINE".to_owned()])
+}
+
+/// A study: patient- and study-level attributes and those computed from the study alone.
+pub fn study_view(key: &StudyKey, state: &StudyState) -> View {
+    let mut view = view(&state.attributes);
+    view.put(tags::STUDY_INSTANCE_UID, Vr::UI, &Value::Text(vec![key.study_instance_uid.clone()]));
+    view.put(tags::INSTANCE_AVAILABILITY, Vr::CS, &online());
+    view.put_set(tags::MODALITIES_IN_STUDY, Vr::CS, &state.modalities);
+    view.put_set(tags::SOP_CLASSES_IN_STUDY, Vr::UI, &state.sop_classes);
+    view.put_count(tags::NUMBER_OF_STUDY_RELATED_SERIES, state.series);
+    view.put_count(tags::NUMBER_OF_STUDY_RELATED_INSTANCES, state.shown);
+    view
+}
+
+/// A series; it is at the offset from UTC of its study.
+pub fn series_view(series_instance_uid: &str, state: &SeriesState, study: &DataSet) -> View {
+    let mut view = view(&state.attributes);
+    view.put(tags::SERIES_INSTANCE_UID, Vr::UI, &Value::Text(vec![series_instance_uid.to_owned()]));
+    view.put_count(tags::NUMBER_OF_SERIES_RELATED_INSTANCES, state.shown);
+    if let Some(offset) = study.get(tags::TIMEZONE_OFFSET_FROM_UTC) {
+        view.put(offset.tag, offset.vr, &offset.value);
+    }
+    view
+}
+
+/// An instance: the attributes of its header that are wanted.
+pub fn instance_view(sop_instance_uid: &str, version: &Version, header: &[u8], wanted: impl Fn(Tag) -> bool) -> View {
+    let wanted = |tag| tag == tags::TIMEZONE_OFFSET_FROM_UTC || wanted(tag);
+    let mut set = select(header, default_character_set(&version.default_character_set), wanted);
+    if !version.time_zone.is_empty() && set.text(tags::TIMEZONE_OFFSET_FROM_UTC).is_none() {
+        set.put_text(tags::TIMEZONE_OFFSET_FROM_UTC, &version.time_zone);
+    }
+    set.put_text(tags::SOP_INSTANCE_UID, sop_instance_uid);
+    set.put_text(tags::SOP_CLASS_UID, &version.sop_class_uid);
+    View::of(set)
+}
