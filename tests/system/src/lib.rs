@@ -1,0 +1,1 @@
+//! End-to-end, interoperability and fault tests live in `tests/system`; this library is empty.

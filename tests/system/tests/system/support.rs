@@ -1,0 +1,308 @@
+//! Running the real executable, and tools beside it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// Longest wait for anything that must happen soon. Generous: the machine may be busy.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// The executable under test: `CAIRN_BIN`, or the one built beside this test.
+pub fn cairn() -> PathBuf {
+    if let Some(path) = std::env::var_os("CAIRN_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().unwrap();
+    let built = test.parent().and_then(Path::parent).unwrap().join("cairn");
+    assert!(built.exists(), "{} is missing: cargo build -p cairn", built.display());
+    built
+}
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// The Python that has pydicom, pynetdicom and dicomweb-client.
+pub fn python() -> PathBuf {
+    let python = match std::env::var_os("CAIRN_PYTHON") {
+        Some(path) => path.into(),
+        None => repository().join("target/py/bin/python"),
+    };
+    assert!(python.exists(), "{} is missing: make deps", python.display());
+    python
+}
+
+/// A running archive.
+pub struct Archive {
+    child: Child,
+    pub data: PathBuf,
+    pub dicom: SocketAddr,
+    pub http: SocketAddr,
+    pub grpc: SocketAddr,
+    log: PathBuf,
+    /// Lines of the log at WARN or ERROR that the test expects.
+    announced: Vec<&'static str>,
+}
+
+/// How to start an archive.
+#[derive(Default)]
+pub struct Start<'a> {
+    pub arguments: Vec<String>,
+    pub environment: Vec<(&'a str, String)>,
+}
+
+impl Archive {
+    /// Starts an archive with no configuration on free ports; returns when it serves.
+    pub fn start(data: &Path) -> Self {
+        Self::start_with(data, Start::default())
+    }
+
+    /// The same with more arguments and environment.
+    pub fn start_with(data: &Path, start: Start<'_>) -> Self {
+        Self::try_start(data, start).unwrap_or_else(|(status, log)| panic!("cairn did not start: {status}\n{log}"))
+    }
+
+    /// The same; an archive that ends before it serves gives its status and log.
+    pub fn try_start(data: &Path, start: Start<'_>) -> Result<Self, (ExitStatus, String)> {
+        fs::create_dir_all(data).unwrap();
+        let log = data.with_extension(format!("log-{}", unique()));
+        let mut child = Command::new(cairn())
+            .args(["serve", "--dicom", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .args(&start.arguments)
+            .envs(start.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        // Keeps reading, so that the archive never blocks on its standard output.
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+        let deadline = Instant::now() + SOON;
+        let address = |line: &str| line.rsplit(['@', ' ', '/']).find_map(|part| part.parse::<SocketAddr>().ok());
+        let (mut dicom, mut http, mut grpc) = (None, None, None);
+        while dicom.is_none() || http.is_none() || grpc.is_none() {
+            let line = match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => line,
+                Err(_) => {
+                    let _already_ended = child.kill();
+                    let status = child.wait().unwrap();
+                    return Err((status, fs::read_to_string(&log).unwrap_or_default()));
+                }
+            };
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["DICOM", rest] => dicom = address(rest),
+                ["DICOMweb", rest] => http = rest.split('/').find_map(|part| part.parse().ok()),
+                ["gRPC", rest] => grpc = address(rest),
+                _ => {}
+            }
+        }
+        let (dicom, http, grpc) = (dicom.unwrap(), http.unwrap(), grpc.unwrap());
+        Ok(Self { child, data: data.to_owned(), dicom, http, grpc, log, announced: Vec::new() })
+    }
+
+    /// Takes lines with this text at WARN or ERROR as expected.
+    pub fn expect_in_log(&mut self, text: &'static str) {
+        self.announced.push(text);
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// kill -9, and waits for its end.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the archive did not end\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// SIGTERM; asserts an orderly end and a log without a WARN or ERROR that the test did not announce.
+    pub fn stop(mut self) {
+        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let status = self.wait();
+        let log = self.log();
+        assert!(status.success(), "{status}\n{log}");
+        let unexpected: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains(" WARN ") || line.contains(" ERROR "))
+            .filter(|line| !self.announced.iter().any(|text| line.contains(text)))
+            .collect();
+        assert!(unexpected.is_empty(), "not announced by the test:\n{}", unexpected.join("\n"));
+    }
+
+    /// A `cairn` command that talks to this archive; gives its output.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        let server = format!("http://{}", self.grpc);
+        Command::new(cairn()).args(arguments).env("CAIRN_SERVER", server).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The same, which must end well; gives standard output.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments);
+        assert!(output.status.success(), "cairn {arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// GET of a path on the HTTP listener: status, head and body.
+    pub fn get(&self, path: &str, accept: &str) -> Response {
+        http(
+            self.http,
+            &format!("GET {path} HTTP/1.1\r\nHost: cairn\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"),
+            b"",
+        )
+    }
+
+    /// Metric value by its whole name with labels; 0 when it is not there.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = String::from_utf8(self.get("/metrics", "*/*").body).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name).and_then(|rest| rest.strip_prefix(' ')));
+        line.map_or(0.0, |value| value.trim().parse().unwrap())
+    }
+}
+
+impl Drop for Archive {
+    fn drop(&mut self) {
+        // A failed test must not leave its archive behind.
+        let _already_ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+/// Sends raw bytes and reads the answer to the end of the connection; chunked bodies are joined.
+pub fn http(address: SocketAddr, head: &str, body: &[u8]) -> Response {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let raw = &answer[end..];
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    Response { status, body: if chunked { join_chunks(raw) } else { raw.to_vec() }, head }
+}
+
+fn join_chunks(mut raw: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = raw.windows(2).position(|two| two == b"\r\n").expect("a chunk's length");
+        let length = usize::from_str_radix(std::str::from_utf8(&raw[..end]).unwrap(), 16).unwrap();
+        if length == 0 {
+            return body;
+        }
+        body.extend_from_slice(&raw[end + 2..end + 2 + length]);
+        raw = &raw[end + 4 + length..];
+    }
+}
+
+fn unique() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A directory for one test: `data` in it is the archive's.
+pub fn directory() -> TempDir {
+    TempDir::with_prefix("cairn-system-").unwrap()
+}
+
+/// Runs a tool to its end; a failure shows all its output.
+pub fn run(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> String {
+    let program = program.as_ref();
+    // dcmtk waits for delayed acknowledgements without it.
+    let output = Command::new(program).args(arguments).env("TCP_NODELAY", "1").stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{program:?} is missing ({error}): make deps"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program:?} {arguments:?}: {}\n{text}", output.status);
+    text
+}
+
+/// Waits until `ready` gives something. For state that other processes reach; never a fixed wait.
+pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + SOON;
+    loop {
+        if let Some(found) = ready() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Writes the synthetic studies of a seed as files; gives their paths in order.
+pub fn synthetic_files(folder: &Path, seed: u64, studies: u32) -> Vec<PathBuf> {
+    fs::create_dir_all(folder).unwrap();
+    let write = |(number, made): (usize, cairn_synthetic::Generated)| {
+        let path = folder.join(format!("{number:04}.dcm"));
+        fs::write(&path, made.file).unwrap();
+        path
+    };
+    cairn_synthetic::studies(seed, studies).enumerate().map(write).collect()
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A tool that serves until dropped.
+pub struct Tool(Child);
+
+impl Tool {
+    /// Starts it and waits until its port answers.
+    pub fn start(program: &str, arguments: &[&str], port: u16) -> Self {
+        let child =
+            Command::new(program).args(arguments).env("TCP_NODELAY", "1").stdin(Stdio::null()).stdout(Stdio::null());
+        let tool =
+            Self(child.stderr(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{program}: {error}: make deps")));
+        eventually(program, || TcpStream::connect(("127.0.0.1", port)).ok());
+        tool
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        let _already_ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
