@@ -89,6 +89,11 @@ impl Association {
             identity: None,
         };
         let length = accept.user.maximum_length.unwrap_or(16 * 1024);
+        if matches!(length, 1..=7) {
+            let error = AssociationError::Protocol("maximum length leaves no room for a fragment");
+            link.finish(error.abort().map(encode_abort)).await;
+            return Err(error);
+        }
         Ok(Self::new(link, agreed(&rq, &accept), peer, length, limits))
     }
 

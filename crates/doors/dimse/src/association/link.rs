@@ -43,7 +43,7 @@ pub(crate) enum Wait {
 pub(crate) struct Link {
     io: Box<dyn Transport>,
     reader: PduReader,
-    /// Time spent waiting for more of the PDU that has begun.
+    /// Time spent waiting for more of the PDU that has begun, however many fragments it gave already.
     waited: Duration,
     transfer_timeout: Duration,
     write_timeout: Duration,
@@ -83,7 +83,9 @@ impl Link {
     pub(crate) async fn next_pdu(&mut self, wait: Wait) -> Result<Pdu, AssociationError> {
         loop {
             if let Some(pdu) = self.reader.next_pdu()? {
-                self.waited = Duration::ZERO;
+                if self.reader.at_pdu_boundary() {
+                    self.waited = Duration::ZERO;
+                }
                 return Ok(pdu);
             }
             let begun = self.reader.in_pdu();

@@ -138,7 +138,8 @@ fn judge(
         .choose_transfer_syntax(service, &proposed.transfer_syntaxes)
         .ok_or(ContextResult::TransferSyntaxesNotSupported)?;
     let role = request.user.roles.iter().find(|role| role.sop_class_uid == *class);
-    let role = role.map_or((true, false), |role| accepted_role(role, service, services));
+    let default = RoleSelection { sop_class_uid: class.clone(), scu: true, scp: false };
+    let role = accepted_role(role.unwrap_or(&default), service, services);
     let extended = request.user.extended.iter().find(|extended| extended.sop_class_uid == *class);
     let context = Context {
         id: proposed.id,
@@ -154,9 +155,13 @@ fn judge(
     Ok((context, uid))
 }
 
-/// Roles that the requestor may take, as (SCU, SCP): it is SCP of storage, for C-GET, and of nothing else.
+/// Roles that the requestor may take, as (SCU, SCP): it is SCP of storage, for C-GET, and of nothing else, and SCU
+/// of what is offered.
 fn accepted_role(role: &RoleSelection, service: ServiceClass, services: Services) -> (bool, bool) {
-    (role.scu, role.scp && service == ServiceClass::Storage && services.get)
+    match service {
+        ServiceClass::Storage => (role.scu && services.storage, role.scp && services.get),
+        _ => (role.scu, false),
+    }
 }
 
 fn answer_user(

@@ -96,6 +96,11 @@ impl PduReader {
         self.state != State::Header || !self.buf.is_empty()
     }
 
+    /// Whether the last byte taken was the last of a PDU.
+    pub fn at_pdu_boundary(&self) -> bool {
+        matches!(self.state, State::Header | State::Value { pdu_left: 0 })
+    }
+
     /// The buffer to append to, with room for a large read (a small one before the association stands, so that
     /// half-open peers are cheap).
     pub fn buffer(&mut self) -> &mut BytesMut {

@@ -76,7 +76,8 @@ impl Server {
         phase.send_replace(Phase::Draining);
         if timeout(grace, drain(&mut tasks)).await.is_err() {
             phase.send_replace(Phase::Aborting);
-            if timeout(self.door.limits.close_timeout, drain(&mut tasks)).await.is_err() {
+            let last = self.door.limits.close_timeout + self.door.limits.receipt_timeout;
+            if timeout(last, drain(&mut tasks)).await.is_err() {
                 tasks.shutdown().await;
             }
         }
@@ -171,19 +172,20 @@ impl Connection {
             () = aborting(&mut self.phase) => None,
         };
         let calling = association.peer().calling_ae_title.clone();
-        session.close(&ended).await;
-        match ended {
+        match &ended {
             Some(Ok(()) | Err(AssociationError::Released)) => {
+                // Once release is confirmed, the receipt is closed.
+                session.close(&ended).await;
                 association.confirm_release().await;
                 tracing::debug!(address = %self.address, calling_ae_title = %calling, "association released");
             }
             Some(Err(error)) => {
                 tracing::info!(address = %self.address, calling_ae_title = %calling, %error, "association ended");
-                association.fail(&error).await;
+                tokio::join!(association.fail(error), session.close(&ended));
             }
             None => {
                 tracing::info!(address = %self.address, calling_ae_title = %calling, "association aborted to stop");
-                association.abort(Abort::SERVICE_USER).await;
+                tokio::join!(association.abort(Abort::SERVICE_USER), session.close(&ended));
             }
         }
     }

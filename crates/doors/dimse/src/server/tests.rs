@@ -221,6 +221,24 @@ async fn half_open_and_slow_peers_are_closed_in_time_and_harm_nobody() {
 }
 
 #[tokio::test]
+async fn a_pdu_that_drips_is_aborted_though_each_byte_is_a_fragment() {
+    let server = Running::start(door(quick()), SECOND).await;
+    let mut peer = RawPeer::associate(server.address).await;
+    let start = Instant::now();
+    let pdu = p_data(1, 1, &[0; 16_000]);
+    peer.write(&pdu[..12]).await;
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    for byte in &pdu[12..] {
+        tick.tick().await;
+        use tokio::io::AsyncWriteExt;
+        if peer.stream.write_all(&[*byte]).await.is_err() || start.elapsed() > 8 * SECOND {
+            break;
+        }
+    }
+    assert!(start.elapsed() < 5 * SECOND, "held for {:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn an_idle_association_is_aborted() {
     let limits = Limits { idle_timeout: Duration::from_millis(200), ..quick() };
     let server = Running::start(door(limits), SECOND).await;

@@ -11,6 +11,9 @@ use cairn_service_api::{
 };
 use futures_util::{FutureExt, StreamExt};
 
+/// Bytes of responses that may wait for the next write: instances that can't be sent cause none.
+const QUEUED_BYTES_MAX: usize = 32 * 1024;
+
 pub(crate) async fn answer(
     session: &mut Session,
     association: &mut Association,
@@ -77,6 +80,9 @@ async fn take(
     message_id: u16,
     instances: &mut AnswerStream<RetrievedInstance>,
 ) -> Result<Next<RetrievedInstance>, AssociationError> {
+    if association.queued() > QUEUED_BYTES_MAX {
+        association.flush().await?;
+    }
     if association.queued() > 0 {
         match instances.next().now_or_never() {
             Some(item) => return Ok(item.map_or(Next::End, Next::Item)),

@@ -27,7 +27,8 @@ pub(crate) async fn answer(
 ) -> Result<(), AssociationError> {
     let command = &message.command;
     let refused = |status| respond_status(command, status);
-    let Some(ingest) = session.door.ingest.clone().filter(|_| session.profile.services.storage) else {
+    let allowed = session.profile.services.and(session.door.policy.services).storage;
+    let Some(ingest) = session.door.ingest.clone().filter(|_| allowed) else {
         return respond(association, message, refused(Status::NOT_AUTHORIZED)).await;
     };
     if !message.context.requestor_is_scu {

@@ -33,6 +33,9 @@ pub(crate) fn position(offset: u64) -> Position {
     }
 }
 
+/// Message of a scripted error that makes ingest panic instead.
+pub(crate) const PANIC: &str = "panic";
+
 /// Keeps what it is given, unless told to answer otherwise.
 pub(crate) struct FakeIngest {
     pub(crate) stored: Mutex<Vec<(InstanceOffer, Vec<u8>)>>,
@@ -81,6 +84,7 @@ impl Ingest for FakeIngest {
                 }
             }
         }
+        assert!(outcome.as_ref().err().is_none_or(|error| error.message != PANIC), "a panic that a test asked for");
         let outcome = outcome?;
         let OfferedForm::DataSet { sop_class_uid, sop_instance_uid, .. } = offer.form.clone() else { return never() };
         let length = bytes.len() as u64;
@@ -128,12 +132,15 @@ impl Ingest for FakeIngest {
     }
 }
 
+/// Where the answers of one query come from.
+type Found = mpsc::Receiver<Result<DataSet, Error>>;
+
 /// Answers a query with what comes through a channel, and knows some instances.
 #[derive(Default)]
 pub(crate) struct FakeIndex {
     pub(crate) queries: Mutex<Vec<Query>>,
     pub(crate) waited_for: Mutex<Vec<PositionVector>>,
-    pub(crate) answers: Mutex<VecDeque<Result<mpsc::Receiver<Result<DataSet, Error>>, Error>>>,
+    pub(crate) answers: Mutex<VecDeque<Result<Found, Error>>>,
     pub(crate) selections: Mutex<Vec<Selection>>,
     pub(crate) records: Vec<InstanceRecord>,
 }

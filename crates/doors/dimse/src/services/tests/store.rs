@@ -245,3 +245,18 @@ async fn an_ae_that_may_not_store_gets_no_context_for_it() {
     peer.write(&request(1, &c_store(1), &[0; 10], 10)).await;
     assert_eq!(peer.expect_abort().await, (2, 6));
 }
+
+#[tokio::test]
+async fn a_panic_behind_one_association_harms_no_other() {
+    let fakes = Fakes::default();
+    let server = fakes.start().await;
+    let mut peer = associate(&server).await;
+    let mut other = associate(&server).await;
+    let outcome = Err(Error::new(ErrorKind::Internal, PANIC));
+    fakes.ingest.script.lock().unwrap().push_back((false, outcome));
+    peer.write(&request(1, &c_store(1), &[0; 10], 10)).await;
+    assert_eq!(peer.expect_abort().await, (2, 0));
+    other.write(&request(1, &c_store(1), &[0; 10], 10)).await;
+    expect_status(&mut other, Status::SUCCESS).await;
+    associate(&server).await;
+}
