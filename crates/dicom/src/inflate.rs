@@ -73,17 +73,30 @@ impl Inflater {
     ///
     /// # Errors
     /// The limits are passed; the inflater is used up.
-    pub fn push(&mut self, mut bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), InflateError> {
+    pub fn push(&mut self, bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), InflateError> {
+        self.push_some(bytes, |piece| {
+            sink(piece);
+            true
+        })?;
+        Ok(())
+    }
+
+    /// As `push`, until `sink` says `false`; returns how many bytes were taken.
+    pub(crate) fn push_some(
+        &mut self,
+        bytes: &[u8],
+        mut sink: impl FnMut(&[u8]) -> bool,
+    ) -> Result<usize, InflateError> {
+        let mut probed = 0;
         if self.stream.is_none() {
-            let n = (PROBE - self.probe.len()).min(bytes.len());
-            self.probe.extend_from_slice(&bytes[..n]);
-            bytes = &bytes[n..];
+            probed = (PROBE - self.probe.len()).min(bytes.len());
+            self.probe.extend_from_slice(&bytes[..probed]);
             if self.probe.len() < PROBE {
-                return Ok(());
+                return Ok(probed);
             }
             self.begin(&mut sink)?;
         }
-        self.take(bytes, &mut sink)
+        Ok(probed + self.take(&bytes[probed..], &mut sink)?)
     }
 
     /// The data set is over; gives to `sink` what was held back.
@@ -91,11 +104,27 @@ impl Inflater {
     /// # Errors
     /// As [`Inflater::push`].
     pub fn finish(&mut self, mut sink: impl FnMut(&[u8])) -> Result<(), InflateError> {
+        self.finish_some(|piece| {
+            sink(piece);
+            true
+        })?;
+        Ok(())
+    }
+
+    /// As `finish`, until `sink` says `false`; returns whether that was all.
+    pub(crate) fn finish_some(&mut self, mut sink: impl FnMut(&[u8]) -> bool) -> Result<bool, InflateError> {
         if self.stream.is_none() && !self.probe.is_empty() {
             self.begin(&mut sink)?;
         }
-        self.damaged |= !self.over;
-        Ok(())
+        let mut stopped = false;
+        self.take(&[], &mut |piece| {
+            stopped = !sink(piece);
+            !stopped
+        })?;
+        if !stopped {
+            self.damaged |= !self.over;
+        }
+        Ok(!stopped)
     }
 
     pub(crate) fn finding(&self) -> Vec<FindingKind> {
@@ -112,32 +141,35 @@ impl Inflater {
         kinds
     }
 
-    fn begin(&mut self, sink: &mut impl FnMut(&[u8])) -> Result<(), InflateError> {
+    fn begin(&mut self, sink: &mut impl FnMut(&[u8]) -> bool) -> Result<(), InflateError> {
         self.zlib = is_zlib(&self.probe);
         self.plain = !self.zlib && is_stored(&self.probe) == Some(false);
         self.stream = Some(Decompress::new(self.zlib));
+        // Five bytes leave nothing behind: they make less than one piece.
         let probe = std::mem::take(&mut self.probe);
-        self.take(&probe, sink)
+        self.take(&probe, sink)?;
+        Ok(())
     }
 
-    fn take(&mut self, bytes: &[u8], sink: &mut impl FnMut(&[u8])) -> Result<(), InflateError> {
+    fn take(&mut self, bytes: &[u8], sink: &mut impl FnMut(&[u8]) -> bool) -> Result<usize, InflateError> {
         if self.plain {
             self.over = true;
             sink(bytes);
-            return Ok(());
+            return Ok(bytes.len());
         }
         self.inflate(bytes, sink)
     }
 
-    fn inflate(&mut self, mut bytes: &[u8], sink: &mut impl FnMut(&[u8])) -> Result<(), InflateError> {
-        self.taken += bytes.len() as u64;
-        let Some(stream) = &mut self.stream else { return Ok(()) };
+    fn inflate(&mut self, bytes: &[u8], sink: &mut impl FnMut(&[u8]) -> bool) -> Result<usize, InflateError> {
+        let Some(stream) = &mut self.stream else { return Ok(bytes.len()) };
+        let mut left = bytes;
         while !self.over && !self.damaged {
             let (before_in, before_out) = (stream.total_in(), stream.total_out());
-            let status = stream.decompress(bytes, &mut self.out, FlushDecompress::None);
+            let status = stream.decompress(left, &mut self.out, FlushDecompress::None);
             let used = (stream.total_in() - before_in) as usize;
             let made = (stream.total_out() - before_out) as usize;
-            bytes = bytes.get(used..).unwrap_or_default();
+            left = left.get(used..).unwrap_or_default();
+            self.taken += used as u64;
             self.made += made as u64;
             if self.made > self.limits.bytes_max {
                 return Err(InflateError::TooLarge(self.limits.bytes_max));
@@ -145,15 +177,19 @@ impl Inflater {
             if self.made > self.limits.free_bytes && self.made / self.taken.max(1) > self.limits.ratio_max {
                 return Err(InflateError::Ratio(self.limits.ratio_max));
             }
-            sink(self.out.get(..made).unwrap_or_default());
+            let more = sink(self.out.get(..made).unwrap_or_default());
             match status {
                 Ok(Status::StreamEnd) => self.over = true,
                 Ok(_) if used == 0 && made == 0 => break,
                 Ok(_) => {}
                 Err(_) => self.damaged = true,
             }
+            if !more {
+                return Ok(bytes.len() - left.len());
+            }
         }
-        Ok(())
+        // Once the stream is over, what follows it is padding.
+        Ok(bytes.len())
     }
 }
 

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod charset;
+pub mod convert;
 pub mod dataset;
 pub mod dictionary;
 pub mod finding;
@@ -11,6 +12,7 @@ pub mod frames;
 pub mod header;
 pub mod inflate;
 pub mod matching;
+pub mod normalise;
 mod parse;
 pub mod part10;
 pub mod sop_class;
@@ -23,10 +25,13 @@ pub mod vr;
 pub mod walk;
 
 pub use charset::CharacterSet;
+pub use convert::{ConvertError, Converter};
 pub use dataset::DataSet;
 pub use finding::{Finding, FindingKind};
 pub use frames::FrameTable;
 pub use header::Header;
+pub use inflate::{InflateError, InflateLimits};
+pub use normalise::Normaliser;
 pub use tables::tags;
 pub use tag::Tag;
 pub use transfer_syntax::TransferSyntax;

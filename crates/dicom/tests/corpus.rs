@@ -3,8 +3,8 @@
 mod common;
 
 use cairn_dicom::{
-    FrameTable, TransferSyntax, WalkLimits, Walked, header::Header, part10::Part10Reader, part10::Part10Start, tags,
-    walk,
+    FrameTable, InflateLimits, TransferSyntax, WalkLimits, Walked, convert::convert, header::Header,
+    part10::Part10Reader, part10::Part10Start, tags, walk,
 };
 use common::{Row, data_directory};
 
@@ -97,4 +97,38 @@ fn walk_in_pieces(bytes: &[u8], syntax: &TransferSyntax, piece: usize) -> Walked
         walker.push(part).expect("within limits");
     }
     walker.finish().expect("within limits")
+}
+
+fn canonical(bytes: &[u8], syntax: &TransferSyntax) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut normaliser =
+        cairn_dicom::Normaliser::new(syntax, InflateLimits::default(), |piece: &[u8]| out.extend_from_slice(piece));
+    normaliser.push(bytes).expect("within limits");
+    normaliser.finish().expect("within limits");
+    out
+}
+
+#[test]
+fn native_files_convert_to_every_native_syntax_and_stay_the_same() {
+    let Some(directory) = data_directory() else { return };
+    let mut converted = 0;
+    for row in Row::all(&directory) {
+        let bytes = std::fs::read(directory.join(&row.file)).expect("a file of the manifest");
+        let Some(start) = start(&bytes).filter(|start| start.transfer_syntax.is_native()) else { continue };
+        let expected = canonical(&start.data_set, &start.transfer_syntax);
+        for to in TransferSyntax::all().iter().filter(|syntax| syntax.is_native()) {
+            let there = convert(&start.data_set, &start.transfer_syntax, to).expect("native");
+            assert!(canonical(&there, to) == expected, "{} to {:?}", row.file, to.name());
+            let walked = walk(&there, to, WalkLimits::default()).expect("within limits");
+            assert_eq!(
+                walked.header().get(tags::SOP_INSTANCE_UID).map(|e| e.text().to_vec()).unwrap_or_default(),
+                row.sop_instance_uid.as_bytes(),
+                "{}",
+                row.file
+            );
+        }
+        converted += 1;
+    }
+    println!("{converted} files converted to each native syntax");
+    assert!(converted > 300);
 }

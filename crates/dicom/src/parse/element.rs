@@ -142,7 +142,7 @@ impl<S: Sink> Parser<S> {
             self.state = State::Rest;
             return self.found(F::Unreadable);
         }
-        let is_sequence = match self.is_sequence(&head, bytes) {
+        let is_sequence = match self.is_sequence(&mut head, bytes) {
             Ok(is_sequence) => is_sequence,
             Err(need) => return Step::Need(need),
         };
@@ -203,21 +203,30 @@ impl<S: Sink> Parser<S> {
     }
 
     /// Whether the value is to be read as items; `Err` if more bytes are needed to tell.
-    pub(super) fn is_sequence(&mut self, head: &Head, bytes: &[u8]) -> Result<bool, usize> {
+    pub(super) fn is_sequence(&self, head: &mut Head, bytes: &[u8]) -> Result<bool, usize> {
         if head.length == UNDEFINED {
             return Ok(!matches!(head.vr, Vr::OB | Vr::OW));
         }
-        if head.vr != Vr::SQ {
+        let unknown = self.rules.expand_unknown && head.vr == Vr::UN && head.odd_thing.is_none();
+        if head.vr != Vr::SQ && !unknown {
             return Ok(false);
         }
         if head.length < 8 {
-            return Ok(head.length == 0);
+            return Ok(head.length == 0 && head.vr == Vr::SQ);
         }
         let size = usize::from(head.size);
-        match bytes.get(size..size + 4) {
-            None => Err(size + 4),
-            Some(b) => Ok(matches!(b, [0xFE, 0xFF, 0x00 | 0x0D | 0xDD, 0xE0] | [0xFF, 0xFE, 0xE0, 0x00 | 0x0D | 0xDD])),
+        let Some(b) = bytes.get(size..).and_then(|value| value.first_chunk::<8>()) else {
+            return if self.at_end { Ok(false) } else { Err(size + 8) };
+        };
+        if unknown {
+            let length = u32::from_le_bytes([b[4], b[5], b[6], b[7]]);
+            let is_sequence = b[..4] == [0xFE, 0xFF, 0x00, 0xE0] && (length == UNDEFINED || length <= head.length - 8);
+            if is_sequence {
+                head.form = Form::IMPLICIT_LITTLE;
+            }
+            return Ok(is_sequence);
         }
+        Ok(matches!(b, [0xFE, 0xFF, 0x00 | 0x0D | 0xDD, 0xE0, ..] | [0xFF, 0xFE, 0xE0, 0x00 | 0x0D | 0xDD, ..]))
     }
 
     pub(super) fn note(&mut self, head: &Head, misfit: Option<FindingKind>) {

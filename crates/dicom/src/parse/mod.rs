@@ -6,6 +6,7 @@
 mod element;
 pub(crate) mod head;
 mod items;
+pub(crate) mod swap;
 pub(crate) mod write;
 
 use head::{Form, Head};
@@ -27,6 +28,8 @@ pub(crate) struct Rules {
     pub(crate) nesting_max: usize,
     /// By [`Vr`]: the longest value delivered in one piece.
     pub(crate) whole_max: [u32; Vr::ALL.len()],
+    /// Whether an unknown value that begins with an item is read as a sequence.
+    pub(crate) expand_unknown: bool,
 }
 
 /// An open sequence or item.
@@ -199,8 +202,8 @@ impl<S: Sink> Parser<S> {
         }
     }
 
-    /// The data set is over. Closes everything; returns the sink and the length of the data set.
-    pub(crate) fn finish(mut self) -> (S, u64) {
+    /// The data set is over: closes everything. Returns the length of the data set.
+    pub(crate) fn end(&mut self) -> u64 {
         self.at_end = true;
         let left = std::mem::take(&mut self.carry);
         let used = self.run(&left);
@@ -212,7 +215,8 @@ impl<S: Sink> Parser<S> {
         while !self.stack.is_empty() {
             self.pop();
         }
-        (self.sink, self.position)
+        self.state = State::Rest;
+        self.position
     }
 
     fn finish_state(&mut self, left: &[u8]) {

@@ -77,7 +77,7 @@ impl WalkLimits {
                 _ => self.bulk_over_bytes.min(65_534),
             };
         }
-        Rules { nesting_max: self.nesting_max, whole_max }
+        Rules { nesting_max: self.nesting_max, whole_max, expand_unknown: false }
     }
 }
 
@@ -258,8 +258,8 @@ impl HeaderWalker {
             inflater.finish(|piece| self.parser.push(piece))?;
             late.extend(inflater.finding());
         }
-        let (sink, inflated_length) = self.parser.finish();
-        let mut out = sink.into_parts();
+        let inflated_length = self.parser.end();
+        let mut out = self.parser.sink.into_parts();
         for kind in late {
             out.findings.add(kind, None);
         }
