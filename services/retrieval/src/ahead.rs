@@ -1,0 +1,176 @@
+//! Reading several instances ahead of whoever takes them, within a bound of bytes.
+//!
+//! Room is given out in the order of the instances: one that comes later never holds what an earlier one waits for.
+//! So who takes them must take the bytes of each, or drop them, before waiting for much later ones.
+
+use crate::{config::RetrievalConfig, read};
+use bytes::Bytes;
+use cairn_service_api::{
+    AnswerStream, Error, ErrorKind,
+    index::InstanceRecord,
+    retrieval::{Part, RetrievedInstance},
+};
+use cairn_store_api::ObjectStore;
+use futures_util::{StreamExt, stream};
+use std::{ops::Range, sync::Arc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// What a reader hands on: bytes with the room that they take, or how it ended.
+enum Piece {
+    Bytes(Bytes, Option<OwnedSemaphorePermit>),
+    Failed(Error),
+    End,
+}
+
+/// The range of the object that a part means.
+pub(crate) fn range_of(record: &InstanceRecord, part: &Part) -> Result<Range<u64>, Error> {
+    let length = record.object.length;
+    let range = match part {
+        Part::File => 0..length,
+        Part::DataSet => record.data_set_offset..length,
+        Part::FileRange(range) => range.clone(),
+    };
+    if range.start > range.end || range.end > length {
+        return Err(Error::new(ErrorKind::Invalid, "range is not within the instance"));
+    }
+    Ok(range)
+}
+
+/// The instances with their bytes, read ahead. Dropping the stream stops reading.
+pub(crate) fn read_ahead(
+    objects: Arc<dyn ObjectStore>,
+    records: AnswerStream<InstanceRecord>,
+    part: Part,
+    config: &RetrievalConfig,
+) -> AnswerStream<RetrievedInstance> {
+    let (sender, receiver) = mpsc::channel(config.read_ahead_instances.max(1));
+    let room_max = config.read_ahead_bytes.clamp(1 << 20, 1 << 30) as u32;
+    let whole_max = config.whole_bytes_max.min(u64::from(room_max));
+    let reader = Reader { objects, room: Arc::new(Semaphore::new(room_max as usize)), room_max, whole_max };
+    tokio::spawn(async move { reader.run(records, part, sender).await });
+    Box::pin(stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) }))
+}
+
+struct Reader {
+    objects: Arc<dyn ObjectStore>,
+    room: Arc<Semaphore>,
+    room_max: u32,
+    whole_max: u64,
+}
+
+impl Reader {
+    async fn run(
+        self,
+        mut records: AnswerStream<InstanceRecord>,
+        part: Part,
+        instances: mpsc::Sender<Result<RetrievedInstance, Error>>,
+    ) {
+        loop {
+            let record = tokio::select! {
+                biased;
+                () = instances.closed() => return,
+                record = records.next() => record,
+            };
+            let record = match record {
+                None => return,
+                Some(Ok(record)) => record,
+                Some(Err(error)) => {
+                    let _ = instances.send(Err(error)).await;
+                    return;
+                }
+            };
+            let range = match range_of(&record, &part) {
+                Ok(range) => range,
+                Err(error) => {
+                    let _ = instances.send(Err(error)).await;
+                    return;
+                }
+            };
+            let object = record.object;
+            // Bounded by the room that each piece holds.
+            let (pieces, receiver) = mpsc::unbounded_channel();
+            let instance = RetrievedInstance { record, bytes: taken(receiver) };
+            if instances.send(Ok(instance)).await.is_err() {
+                return;
+            }
+            let length = range.end - range.start;
+            let bytes = read::open_later(self.objects.clone(), object, range);
+            if length <= self.whole_max {
+                let Some(room) = self.room(length, &pieces).await else { continue };
+                tokio::spawn(hand_on_whole(bytes, room, pieces));
+            } else {
+                self.hand_on(bytes, pieces).await;
+            }
+        }
+    }
+
+    /// Room for so many bytes; `None` when nobody wants them any more.
+    async fn room(&self, length: u64, pieces: &mpsc::UnboundedSender<Piece>) -> Option<OwnedSemaphorePermit> {
+        let length = length.min(u64::from(self.room_max)) as u32;
+        tokio::select! {
+            biased;
+            () = pieces.closed() => None,
+            room = self.room.clone().acquire_many_owned(length) => room.ok(),
+        }
+    }
+
+    /// Reads a large instance, piece by piece, each once there is room.
+    async fn hand_on(&self, mut bytes: AnswerStream<Bytes>, pieces: mpsc::UnboundedSender<Piece>) {
+        while let Some(chunk) = bytes.next().await {
+            let piece = match chunk {
+                Ok(chunk) => {
+                    let Some(room) = self.room(chunk.len() as u64, &pieces).await else { return };
+                    Piece::Bytes(chunk, Some(room))
+                }
+                Err(error) => {
+                    let _ = pieces.send(Piece::Failed(error));
+                    return;
+                }
+            };
+            if pieces.send(piece).is_err() {
+                return;
+            }
+        }
+        let _ = pieces.send(Piece::End);
+    }
+}
+
+/// Reads a small instance for which there is room.
+async fn hand_on_whole(
+    mut bytes: AnswerStream<Bytes>,
+    mut room: OwnedSemaphorePermit,
+    pieces: mpsc::UnboundedSender<Piece>,
+) {
+    while let Some(chunk) = bytes.next().await {
+        let piece = match chunk {
+            Ok(chunk) => {
+                let held = room.split(chunk.len());
+                Piece::Bytes(chunk, held)
+            }
+            Err(error) => {
+                let _ = pieces.send(Piece::Failed(error));
+                return;
+            }
+        };
+        if pieces.send(piece).is_err() {
+            return;
+        }
+    }
+    let _ = pieces.send(Piece::End);
+}
+
+/// The bytes as they were handed on. A reader that died without an end is a failure, never a short instance.
+fn taken(pieces: mpsc::UnboundedReceiver<Piece>) -> AnswerStream<Bytes> {
+    Box::pin(stream::unfold(Some(pieces), |pieces| async move {
+        let mut pieces = pieces?;
+        match pieces.recv().await {
+            Some(Piece::Bytes(bytes, room)) => {
+                drop(room);
+                Some((Ok(bytes), Some(pieces)))
+            }
+            Some(Piece::Failed(error)) => Some((Err(error), None)),
+            Some(Piece::End) => None,
+            None => Some((Err(Error::new(ErrorKind::Internal, "reading ahead was cut short")), None)),
+        }
+    }))
+}

@@ -1,0 +1,19 @@
+//! Retrieval: streaming instances, frames, metadata and bulk data, from the object store to whoever asked.
+//!
+//! Responsible for: giving stored bytes out unchanged (I4), each verified before it leaves, in bounded memory (I10),
+//! reading no more than what is asked for. Reads: the index, for where things are; objects. Writes nothing: damage is
+//! logged, counted, and answered as `Corrupt`.
+#![forbid(unsafe_code)]
+
+mod ahead;
+pub mod config;
+mod decoded;
+mod derived;
+mod frames;
+mod metrics;
+mod read;
+mod service;
+mod side;
+
+pub use config::RetrievalConfig;
+pub use service::RetrievalService;

@@ -1,0 +1,113 @@
+//! The service: what doors call.
+
+use crate::{
+    ahead::{range_of, read_ahead},
+    config::RetrievalConfig,
+    frames::{Planned, plan},
+    metrics, read,
+    side::SideCache,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_archive::events::BulkDataEntry;
+use cairn_dicom::TransferSyntax;
+use cairn_service_api::{
+    AnswerStream, Error, ErrorKind, Index, Retrieval,
+    index::{Detail, InstanceRecord, Selection},
+    retrieval::{Frame, Part, RetrievedInstance},
+};
+use cairn_store_api::ObjectStore;
+use futures_util::StreamExt;
+use std::sync::Arc;
+
+/// The retrieval service. Cloning is cheap; all clones are one service.
+#[derive(Clone)]
+pub struct RetrievalService(Arc<Service>);
+
+pub(crate) struct Service {
+    pub(crate) index: Arc<dyn Index>,
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    pub(crate) config: RetrievalConfig,
+    pub(crate) sides: SideCache,
+}
+
+impl RetrievalService {
+    /// A service over an index and an object store.
+    pub fn new(index: Arc<dyn Index>, objects: Arc<dyn ObjectStore>, config: RetrievalConfig) -> Self {
+        Self(Arc::new(Service { index, objects, config, sides: SideCache::default() }))
+    }
+}
+
+#[async_trait]
+impl Retrieval for RetrievalService {
+    async fn instances(&self, selection: Selection, part: Part) -> Result<AnswerStream<RetrievedInstance>, Error> {
+        let records = self.0.index.instances(selection, Detail::Tables).await?;
+        let service = self.0.clone();
+        let records = records.then(move |record| {
+            let service = service.clone();
+            async move {
+                let mut record = record?;
+                metrics::opened("instance", record.object.length);
+                // The bytes can be given without the tables; what is wrong with these was logged.
+                let _ = service.complete(&mut record, false).await;
+                Ok(record)
+            }
+        });
+        Ok(read_ahead(self.0.objects.clone(), records.boxed(), part, &self.0.config))
+    }
+
+    async fn metadata(&self, selection: Selection) -> Result<AnswerStream<InstanceRecord>, Error> {
+        let records = self.0.index.instances(selection, Detail::Header).await?;
+        let service = self.0.clone();
+        let records = records.then(move |record| {
+            let service = service.clone();
+            async move {
+                let mut record = record?;
+                service.complete(&mut record, true).await?;
+                Ok(record)
+            }
+        });
+        Ok(records.boxed())
+    }
+
+    async fn open(&self, record: &InstanceRecord, part: Part) -> Result<AnswerStream<Bytes>, Error> {
+        let range = range_of(record, &part)?;
+        metrics::opened("instance", range.end - range.start);
+        read::open(self.0.objects.as_ref(), &record.object, range).await
+    }
+
+    async fn frames(&self, record: &InstanceRecord, numbers: &[u32]) -> Result<AnswerStream<Frame>, Error> {
+        let mut record = record.clone();
+        self.0.complete(&mut record, false).await?;
+        let none = || Error::new(ErrorKind::NotFound, "instance has no frames");
+        let planned = plan(record.frame_table.as_ref().ok_or_else(none)?, numbers, record.data_set_offset)?;
+        match planned {
+            Some(planned) => {
+                metrics::opened("frames", planned.iter().map(Planned::length).sum());
+                Ok(self.0.clone().planned_frames(record.object, planned))
+            }
+            None => self.0.clone().derived_frames(record, numbers).await,
+        }
+    }
+
+    async fn bulk_data(&self, record: &InstanceRecord, path: &[u32]) -> Result<(u64, AnswerStream<Bytes>), Error> {
+        let find = |entries: &[BulkDataEntry]| entries.iter().find(|entry| entry.path == path).cloned();
+        let entry = match (find(&record.bulk_data), &record.side_object) {
+            (Some(entry), _) => Some(entry),
+            (None, Some(object)) => find(&self.0.side(object).await?.bulk_data),
+            (None, None) => None,
+        };
+        let none = || Error::new(ErrorKind::NotFound, "instance has no bulk data under this path");
+        let entry = entry.ok_or_else(none)?;
+        let outside = || Error::new(ErrorKind::Internal, "bulk data table of the instance contradicts itself");
+        let end = entry.offset.checked_add(entry.length_bytes).ok_or_else(outside)?;
+        metrics::opened("bulk-data", entry.length_bytes);
+        if TransferSyntax::from(&record.transfer_syntax_uid).encoding.is_deflated() {
+            return Ok((entry.length_bytes, self.0.inflated(record).stream(entry.offset..end)));
+        }
+        let start = record.data_set_offset.checked_add(entry.offset).ok_or_else(outside)?;
+        let end = record.data_set_offset.checked_add(end).ok_or_else(outside)?;
+        let bytes = read::open(self.0.objects.as_ref(), &record.object, start..end).await?;
+        Ok((entry.length_bytes, bytes))
+    }
+}
