@@ -1,7 +1,7 @@
 //! What the door has behind it, and the conversation of one association.
 
 use crate::{
-    Association, AssociationError, Command, CommandField, Implementation, Limits, Message, Received, Status,
+    Association, AssociationError, Command, CommandField, Implementation, Limits, Message, Received, Status, metrics,
     negotiate::{PeerProfile, Policy, ServiceClass, Services},
     pdu::AeTitle,
     read_after::ReadAfter,
@@ -10,7 +10,7 @@ use crate::{
 use cairn_archive::{events::ReceiptEnd, ids::ReceiptId};
 use cairn_service_api::{Index, Ingest, Retrieval};
 use std::{collections::HashMap, sync::Arc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// A place that C-MOVE can send to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +92,11 @@ impl Session {
         loop {
             match association.receive().await? {
                 Received::Release => return Ok(()),
-                Received::Message(message) => self.answer(association, message).await?,
+                Received::Message(message) => {
+                    let (field, start) = (message.command.field, Instant::now());
+                    self.answer(association, message).await?;
+                    metrics::answered(field, start.elapsed());
+                }
             }
         }
     }

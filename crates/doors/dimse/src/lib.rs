@@ -13,6 +13,7 @@ pub mod association;
 pub mod command;
 mod config;
 mod door;
+mod metrics;
 pub mod negotiate;
 pub mod pdu;
 mod read_after;

@@ -1,7 +1,7 @@
 //! How many connections and associations are open, by whom, and whether one more may be.
 
 use crate::{
-    Limits,
+    Limits, metrics,
     pdu::{AeTitle, AssociateRj},
 };
 use std::{
@@ -43,6 +43,12 @@ pub(super) struct AssociationPlace {
     calling_ae_title: AeTitle,
 }
 
+impl Counts {
+    fn show(&self) {
+        metrics::open(self.connections, self.associations);
+    }
+}
+
 impl Gate {
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
@@ -66,6 +72,7 @@ impl Gate {
             }
             counts.connections += 1;
             counts.by_address.insert(address, of_address + 1);
+            counts.show();
             Some(ConnectionPlace { gate: Arc::clone(self), address })
         })
     }
@@ -78,6 +85,7 @@ impl Gate {
             }
             counts.associations += 1;
             counts.by_ae_title.insert(calling.clone(), of_title + 1);
+            counts.show();
             Ok(AssociationPlace { gate: Arc::clone(self), calling_ae_title: calling.clone() })
         })
     }
@@ -97,6 +105,7 @@ impl Drop for ConnectionPlace {
         self.gate.with(|counts| {
             counts.connections -= 1;
             give_back(&mut counts.by_address, &self.address);
+            counts.show();
         });
     }
 }
@@ -106,6 +115,7 @@ impl Drop for AssociationPlace {
         self.gate.with(|counts| {
             counts.associations -= 1;
             give_back(&mut counts.by_ae_title, &self.calling_ae_title);
+            counts.show();
         });
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     acceptor::{Accepted, accept},
     association::Transport,
     door::Door,
+    metrics,
     pdu::{Abort, AssociateRj},
 };
 use gate::{ConnectionPlace, Gate};
@@ -86,6 +87,7 @@ impl Server {
     /// Gives a connection its task. Reads nothing: the accept loop never waits for a peer.
     fn admit(&self, stream: TcpStream, address: SocketAddr, tasks: &mut JoinSet<()>, phase: &watch::Sender<Phase>) {
         let Some(place) = self.gate.connect(address.ip().to_canonical()) else {
+            metrics::connection_refused();
             tracing::warn!(%address, "connection closed: as many as are allowed are open");
             return;
         };
@@ -153,6 +155,7 @@ impl Connection {
             accepted = accepting => accepted,
             () = aborting(&mut self.phase) => return,
         };
+        metrics::association_asked(accepted.as_ref().map(|_| ()));
         match accepted {
             Ok(Accepted { association, profile }) => {
                 let calling = association.peer().calling_ae_title.clone();
@@ -172,6 +175,7 @@ impl Connection {
             () = aborting(&mut self.phase) => None,
         };
         let calling = association.peer().calling_ae_title.clone();
+        metrics::association_ended(ended.as_ref());
         match &ended {
             Some(Ok(()) | Err(AssociationError::Released)) => {
                 // Once release is confirmed, the receipt is closed.

@@ -11,6 +11,7 @@ use crate::{
     Association, AssociationError, Command, CommandField, Message, Status,
     command::SubOperations,
     door::Session,
+    metrics,
     negotiate::{Context, QueryRoot},
     pdu::AeTitle,
 };
@@ -51,6 +52,7 @@ impl Progress {
 
     /// Counts the outcome of one sub-operation: the status of its response, or nothing if there was none.
     pub(super) fn count(&mut self, outcome: Option<Status>, sop_instance_uid: &Uid) {
+        metrics::sub_operation(outcome);
         self.remaining = self.remaining.saturating_sub(1);
         match outcome {
             Some(Status::SUCCESS) => self.completed += 1,

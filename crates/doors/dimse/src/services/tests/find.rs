@@ -232,6 +232,33 @@ async fn failures_of_the_index_have_their_status_even_after_answers() {
 }
 
 #[tokio::test]
+async fn an_identifier_beyond_the_limit_is_refused_and_skipped() {
+    let fakes = Fakes::default();
+    let limits = Limits { identifier_bytes_max: 1000, ..quick() };
+    let server = Running::start(fakes.door(Policy::default(), limits), SECOND).await;
+    let mut peer = associate(&server, STUDY_FIND).await;
+    peer.write(&request(1, &c_find(1, STUDY_FIND), &[0; 100_000], 16_000)).await;
+    expect_status(&mut peer, status::own::TOO_LARGE).await;
+    fakes.index.answer_with(vec![]);
+    peer.write(&request(1, &c_find(2, STUDY_FIND), &identifier(&study_level(&[])), 16_000)).await;
+    expect_status(&mut peer, Status::SUCCESS).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_its_answers_is_given_up() {
+    let fakes = Fakes::default();
+    let limits = Limits { write_timeout: Duration::from_millis(300), ..quick() };
+    let server = Running::start(fakes.door(Policy::default(), limits), SECOND).await;
+    let mut peer = associate(&server, STUDY_FIND).await;
+    let (found, answers) = mpsc::channel(64);
+    fakes.index.answers.lock().unwrap().push_back(Ok(answers));
+    peer.write(&request(1, &c_find(1, STUDY_FIND), &identifier(&study_level(&[])), 16_000)).await;
+    let long = "X".repeat(10_000);
+    let feed = async { while found.send(Ok(set(&[(tags::PATIENT_COMMENTS, &long)]))).await.is_ok() {} };
+    tokio::time::timeout(10 * SECOND, feed).await.expect("the query goes on though nobody reads");
+}
+
+#[tokio::test]
 async fn a_request_sent_during_a_query_is_answered_after_it() {
     let fakes = Fakes::default();
     let server = fakes.start().await;
