@@ -1,0 +1,109 @@
+//! Bodies: requests' as they arrive, with their bounds in size and time, and answers' as they are made.
+
+use crate::{
+    config::DicomWebConfig,
+    multipart::BodyError,
+    server::{StallClock, StallLimit},
+};
+use axum::body::{Body, BodyDataStream, HttpBody};
+use bytes::Bytes;
+use cairn_service_api::{AnswerStream, Error, ErrorKind};
+use futures_core::Stream;
+use hyper::body::{Frame, SizeHint};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+/// A request's body.
+pub(crate) struct RequestBody {
+    data: BodyDataStream,
+    clock: StallClock,
+    left: u64,
+    bound: u64,
+    ended: bool,
+}
+
+impl RequestBody {
+    /// Reads `body` within the configured bounds.
+    pub(crate) fn new(body: Body, config: &DicomWebConfig) -> Self {
+        let bound = config.limits.request_bytes_max;
+        let clock = StallClock::new(StallLimit::of_body(&config.timeouts));
+        Self { data: body.into_data_stream(), clock, left: bound, bound, ended: false }
+    }
+}
+
+impl Stream for RequestBody {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let item = match Pin::new(&mut this.data).poll_next(context) {
+            Poll::Pending => match this.clock.poll_too_long(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) => Some(Err(BodyError::TooSlow)),
+            },
+            Poll::Ready(Some(Ok(chunk))) => {
+                this.clock.progress(chunk.len());
+                match this.left.checked_sub(chunk.len() as u64) {
+                    Some(left) => {
+                        this.left = left;
+                        Some(Ok(chunk))
+                    }
+                    None => Some(Err(BodyError::TooLarge(this.bound))),
+                }
+            }
+            Poll::Ready(Some(Err(_))) => Some(Err(BodyError::Incomplete)),
+            Poll::Ready(None) => None,
+        };
+        this.ended = !matches!(item, Some(Ok(_)));
+        Poll::Ready(item)
+    }
+}
+
+/// An answer's body. An error in it cuts the connection: a client can't take what it got for the whole.
+pub(crate) struct AnswerBody {
+    data: AnswerStream<Bytes>,
+    length: Option<u64>,
+}
+
+impl AnswerBody {
+    /// A body of this length in bytes, if known.
+    pub(crate) fn body(data: AnswerStream<Bytes>, length: Option<u64>) -> Body {
+        Body::new(Self { data, length })
+    }
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        loop {
+            match std::task::ready!(this.data.as_mut().poll_next(context)) {
+                Some(Ok(chunk)) if chunk.is_empty() => {}
+                Some(Ok(chunk)) => {
+                    if let Some(left) = &mut this.length {
+                        *left = left.saturating_sub(chunk.len() as u64);
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(chunk))));
+                }
+                Some(Err(error)) => {
+                    if error.kind != ErrorKind::Aborted {
+                        tracing::warn!(kind = ?error.kind, error = %error, "an answer was cut");
+                    }
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

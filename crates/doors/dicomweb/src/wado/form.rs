@@ -1,0 +1,209 @@
+//! In which form stored bytes are given, as the client accepts and the stored transfer syntax allows.
+
+use crate::{
+    media_type::{Accept, Alternative, Packing},
+    respond::OCTET_STREAM,
+};
+use cairn_dicom::{TransferSyntax, transfer_syntax::PixelCoding};
+
+const EXPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
+const IMPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
+
+/// `application/dicom`
+pub(super) const DICOM: &str = "application/dicom";
+
+/// How one instance stored in `stored` is packed; `None`: it can't be given in an acceptable way. `either`: what to
+/// choose where the client takes both.
+///
+/// It is given as it is stored. Without a `transfer-syntax` parameter the Standard's default is Explicit VR Little Endian
+/// (PS3.18 section 8.7.3.5.2); anything else is given as stored then too: the file says what it is in, and refusing it
+/// would help nobody.
+pub(super) fn packing_of(accept: &Accept, stored: &TransferSyntax, either: Packing) -> Option<Packing> {
+    let fits = |syntax: &str| syntax == "*" || syntax == stored.uid();
+    let mut fitting = for_instances(accept).filter(|a| a.transfer_syntax.as_deref().is_none_or(fits));
+    fitting.next().map(|alternative| alternative.packing.unwrap_or(either))
+}
+
+/// Whether instances can be packed so.
+pub(super) fn allows(accept: &Accept, packing: Packing) -> bool {
+    for_instances(accept).any(|alternative| alternative.allows(packing))
+}
+
+/// Whether an instance stored in `stored` can be a part of a message.
+pub(super) fn is_given_as_part(accept: &Accept, stored: &TransferSyntax) -> bool {
+    let fits = |syntax: &str| syntax == "*" || syntax == stored.uid();
+    multipart_for_instances(accept).any(|a| a.transfer_syntax.as_deref().is_none_or(fits))
+}
+
+/// Whether instances in any transfer syntax can be parts of a message.
+pub(super) fn any_is_given_as_part(accept: &Accept) -> bool {
+    multipart_for_instances(accept).any(|a| a.transfer_syntax.as_deref().is_none_or(|syntax| syntax == "*"))
+}
+
+fn for_instances(accept: &Accept) -> impl Iterator<Item = &Alternative> {
+    accept.alternatives().iter().filter(|alternative| alternative.media_type.covers(DICOM))
+}
+
+fn multipart_for_instances(accept: &Accept) -> impl Iterator<Item = &Alternative> {
+    for_instances(accept).filter(|alternative| alternative.allows(Packing::Multipart))
+}
+
+/// How frames are given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FrameForm {
+    pub(super) packing: Packing,
+    /// Type of one frame.
+    pub(super) media_type: &'static str,
+    /// The transfer syntax that its bytes are in.
+    pub(super) syntax: String,
+}
+
+impl FrameForm {
+    /// `Content-Type` of one frame. The parameter is what tells viewers how to decode it.
+    pub(super) fn content_type(&self) -> String {
+        format!("{}; transfer-syntax={}", self.media_type, self.syntax)
+    }
+}
+
+/// Media type of one compressed frame (PS3.18 Table 8.7.3-5, edition 2025c); `None`: none is registered.
+fn media_type_of(syntax: &TransferSyntax) -> Option<&'static str> {
+    let last = syntax.uid().strip_prefix("1.2.840.10008.1.2.")?;
+    Some(match last {
+        "4.50" | "4.51" | "4.57" | "4.70" => "image/jpeg",
+        "4.80" | "4.81" => "image/jls",
+        "4.90" | "4.91" => "image/jp2",
+        "4.92" | "4.93" => "image/jpx",
+        "4.100" | "4.100.1" | "4.101" | "4.101.1" => "video/mpeg",
+        "4.102" | "4.102.1" | "4.103" | "4.103.1" | "4.104" | "4.104.1" => "video/mp4",
+        "4.105" | "4.105.1" | "4.106" | "4.106.1" | "4.107" | "4.108" => "video/mp4",
+        "4.110" | "4.111" | "4.112" => "image/jxl",
+        "4.201" | "4.202" | "4.203" => "image/jphc",
+        "5" => "image/dicom-rle",
+        _ => return None,
+    })
+}
+
+/// How frames of an instance stored in `stored` are given; `None`: not at all in an acceptable way.
+///
+/// `single`: whether they can be one body, which takes one frame.
+pub(super) fn frame_form(accept: &Accept, stored: &TransferSyntax, single: bool) -> Option<FrameForm> {
+    let big_endian = stored.encoding.is_big_endian();
+    let plain = matches!(stored.pixels, PixelCoding::Native | PixelCoding::Uncompressed);
+    // Uncompressed frames have the same bytes in every little endian syntax; a deflated data set is inflated for them.
+    let same_as_explicit = plain && !big_endian;
+    let syntax = if same_as_explicit { EXPLICIT_VR_LITTLE_ENDIAN } else { stored.uid() };
+    let own_type = if plain { OCTET_STREAM } else { media_type_of(stored).unwrap_or(OCTET_STREAM) };
+    accept.alternatives().iter().find_map(|alternative| {
+        let packing = alternative.packing.unwrap_or(Packing::Multipart);
+        if packing == Packing::Single && !single {
+            return None;
+        }
+        let syntax = match alternative.transfer_syntax.as_deref() {
+            Some("*") => syntax,
+            Some(uid) if uid == stored.uid() || uid == syntax => uid,
+            Some(uid) if same_as_explicit && uid == IMPLICIT_VR_LITTLE_ENDIAN => uid,
+            Some(_) => return None,
+            // Without the parameter, bytes with no type of their own are Explicit VR Little Endian.
+            None if alternative.media_type.essence() == OCTET_STREAM && !same_as_explicit => return None,
+            None => syntax,
+        };
+        // A client that says `octet-stream; transfer-syntax=*` takes compressed frames under that name too.
+        let media_type = [own_type, OCTET_STREAM].into_iter().find(|offered| alternative.media_type.covers(offered))?;
+        Some(FrameForm { packing, media_type, syntax: syntax.to_owned() })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(accept: &str, stored: &str) -> Option<String> {
+        let form = frame_form(&Accept::parse(accept), &TransferSyntax::from_uid(stored), true)?;
+        Some(format!("{:?} {}", form.packing, form.content_type()))
+    }
+
+    const LE: &str = "1.2.840.10008.1.2.1";
+    const J2K: &str = "1.2.840.10008.1.2.4.90";
+
+    #[test]
+    fn frames_in_the_forms_that_viewers_ask_for() {
+        let f1 = "multipart/related; type=application/octet-stream; transfer-syntax=*";
+        assert_eq!(
+            frame(f1, LE).as_deref(),
+            Some("Multipart application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1")
+        );
+        assert_eq!(
+            frame(f1, J2K).as_deref(),
+            Some("Multipart application/octet-stream; transfer-syntax=1.2.840.10008.1.2.4.90")
+        );
+        for (accept, stored, expected) in [
+            ("multipart/related; type=image/jp2", J2K, Some("Multipart image/jp2")),
+            ("multipart/related; type=image/jls; q=1", J2K, None),
+            (
+                "multipart/related; type=\"image/*\", multipart/related; type=application/octet-stream",
+                LE,
+                Some("Multipart application/octet-stream"),
+            ),
+            ("*/*", J2K, Some("Multipart image/jp2")),
+            ("multipart/related; type=\"*/*\"", J2K, Some("Multipart image/jp2")),
+            ("image/jp2", J2K, Some("Single image/jp2")),
+            ("application/octet-stream", LE, Some("Single application/octet-stream")),
+            ("application/octet-stream", J2K, None),
+            ("multipart/related; type=application/octet-stream", "1.2.840.10008.1.2.2", None),
+            (
+                "multipart/related; type=application/octet-stream; transfer-syntax=*",
+                "1.2.840.10008.1.2.2",
+                Some("Multipart application/octet-stream; transfer-syntax=1.2.840.10008.1.2.2"),
+            ),
+            (
+                "multipart/related; type=application/octet-stream; transfer-syntax=1.2.840.10008.1.2",
+                LE,
+                Some("Multipart application/octet-stream; transfer-syntax=1.2.840.10008.1.2"),
+            ),
+            ("multipart/related; type=image/jp2; transfer-syntax=1.2.840.10008.1.2.4.91", J2K, None),
+            (
+                "multipart/related; type=application/octet-stream",
+                "1.2.840.10008.1.2.1.99",
+                Some("Multipart application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"),
+            ),
+            ("multipart/related; type=image/x-dicom-rle", "1.2.840.10008.1.2.5", Some("Multipart image/dicom-rle")),
+            ("multipart/related; type=image/jphc", "1.2.840.10008.1.2.4.202", Some("Multipart image/jphc")),
+            ("text/html", LE, None),
+        ] {
+            let form = frame(accept, stored);
+            let fits = match (&form, expected) {
+                (Some(form), Some(expected)) => form.starts_with(expected),
+                (form, expected) => form.is_none() && expected.is_none(),
+            };
+            assert!(fits, "{accept} for {stored}: {form:?}");
+        }
+        assert_eq!(frame_form(&Accept::parse("image/jp2"), &TransferSyntax::from_uid(J2K), false), None);
+    }
+
+    #[test]
+    fn instances_in_an_acceptable_syntax() {
+        let packing = |accept: &str, stored: &str| {
+            packing_of(&Accept::parse(accept), &TransferSyntax::from_uid(stored), Packing::Multipart)
+        };
+        let multipart = "multipart/related; type=\"application/dicom\"";
+        let asking = |uid: &str| format!("{multipart}; transfer-syntax={uid}");
+        let parts = Some(Packing::Multipart);
+        for stored in [LE, J2K, "1.2.840.10008.1.2"] {
+            assert_eq!(packing(multipart, stored), parts, "{stored}");
+            assert_eq!(packing(&asking("*"), stored), parts, "{stored}");
+            assert_eq!(packing("*/*", stored), parts, "{stored}");
+            assert_eq!(packing("application/dicom", stored), Some(Packing::Single), "{stored}");
+        }
+        assert_eq!(packing(&asking(J2K), J2K), parts);
+        assert_eq!(
+            (packing(&asking(J2K), LE), packing(&asking(LE), J2K), packing("text/html", LE)),
+            (None, None, None)
+        );
+        let either = format!("application/dicom; transfer-syntax={J2K}, {}", asking("*"));
+        assert_eq!((packing(&either, J2K), packing(&either, LE)), (Some(Packing::Single), parts));
+        let only_le = Accept::parse(&asking(LE));
+        assert!(is_given_as_part(&only_le, &TransferSyntax::from_uid(LE)) && !any_is_given_as_part(&only_le));
+        assert!(any_is_given_as_part(&Accept::parse("*/*")));
+        assert!(!allows(&Accept::parse("application/dicom"), Packing::Multipart));
+    }
+}

@@ -1,0 +1,161 @@
+use super::{
+    form::{self, DICOM},
+    parts::{OnePart, Part, multipart, readable},
+    record,
+};
+use crate::{
+    body::AnswerBody,
+    door::Door,
+    media_type::Packing,
+    multipart::{Boundary, content_type},
+    problem::{Answer, Problem},
+    request::{Address, Call, PathUids},
+    respond::Representation,
+};
+use axum::{
+    body::Body,
+    http::{Method, StatusCode},
+};
+use bytes::Bytes;
+use cairn_dicom::TransferSyntax;
+use cairn_service_api::{
+    AnswerStream, Error, Retrieval,
+    index::{Detail, InstanceRecord},
+    retrieval::{Part as StoredPart, RetrievedInstance},
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use std::{ops::Range, sync::Arc};
+
+fn not_acceptable() -> Problem {
+    Problem::not_acceptable(
+        "instances are given as application/dicom, alone or in multipart/related, in the transfer syntax in which they \
+         are stored (transfer-syntax=*)",
+    )
+}
+
+/// The instances of a study, of a series, or one.
+pub(crate) async fn instances(door: Arc<Door>, call: Call) -> Answer {
+    call.no_other_parameters()?;
+    if call.uids.instance.is_some() {
+        let record = record(&door, &call, Detail::Location).await?;
+        return one(&door, &call, record, Packing::Multipart).await;
+    }
+    match form::allows(&call.accept, Packing::Multipart) {
+        true => several(&door, &call).await,
+        false if form::allows(&call.accept, Packing::Single) => the_only_one(&door, &call).await,
+        false => Err(not_acceptable()),
+    }
+}
+
+/// A study or series of one instance, asked for as one body.
+async fn the_only_one(door: &Arc<Door>, call: &Call) -> Answer {
+    let found = door.services.index.instances(door.selection(call), Detail::Location);
+    let (record, mut rest) = door.first(found).await?.ok_or_else(Problem::not_found)?;
+    let second = door.within(async { rest.next().await.transpose() }).await?;
+    if second.is_some() {
+        let text = "several instances are given as multipart/related; type=\"application/dicom\"";
+        return Err(Problem::not_acceptable(text));
+    }
+    one(door, call, record, Packing::Single).await
+}
+
+/// One instance: the stored file, as one body or as the one part of a message; `either` where the client takes both.
+pub(super) async fn one(door: &Door, call: &Call, record: InstanceRecord, either: Packing) -> Answer {
+    let packing = form::packing_of(&call.accept, &stored_syntax(&record), either).ok_or_else(not_acceptable)?;
+    let digest = record.object.digest;
+    let length = record.object.length;
+    let retrieval = Arc::clone(&door.services.retrieval);
+    match packing {
+        Packing::Single => {
+            let etag = Some(format!("\"{digest}\""));
+            let representation = Representation { content_type: DICOM.into(), etag, length: Some(length) };
+            representation.answer(door, call, |range| async move { open(&*retrieval, &record, range).await }).await
+        }
+        Packing::Multipart => {
+            let location = call.address.path(&uids_of(&record));
+            let message = OnePart::new(&format!("file {digest}"), DICOM, &part_type(&record), length, Some(&location));
+            let representation = Representation {
+                content_type: message.content_type.clone(),
+                etag: Some(format!("\"{digest}-parts\"")),
+                length: Some(message.length()),
+            };
+            let open =
+                async |range| message.open(range, async |range| open(&*retrieval, &record, Some(range)).await).await;
+            representation.answer(door, call, open).await
+        }
+    }
+}
+
+async fn open(
+    retrieval: &dyn Retrieval,
+    record: &InstanceRecord,
+    range: Option<Range<u64>>,
+) -> Result<AnswerStream<Bytes>, Error> {
+    match range {
+        Some(range) if range != (0..record.object.length) => retrieval.open(record, StoredPart::FileRange(range)).await,
+        _ => retrieval.open(record, StoredPart::File).await,
+    }
+}
+
+/// Instances as the parts of one message.
+async fn several(door: &Door, call: &Call) -> Answer {
+    // Where every stored form fits, nothing need be known of the instances before the first of them is sent.
+    if !form::any_is_given_as_part(&call.accept) || call.method == Method::HEAD {
+        check_forms(door, call).await?;
+    }
+    let boundary = Boundary::random();
+    let content_type = content_type(DICOM, &boundary);
+    let representation = Representation { content_type, etag: None, length: None };
+    if call.method == Method::HEAD {
+        return representation.response(StatusCode::OK, Body::empty());
+    }
+    let found = door.services.retrieval.instances(door.selection(call), StoredPart::File);
+    let (first, rest) = door.first(found).await?.ok_or_else(Problem::not_found)?;
+    let first = door
+        .within(async { Ok(RetrievedInstance { bytes: readable(first.bytes).await?, record: first.record }) })
+        .await?;
+    let address = call.address.clone();
+    let parts = stream::iter([Ok(first)]).chain(rest).map_ok(move |instance| part(instance, &address));
+    let body = multipart(boundary, Box::pin(parts));
+    representation.response(StatusCode::OK, AnswerBody::body(body, None))
+}
+
+/// Whether there are instances, and every one of them is stored in an acceptable form.
+async fn check_forms(door: &Door, call: &Call) -> Result<(), Problem> {
+    let found = door.services.index.instances(door.selection(call), Detail::Location);
+    let (first, rest) = door.first(found).await?.ok_or_else(Problem::not_found)?;
+    let mut records = stream::iter([Ok(first)]).chain(rest);
+    while let Some(record) = door.within(async { records.next().await.transpose() }).await? {
+        if !form::is_given_as_part(&call.accept, &stored_syntax(&record)) {
+            return Err(not_acceptable());
+        }
+    }
+    Ok(())
+}
+
+fn stored_syntax(record: &InstanceRecord) -> TransferSyntax {
+    TransferSyntax::from_uid(record.transfer_syntax_uid.as_str())
+}
+
+fn part_type(record: &InstanceRecord) -> String {
+    format!("{DICOM}; transfer-syntax={}", record.transfer_syntax_uid)
+}
+
+fn part(instance: RetrievedInstance, address: &Address) -> Part {
+    let RetrievedInstance { record, bytes } = instance;
+    Part {
+        content_type: part_type(&record),
+        length: Some(record.object.length),
+        location: Some(address.path(&uids_of(&record))),
+        data: bytes,
+    }
+}
+
+/// The UIDs of an instance, for its address.
+pub(super) fn uids_of(record: &InstanceRecord) -> PathUids {
+    PathUids {
+        study: Some(record.study_instance_uid.clone()),
+        series: Some(record.series_instance_uid.clone()),
+        instance: Some(record.sop_instance_uid.clone()),
+    }
+}
