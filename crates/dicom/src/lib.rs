@@ -11,6 +11,7 @@ pub mod finding;
 pub mod frames;
 pub mod header;
 pub mod inflate;
+pub mod json;
 pub mod matching;
 pub mod normalise;
 mod parse;
