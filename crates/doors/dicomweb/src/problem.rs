@@ -69,6 +69,7 @@ impl Problem {
 pub(crate) fn status_of(error: &Error) -> StatusCode {
     match (error.kind, error.reason) {
         (_, Reason::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+        (ErrorKind::Invalid, Reason::TransferSyntax) => StatusCode::NOT_ACCEPTABLE,
         (_, Reason::OutOfRoom) => StatusCode::INSUFFICIENT_STORAGE,
         (ErrorKind::NotFound, _) => StatusCode::NOT_FOUND,
         (ErrorKind::Conflict, _) => StatusCode::CONFLICT,

@@ -5,7 +5,6 @@ mod parse;
 use crate::{
     door::Door,
     problem::{Answer, Problem},
-    render,
     request::{Call, PathUids},
     respond::{DICOM_JSON, HeldBack, JSON, Representation, set},
 };
@@ -14,7 +13,7 @@ use axum::{
     http::{Response, StatusCode, header},
 };
 use bytes::Bytes;
-use cairn_dicom::{DataSet, Tag, tags};
+use cairn_dicom::{DataSet, Tag, json, tags};
 use cairn_service_api::{
     AnswerStream, Error,
     index::{Level, Query, Returning},
@@ -127,16 +126,16 @@ fn no_content() -> Response<Body> {
 fn rendered(answers: AnswerStream<DataSet>, level: Level, call: &Call) -> AnswerStream<Bytes> {
     let (address, path) = (call.address.clone(), call.uids.clone());
     let chunks = answers.ready_chunks(ANSWERS_PER_CHUNK).map(move |batch| {
-        let mut json = Vec::with_capacity(1024 * batch.len());
+        let mut chunk = Vec::with_capacity(1024 * batch.len());
         for answer in batch {
             let mut answer = answer?;
             if let Some(uids) = uids_of(&answer, level, &path) {
                 answer.put_text(tags::RETRIEVE_URL, &address.retrieve_url(&uids));
             }
-            json.push(b',');
-            render::write_data_set(&answer, &mut json);
+            chunk.push(b',');
+            json::write_data_set(&mut chunk, &answer);
         }
-        Ok(Bytes::from(json))
+        Ok(Bytes::from(chunk))
     });
     Box::pin(bracketed(chunks))
 }

@@ -56,7 +56,7 @@ impl Failure {
         };
         // An instance that can't be taken as it is makes a conflict, not a bad request.
         let status = match status_of(error) {
-            StatusCode::BAD_REQUEST => StatusCode::CONFLICT,
+            StatusCode::BAD_REQUEST | StatusCode::NOT_ACCEPTABLE => StatusCode::CONFLICT,
             StatusCode::TOO_MANY_REQUESTS => StatusCode::SERVICE_UNAVAILABLE,
             other => other,
         };

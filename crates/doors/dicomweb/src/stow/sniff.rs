@@ -31,10 +31,11 @@ impl Sniffer {
         let mut chunks = self.kept.iter();
         let start = loop {
             match chunks.next() {
-                Some(chunk) => match file.push(chunk).ok()? {
-                    Some(start) => break start,
-                    None => {}
-                },
+                Some(chunk) => {
+                    if let Some(start) = file.push(chunk).ok()? {
+                        break start;
+                    }
+                }
                 None => break file.finish().ok()?,
             }
         };

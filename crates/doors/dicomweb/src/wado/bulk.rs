@@ -6,7 +6,7 @@ use crate::{
     request::Call,
     respond::{OCTET_STREAM, Representation, slice, whole_or_slice},
 };
-use cairn_dicom::{CharacterSet, Tag, Vr, header::Header, tags};
+use cairn_dicom::{CharacterSet, Tag, TransferSyntax, Vr, header::Header, tags};
 use cairn_service_api::index::{Detail, InstanceRecord};
 use std::sync::Arc;
 
@@ -38,8 +38,7 @@ pub(crate) async fn bulk_data(door: Arc<Door>, call: Call) -> Answer {
     call.no_other_parameters()?;
     let path = element_path(call.rest.get(1..).unwrap_or_default()).ok_or_else(Problem::not_found)?;
     let record = record(&door, &call, Detail::Header).await?;
-    let encapsulated = record.bulk_data.iter().any(|entry| entry.path == path && entry.encapsulated);
-    if path == [tags::PIXEL_DATA.0] && encapsulated {
+    if path == [tags::PIXEL_DATA.0] && has_fragments(&record) {
         return all_frames(&door, &call, record).await;
     }
     let own_type = if path == [tags::ENCAPSULATED_DOCUMENT.0] { document_type(&record) } else { OCTET_STREAM };
@@ -72,6 +71,12 @@ pub(crate) async fn bulk_data(door: Arc<Door>, call: Call) -> Answer {
             representation.answer(&door, &call, open).await
         }
     }
+}
+
+/// Whether Pixel Data is encapsulated. What says so may be in a side object; then the transfer syntax does.
+fn has_fragments(record: &InstanceRecord) -> bool {
+    let mut entries = record.bulk_data.iter().filter(|entry| entry.path == [tags::PIXEL_DATA.0]);
+    entries.next().map_or_else(|| !TransferSyntax::from(&record.transfer_syntax_uid).is_native(), |e| e.encapsulated)
 }
 
 /// Reads `tag/item/tag/.../tag`, items counted from 0.

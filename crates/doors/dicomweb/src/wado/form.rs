@@ -12,16 +12,42 @@ const IMPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
 /// `application/dicom`
 pub(super) const DICOM: &str = "application/dicom";
 
-/// How one instance stored in `stored` is packed; `None`: it can't be given in an acceptable way. `either`: what to
-/// choose where the client takes both.
+/// Which transfer syntax an instance is given in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// That in which it is stored: the bytes as they are.
+    AsStored,
+    /// Another uncompressed one.
+    Converted(TransferSyntax),
+}
+
+/// How one instance stored in `stored` is packed and given; `None`: not at all in an acceptable way. `either`: the
+/// packing where the client takes both.
 ///
-/// It is given as it is stored. Without a `transfer-syntax` parameter the Standard's default is Explicit VR Little Endian
-/// (PS3.18 section 8.7.3.5.2); anything else is given as stored then too: the file says what it is in, and refusing it
-/// would help nobody.
-pub(super) fn packing_of(accept: &Accept, stored: &TransferSyntax, either: Packing) -> Option<Packing> {
-    let fits = |syntax: &str| syntax == "*" || syntax == stored.uid();
-    let mut fitting = for_instances(accept).filter(|a| a.transfer_syntax.as_deref().is_none_or(fits));
-    fitting.next().map(|alternative| alternative.packing.unwrap_or(either))
+/// It is given as it is stored where that fits, be it further down in the client's list, for those are the original
+/// bytes. Without a `transfer-syntax` parameter the Standard's default is Explicit VR Little Endian (PS3.18 section
+/// 8.7.3.5.2); we give it as stored then too: the file says what it is in, and refusing it would help nobody.
+pub(super) fn delivery(accept: &Accept, stored: &TransferSyntax, either: Packing) -> Option<(Packing, Delivery)> {
+    best(for_instances(accept), stored).map(|(a, delivery)| (a.packing.unwrap_or(either), delivery))
+}
+
+/// How an instance stored in `stored` is given as a part of a message.
+pub(super) fn delivery_as_part(accept: &Accept, stored: &TransferSyntax) -> Option<Delivery> {
+    best(multipart_for_instances(accept), stored).map(|(_, delivery)| delivery)
+}
+
+fn best<'a>(
+    alternatives: impl Iterator<Item = &'a Alternative> + Clone,
+    stored: &TransferSyntax,
+) -> Option<(&'a Alternative, Delivery)> {
+    let is_stored = |a: &&Alternative| a.transfer_syntax.as_deref().is_none_or(|s| s == "*" || s == stored.uid());
+    let as_stored = alternatives.clone().find(is_stored).map(|alternative| (alternative, Delivery::AsStored));
+    as_stored.or_else(|| {
+        let plain = [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN];
+        let wanted = |a: &Alternative| a.transfer_syntax.clone().filter(|syntax| plain.contains(&syntax.as_str()));
+        let (alternative, syntax) = alternatives.filter(|_| stored.is_native()).find_map(|a| Some((a, wanted(a)?)))?;
+        Some((alternative, Delivery::Converted(TransferSyntax::from_uid(&syntax))))
+    })
 }
 
 /// Whether instances can be packed so.
@@ -29,22 +55,16 @@ pub(super) fn allows(accept: &Accept, packing: Packing) -> bool {
     for_instances(accept).any(|alternative| alternative.allows(packing))
 }
 
-/// Whether an instance stored in `stored` can be a part of a message.
-pub(super) fn is_given_as_part(accept: &Accept, stored: &TransferSyntax) -> bool {
-    let fits = |syntax: &str| syntax == "*" || syntax == stored.uid();
-    multipart_for_instances(accept).any(|a| a.transfer_syntax.as_deref().is_none_or(fits))
-}
-
 /// Whether instances in any transfer syntax can be parts of a message.
 pub(super) fn any_is_given_as_part(accept: &Accept) -> bool {
     multipart_for_instances(accept).any(|a| a.transfer_syntax.as_deref().is_none_or(|syntax| syntax == "*"))
 }
 
-fn for_instances(accept: &Accept) -> impl Iterator<Item = &Alternative> {
+fn for_instances(accept: &Accept) -> impl Iterator<Item = &Alternative> + Clone {
     accept.alternatives().iter().filter(|alternative| alternative.media_type.covers(DICOM))
 }
 
-fn multipart_for_instances(accept: &Accept) -> impl Iterator<Item = &Alternative> {
+fn multipart_for_instances(accept: &Accept) -> impl Iterator<Item = &Alternative> + Clone {
     for_instances(accept).filter(|alternative| alternative.allows(Packing::Multipart))
 }
 
@@ -183,27 +203,34 @@ mod tests {
     #[test]
     fn instances_in_an_acceptable_syntax() {
         let packing = |accept: &str, stored: &str| {
-            packing_of(&Accept::parse(accept), &TransferSyntax::from_uid(stored), Packing::Multipart)
+            delivery(&Accept::parse(accept), &TransferSyntax::from_uid(stored), Packing::Multipart)
         };
         let multipart = "multipart/related; type=\"application/dicom\"";
         let asking = |uid: &str| format!("{multipart}; transfer-syntax={uid}");
-        let parts = Some(Packing::Multipart);
-        for stored in [LE, J2K, "1.2.840.10008.1.2"] {
+        let parts = Some((Packing::Multipart, Delivery::AsStored));
+        let single = Some((Packing::Single, Delivery::AsStored));
+        let converted = |uid: &str| Some((Packing::Multipart, Delivery::Converted(TransferSyntax::from_uid(uid))));
+        let implicit = "1.2.840.10008.1.2";
+        for stored in [LE, J2K, implicit] {
             assert_eq!(packing(multipart, stored), parts, "{stored}");
             assert_eq!(packing(&asking("*"), stored), parts, "{stored}");
             assert_eq!(packing("*/*", stored), parts, "{stored}");
-            assert_eq!(packing("application/dicom", stored), Some(Packing::Single), "{stored}");
+            assert_eq!(packing("application/dicom", stored), single, "{stored}");
         }
         assert_eq!(packing(&asking(J2K), J2K), parts);
         assert_eq!(
             (packing(&asking(J2K), LE), packing(&asking(LE), J2K), packing("text/html", LE)),
             (None, None, None)
         );
+        assert_eq!(packing(&asking(LE), implicit), converted(LE));
+        assert_eq!(packing(&asking(implicit), "1.2.840.10008.1.2.2"), converted(implicit));
+        assert_eq!(packing(&asking("1.2.840.10008.1.2.2"), LE), None);
         let either = format!("application/dicom; transfer-syntax={J2K}, {}", asking("*"));
-        assert_eq!((packing(&either, J2K), packing(&either, LE)), (Some(Packing::Single), parts));
+        assert_eq!((packing(&either, J2K), packing(&either, LE)), (single, parts.clone()));
+        assert_eq!(packing(&format!("{}, {}", asking(LE), asking("*")), implicit), parts);
         let only_le = Accept::parse(&asking(LE));
-        assert!(is_given_as_part(&only_le, &TransferSyntax::from_uid(LE)) && !any_is_given_as_part(&only_le));
-        assert!(any_is_given_as_part(&Accept::parse("*/*")));
+        assert_eq!(delivery_as_part(&only_le, &TransferSyntax::from_uid(LE)), Some(Delivery::AsStored));
+        assert!(!any_is_given_as_part(&only_le) && any_is_given_as_part(&Accept::parse("*/*")));
         assert!(!allows(&Accept::parse("application/dicom"), Packing::Multipart));
     }
 }

@@ -1,5 +1,6 @@
 use super::{
-    form::{self, DICOM},
+    convert,
+    form::{self, DICOM, Delivery},
     parts::{OnePart, Part, multipart, readable},
     record,
 };
@@ -9,7 +10,7 @@ use crate::{
     media_type::Packing,
     multipart::{Boundary, content_type},
     problem::{Answer, Problem},
-    request::{Address, Call, PathUids},
+    request::{Call, PathUids},
     respond::Representation,
 };
 use axum::{
@@ -19,17 +20,17 @@ use axum::{
 use bytes::Bytes;
 use cairn_dicom::TransferSyntax;
 use cairn_service_api::{
-    AnswerStream, Error, Retrieval,
+    AnswerStream, Error, ErrorKind, Retrieval,
     index::{Detail, InstanceRecord},
     retrieval::{Part as StoredPart, RetrievedInstance},
 };
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use std::{ops::Range, sync::Arc};
 
 fn not_acceptable() -> Problem {
     Problem::not_acceptable(
         "instances are given as application/dicom, alone or in multipart/related, in the transfer syntax in which they \
-         are stored (transfer-syntax=*)",
+         are stored (transfer-syntax=*) or, if that is an uncompressed one, in Explicit or Implicit VR Little Endian",
     )
 }
 
@@ -59,28 +60,55 @@ async fn the_only_one(door: &Arc<Door>, call: &Call) -> Answer {
     one(door, call, record, Packing::Single).await
 }
 
-/// One instance: the stored file, as one body or as the one part of a message; `either` where the client takes both.
+/// One instance: as one body or as the one part of a message; `either` where the client takes both.
 pub(super) async fn one(door: &Door, call: &Call, record: InstanceRecord, either: Packing) -> Answer {
-    let packing = form::packing_of(&call.accept, &stored_syntax(&record), either).ok_or_else(not_acceptable)?;
-    let digest = record.object.digest;
-    let length = record.object.length;
+    let form = form::delivery(&call.accept, &stored_syntax(&record), either);
+    let (packing, delivery) = form.ok_or_else(not_acceptable)?;
     let retrieval = Arc::clone(&door.services.retrieval);
-    match packing {
-        Packing::Single => {
-            let etag = Some(format!("\"{digest}\""));
-            let representation = Representation { content_type: DICOM.into(), etag, length: Some(length) };
+    let syntax = match &delivery {
+        Delivery::AsStored => record.transfer_syntax_uid.as_str().to_owned(),
+        Delivery::Converted(target) => target.uid().to_owned(),
+    };
+    let entity = format!("{}-{syntax}", record.object.digest);
+    let location = call.address.path(&uids_of(&record));
+    match (packing, delivery) {
+        (Packing::Single, Delivery::AsStored) => {
+            let etag = Some(format!("\"{entity}\""));
+            let length = Some(record.object.length);
+            let representation = Representation { content_type: DICOM.into(), etag, length };
             representation.answer(door, call, |range| async move { open(&*retrieval, &record, range).await }).await
         }
-        Packing::Multipart => {
-            let location = call.address.path(&uids_of(&record));
-            let message = OnePart::new(&format!("file {digest}"), DICOM, &part_type(&record), length, Some(&location));
+        (Packing::Multipart, Delivery::AsStored) => {
+            let part_type = part_type(&syntax);
+            let message = OnePart::new(&entity, DICOM, &part_type, record.object.length, Some(&location));
             let representation = Representation {
                 content_type: message.content_type.clone(),
-                etag: Some(format!("\"{digest}-parts\"")),
+                etag: Some(format!("\"{entity}-parts\"")),
                 length: Some(message.length()),
             };
             let open =
                 async |range| message.open(range, async |range| open(&*retrieval, &record, Some(range)).await).await;
+            representation.answer(door, call, open).await
+        }
+        (packing, Delivery::Converted(target)) => {
+            let boundary = Boundary::of(&entity);
+            let multipart_type = content_type(DICOM, &boundary);
+            let (content_type, etag) = match packing {
+                Packing::Single => (DICOM.to_owned(), format!("\"{entity}\"")),
+                Packing::Multipart => (multipart_type, format!("\"{entity}-parts\"")),
+            };
+            let representation = Representation { content_type, etag: Some(etag), length: None };
+            let open = async |_| {
+                let file = convert::converted(open(&*retrieval, &record, None).await?, &record, &target)?;
+                let content_type = part_type(&syntax);
+                Ok(match packing {
+                    Packing::Single => file,
+                    Packing::Multipart => {
+                        let part = Part { content_type, length: None, location: Some(location), data: file };
+                        multipart(boundary, Box::pin(stream::iter([Ok(part)])))
+                    }
+                })
+            };
             representation.answer(door, call, open).await
         }
     }
@@ -111,12 +139,18 @@ async fn several(door: &Door, call: &Call) -> Answer {
     }
     let found = door.services.retrieval.instances(door.selection(call), StoredPart::File);
     let (first, rest) = door.first(found).await?.ok_or_else(Problem::not_found)?;
+    let call = call.clone();
+    let mut parts = stream::iter([Ok(first)]).chain(rest).map(move |instance| part(instance?, &call));
+    // The first bytes decide the status: after them, damage can only cut the answer.
     let first = door
-        .within(async { Ok(RetrievedInstance { bytes: readable(first.bytes).await?, record: first.record }) })
+        .within(async {
+            let Some(part) = parts.next().await.transpose()? else {
+                return Err(Error::new(ErrorKind::NotFound, "there is nothing under this address"));
+            };
+            Ok(Part { data: readable(part.data).await?, ..part })
+        })
         .await?;
-    let address = call.address.clone();
-    let parts = stream::iter([Ok(first)]).chain(rest).map_ok(move |instance| part(instance, &address));
-    let body = multipart(boundary, Box::pin(parts));
+    let body = multipart(boundary, Box::pin(stream::iter([Ok(first)]).chain(parts)));
     representation.response(StatusCode::OK, AnswerBody::body(body, None))
 }
 
@@ -126,7 +160,7 @@ async fn check_forms(door: &Door, call: &Call) -> Result<(), Problem> {
     let (first, rest) = door.first(found).await?.ok_or_else(Problem::not_found)?;
     let mut records = stream::iter([Ok(first)]).chain(rest);
     while let Some(record) = door.within(async { records.next().await.transpose() }).await? {
-        if !form::is_given_as_part(&call.accept, &stored_syntax(&record)) {
+        if form::delivery_as_part(&call.accept, &stored_syntax(&record)).is_none() {
             return Err(not_acceptable());
         }
     }
@@ -137,17 +171,27 @@ fn stored_syntax(record: &InstanceRecord) -> TransferSyntax {
     TransferSyntax::from_uid(record.transfer_syntax_uid.as_str())
 }
 
-fn part_type(record: &InstanceRecord) -> String {
-    format!("{DICOM}; transfer-syntax={}", record.transfer_syntax_uid)
+fn part_type(syntax: &str) -> String {
+    format!("{DICOM}; transfer-syntax={syntax}")
 }
 
-fn part(instance: RetrievedInstance, address: &Address) -> Part {
+fn part(instance: RetrievedInstance, call: &Call) -> Result<Part, Error> {
     let RetrievedInstance { record, bytes } = instance;
-    Part {
-        content_type: part_type(&record),
-        length: Some(record.object.length),
-        location: Some(address.path(&uids_of(&record))),
-        data: bytes,
+    let location = Some(call.address.path(&uids_of(&record)));
+    // Forms were looked at before the answer began; an instance stored since then is given as it is.
+    match form::delivery_as_part(&call.accept, &stored_syntax(&record)).unwrap_or(Delivery::AsStored) {
+        Delivery::AsStored => Ok(Part {
+            content_type: part_type(record.transfer_syntax_uid.as_str()),
+            length: Some(record.object.length),
+            location,
+            data: bytes,
+        }),
+        Delivery::Converted(target) => Ok(Part {
+            content_type: part_type(target.uid()),
+            length: None,
+            location,
+            data: convert::converted(bytes, &record, &target)?,
+        }),
     }
 }
 

@@ -68,18 +68,18 @@ fn rendered(
             async move {
                 let batch = batch?;
                 let task = tokio::spawn(async move { render_batch(&batch, &address) });
-                task.await.map_err(|_| Error::new(ErrorKind::Internal, "rendering metadata ended unexpectedly"))?
+                task.await.map_err(|_| Error::new(ErrorKind::Internal, "rendering metadata ended unexpectedly"))
             }
         })
         .buffered(TASKS);
     Box::pin(bracketed(chunks))
 }
 
-fn render_batch(records: &[InstanceRecord], address: &Address) -> Result<Bytes, Error> {
+fn render_batch(records: &[InstanceRecord], address: &Address) -> Bytes {
     let mut json = Vec::with_capacity(records.iter().map(|record| record.header.len() * 3 + 64).sum());
     for record in records {
         json.push(b',');
-        render::write_record(record, &format!("{}/bulkdata", address.path(&uids_of(record))), &mut json)?;
+        render::write_record(&mut json, record, &format!("{}/bulkdata", address.path(&uids_of(record))));
     }
-    Ok(json.into())
+    json.into()
 }

@@ -1,6 +1,7 @@
 //! WADO-RS: retrieving instances, metadata, frames and bulk data (PS3.18 section 10.4, edition 2025c).
 
 mod bulk;
+mod convert;
 mod form;
 mod frames;
 mod instances;
