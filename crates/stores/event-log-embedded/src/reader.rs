@@ -4,6 +4,7 @@ use crate::{
     envelope,
     format::{self, RecordHead},
     index::{IndexFile, Place, TimeMark},
+    recovery,
     shared::{self, Shared},
 };
 use bytes::{Bytes, BytesMut};
@@ -162,18 +163,28 @@ fn segment_file(shared: &Shared, segment: u64) -> Result<Arc<dyn DiskFile>, Stor
     Ok(file)
 }
 
-fn index_file(shared: &Shared, segment: u64) -> Result<IndexFile, StoreError> {
+/// Reads from the index of a sealed segment. A damaged one is made anew: the segment has all that it says.
+fn from_index<T>(shared: &Shared, segment: u64, read: impl Fn(&IndexFile) -> io::Result<T>) -> Result<T, StoreError> {
     let path = shared.dir.join(crate::files::index_name(segment));
-    IndexFile::open(shared.disk.as_ref(), &path, segment, shared.meta.partitions, shared.meta.seed)
-        .map_err(|error| sealed_error(segment, &error))
+    let open = || IndexFile::open(shared.disk.as_ref(), &path, segment, shared.meta.partitions, shared.meta.seed);
+    match open().and_then(|index| read(&index)) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotFound) => {
+            let _one = shared.rebuilding();
+            let summary = shared.read().sealed.get(segment as usize).cloned();
+            let summary = summary.ok_or_else(|| sealed_error(segment, &error))?;
+            tracing::warn!(segment, "event log: index of a sealed segment is damaged and is made anew");
+            recovery::rebuild_index(shared.disk.as_ref(), &shared.dir, &shared.meta, segment, &summary)?;
+            open().and_then(|index| read(&index)).map_err(|error| sealed_error(segment, &error))
+        }
+        read => read.map_err(|error| sealed_error(segment, &error)),
+    }
 }
 
 fn sealed_places(shared: &Shared, segment: u64, partition: usize) -> Result<Arc<[Place]>, StoreError> {
     if let Some(places) = shared.caches().places.get((segment, partition)) {
         return Ok(places);
     }
-    let places = index_file(shared, segment)?.places(partition).map_err(|error| sealed_error(segment, &error))?;
-    let places: Arc<[Place]> = places.into();
+    let places: Arc<[Place]> = from_index(shared, segment, |index| index.places(partition))?.into();
     shared.caches().places.insert((segment, partition), places.clone(), 64 + size_of_val(&*places));
     Ok(places)
 }
@@ -182,8 +193,7 @@ fn sealed_times(shared: &Shared, segment: u64) -> Result<Arc<[TimeMark]>, StoreE
     if let Some(times) = shared.caches().times.get(segment) {
         return Ok(times);
     }
-    let times = index_file(shared, segment)?.times().map_err(|error| sealed_error(segment, &error))?;
-    let times: Arc<[TimeMark]> = times.into();
+    let times: Arc<[TimeMark]> = from_index(shared, segment, IndexFile::times)?.into();
     shared.caches().times.insert(segment, times.clone(), 64 + size_of_val(&*times));
     Ok(times)
 }

@@ -169,7 +169,7 @@ impl Recoverer<'_> {
             next_sequence: scan.next_sequence,
             unproven: scan.last.is_some_and(|(_, kind)| kind == GroupKind::Records),
         };
-        let later = self.segments.contains(&(number + 1)) && self.is_opened(number + 1, &scan)?;
+        let later = self.segments.contains(&(number + 1)) && self.is_opened(number + 1)?;
         match scan.stop {
             Stop::Tail(last_used) if !later && self.damaged_from.is_none() => {
                 self.report.bytes_cut = u64::from(last_used - scan.end);
@@ -237,7 +237,7 @@ impl Recoverer<'_> {
         }
         let scan = self.scan(number, file.as_ref())?;
         let whole = matches!(scan.stop, Stop::Tail(last_used) if last_used == scan.end) && scan.end > 0;
-        if !whole || !self.is_opened(number + 1, &scan)? {
+        if !whole || !self.is_opened(number + 1)? {
             self.report.segments_scanned -= 1; // scanned again as the open one
             return Ok(false);
         }
@@ -263,19 +263,18 @@ impl Recoverer<'_> {
             partitions: self.meta.partitions,
             bases: &self.bases,
             floor_ms: self.floor_ms,
-            sequence: self.sequence,
+            sequence: Some(self.sequence),
         }
     }
 
-    /// Whether the segment after a scanned one was opened.
-    fn is_opened(&self, number: u64, scan: &Scan) -> Result<bool, StoreError> {
+    /// Whether a segment was opened.
+    fn is_opened(&self, number: u64) -> Result<bool, StoreError> {
         let failed = |error| StoreError::io("read segment", &error);
         if !self.segments.contains(&number) {
             return Ok(false);
         }
         let file = self.disk.open(&self.path(number)).map_err(failed)?;
-        let context = Context { sequence: scan.next_sequence, ..self.context(number) };
-        Ok(scan::opening(file.as_ref(), context).map_err(failed)?.is_some())
+        Ok(scan::opening(file.as_ref(), self.context(number)).map_err(failed)?.is_some())
     }
 
     /// Makes what will be readable durable, and what will not be unreadable for ever.
@@ -337,6 +336,34 @@ impl Recoverer<'_> {
     fn path(&self, segment: u64) -> PathBuf {
         self.dir.join(files::segment_name(segment))
     }
+}
+
+/// Makes the index of a sealed segment anew, from the segment. `Corrupt` when that is damaged too.
+pub(crate) fn rebuild_index(
+    disk: &dyn Disk,
+    dir: &Path,
+    meta: &Meta,
+    segment: u64,
+    summary: &Summary,
+) -> Result<(), StoreError> {
+    let context = Context {
+        segment,
+        seed: meta.seed,
+        partitions: meta.partitions,
+        bases: &summary.bases,
+        floor_ms: summary.floor_ms,
+        sequence: None,
+    };
+    let failed = |error| StoreError::io("scan segment", &error);
+    let file = disk.open(&dir.join(files::segment_name(segment))).map_err(failed)?;
+    let scan = scan::scan(file.as_ref(), context).map_err(failed)?;
+    if scan.stop != Stop::Tail(scan.end) || scan.index.last_ms() != summary.last_ms {
+        let what = format!("segment {segment} of the event log and its index are damaged");
+        return Err(StoreError::new(StoreErrorKind::Corrupt, what));
+    }
+    let bytes = scan.index.to_bytes(segment, scan.next_sequence, scan.end, meta.seed);
+    files::write_new(disk, dir, &files::index_name(segment), &bytes)
+        .map_err(|error| StoreError::io("write segment index", error.io()))
 }
 
 /// Writes zeros over a range.

@@ -47,10 +47,11 @@ pub(crate) struct Context<'a> {
     pub(crate) segment: u64,
     pub(crate) seed: u32,
     pub(crate) partitions: u16,
-    /// First offset of each partition and time and sequence so far, from the segment before.
+    /// First offset of each partition and time so far, from the segment before.
     pub(crate) bases: &'a Arc<[u64]>,
     pub(crate) floor_ms: u64,
-    pub(crate) sequence: u64,
+    /// Sequence of the first group; `None`: whatever it says.
+    pub(crate) sequence: Option<u64>,
 }
 
 /// Why a scan ended.
@@ -100,10 +101,11 @@ pub(crate) fn scan(file: &dyn DiskFile, context: Context<'_>) -> io::Result<Scan
         index: SegmentIndex::new(context.bases.clone(), context.floor_ms),
         next: context.bases.to_vec(),
         end: 0,
-        sequence: context.sequence,
+        sequence: context.sequence.unwrap_or(0),
         last: None,
         time_ms: context.floor_ms,
         places: Vec::new(),
+        broken: None,
     };
     // A segment is made with its whole length before the one before it is sealed: a shorter one was cut.
     let opened = opening(file, context)?;
@@ -111,10 +113,13 @@ pub(crate) fn scan(file: &dyn DiskFile, context: Context<'_>) -> io::Result<Scan
     let least = capacity.map_or(format::opening_length(context.partitions) as u64, u64::from);
     let cut = scanner.window.length < least;
     let fits = |head: &GroupHead, opening: &Opening| {
-        head.sequence == context.sequence && opening.bases[..] == context.bases[..] && head.time_ms >= context.floor_ms
+        context.sequence.is_none_or(|sequence| sequence == head.sequence)
+            && opening.bases[..] == context.bases[..]
+            && head.time_ms >= context.floor_ms
     };
     let mismatch = match opened {
         Some((head, opening)) if fits(&head, &opening) => {
+            scanner.sequence = head.sequence;
             scanner.passed(&head);
             while scanner.group()? {}
             false
@@ -125,6 +130,9 @@ pub(crate) fn scan(file: &dyn DiskFile, context: Context<'_>) -> io::Result<Scan
         Stop::Tail(_) if cut || mismatch => Stop::Damaged,
         stop => stop,
     };
+    if stop == Stop::Damaged {
+        scanner.keep_sound_records();
+    }
     let Scanner { index, end, sequence: next_sequence, last, .. } = scanner;
     Ok(Scan { capacity, index, end, next_sequence, last, stop })
 }
@@ -139,8 +147,10 @@ struct Scanner<'a> {
     sequence: u64,
     last: Option<(u32, GroupKind)>,
     time_ms: u64,
-    /// Of the group at hand.
+    /// Of the group at hand: those that are sound, from its start.
     places: Vec<(u16, Place)>,
+    /// Time and position of a group that is damaged after its head.
+    broken: Option<(u64, u32)>,
 }
 
 impl Scanner<'_> {
@@ -158,31 +168,43 @@ impl Scanner<'_> {
         let Some((head, body_crc)) = GroupHead::read(bytes, seed) else { return Ok(false) };
         let placed = head.position == self.end && head.segment == self.context.segment;
         let within = u64::from(head.position) + u64::from(head.length) <= self.window.length;
-        if !placed || !within || head.sequence != self.sequence || head.time_ms < self.time_ms {
+        if !placed || head.sequence != self.sequence || head.time_ms < self.time_ms {
             return Ok(false);
         }
+        self.places.clear();
         let whole = match head.kind {
             GroupKind::Opening => false,
             GroupKind::Marker => head.length as usize == GROUP_HEAD && body_crc == crc32c::crc32c_append(seed, &[]),
             GroupKind::Records => self.records(&head)?,
         };
-        if !whole {
+        if !whole || !within {
+            self.broken = Some((head.time_ms, head.position));
             return Ok(false);
         }
         if head.kind == GroupKind::Records {
-            self.index.mark_time(head.time_ms, head.position);
-        }
-        for (partition, place) in self.places.drain(..) {
-            self.index.places[usize::from(partition)].push(place);
-            self.next[usize::from(partition)] += 1;
+            self.take_places(head.time_ms, head.position);
         }
         self.passed(&head);
         Ok(true)
     }
 
+    fn take_places(&mut self, time_ms: u64, position: u32) {
+        self.index.mark_time(time_ms, position);
+        for (partition, place) in self.places.drain(..) {
+            self.index.places[usize::from(partition)].push(place);
+            self.next[usize::from(partition)] += 1;
+        }
+    }
+
+    /// Of a group that was durable and is damaged, what stands before the damage is given.
+    fn keep_sound_records(&mut self) {
+        if let Some((time_ms, position)) = self.broken {
+            self.take_places(time_ms, position);
+        }
+    }
+
     /// Verifies the records of a group and takes their places.
     fn records(&mut self, group: &GroupHead) -> io::Result<bool> {
-        self.places.clear();
         let group_end = u64::from(group.position) + u64::from(group.length);
         let mut at = u64::from(group.position) + GROUP_HEAD as u64;
         let mut next = self.next.clone();
@@ -211,7 +233,6 @@ impl Scanner<'_> {
     /// Looks at what follows the last group that counts. A group is written only once the one before it was synced:
     /// so a later group proves that what should stand here was durable.
     fn tail(&mut self) -> io::Result<Stop> {
-        self.places.clear();
         let mut last_used = self.end;
         let mut at = u64::from(self.end);
         while at < self.window.length {

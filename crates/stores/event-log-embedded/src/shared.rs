@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     /// First offset of each partition that is not durable yet.
     pub(crate) ends: Vec<watch::Sender<u64>>,
     caches: Mutex<Caches>,
+    /// Held while an index is made anew.
+    rebuilding: Mutex<()>,
     /// A sync failed: nothing may be appended until the log was reopened.
     poisoned: AtomicBool,
     closed: AtomicBool,
@@ -79,6 +81,7 @@ impl Shared {
             state: RwLock::new(state),
             ends,
             caches: Mutex::new(caches),
+            rebuilding: Mutex::new(()),
             poisoned: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
@@ -94,6 +97,10 @@ impl Shared {
 
     pub(crate) fn caches(&self) -> MutexGuard<'_, Caches> {
         self.caches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn rebuilding(&self) -> MutexGuard<'_, ()> {
+        self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn poison(&self) {
