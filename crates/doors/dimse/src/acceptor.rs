@@ -40,7 +40,7 @@ pub async fn accept(
     admit: impl FnOnce(&AssociateRq) -> Result<(), AssociateRj>,
 ) -> Result<Accepted, AssociationError> {
     let mut link = Link::new(transport, Expecting::AssociateRq, limits);
-    let request = match timeout_at(artim_start + limits.artim, link.next_pdu(Wait::Forever)).await {
+    let request = match timeout_at(artim_start + limits.artim, link.next_pdu(Wait::AsCaller)).await {
         Ok(Ok(Pdu::AssociateRq(request))) => request,
         Ok(Ok(Pdu::Abort(abort))) => {
             link.finish(None).await;

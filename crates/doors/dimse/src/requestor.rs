@@ -64,7 +64,7 @@ impl Association {
         let ask = async {
             link.queue(encode_associate_rq(&rq));
             link.flush().await?;
-            match link.next_pdu(Wait::Forever).await? {
+            match link.next_pdu(Wait::AsCaller).await? {
                 Pdu::AssociateAc(accept) => Ok(accept),
                 Pdu::AssociateRj(reject) => Err(AssociationError::Rejected(reject)),
                 Pdu::Abort(abort) => Err(AssociationError::Aborted(abort)),

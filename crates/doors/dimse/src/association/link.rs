@@ -37,6 +37,8 @@ pub(crate) enum Wait {
     Transfer,
     /// For as long as it takes, unless a PDU has begun.
     Forever,
+    /// For as long as the caller waits.
+    AsCaller,
 }
 
 /// One end of a connection.
@@ -92,6 +94,7 @@ impl Link {
             let left = match wait {
                 Wait::Idle(idle) if !begun => Some(idle),
                 Wait::Forever if !begun => None,
+                Wait::AsCaller => None,
                 _ => Some(self.transfer_timeout.saturating_sub(self.waited)),
             };
             let start = Instant::now();

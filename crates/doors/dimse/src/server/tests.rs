@@ -185,7 +185,7 @@ async fn one_ae_title_can_not_take_all_places() {
 
 #[tokio::test]
 async fn half_open_and_slow_peers_are_closed_in_time_and_harm_nobody() {
-    let server = Running::start(door(quick()), SECOND).await;
+    let server = Running::start(door(impatient()), SECOND).await;
     let mut silent = Vec::new();
     for _ in 0..40 {
         silent.push(RawPeer::connect(server.address).await);
@@ -222,7 +222,7 @@ async fn half_open_and_slow_peers_are_closed_in_time_and_harm_nobody() {
 
 #[tokio::test]
 async fn a_pdu_that_drips_is_aborted_though_each_byte_is_a_fragment() {
-    let server = Running::start(door(quick()), SECOND).await;
+    let server = Running::start(door(impatient()), SECOND).await;
     let mut peer = RawPeer::associate(server.address).await;
     let start = Instant::now();
     let pdu = p_data(1, 1, &[0; 16_000]);

@@ -1,5 +1,6 @@
 //! The service classes, one module each, as SCP (PS3.4 annexes A, B and C, edition 2025c).
 
+mod convert;
 pub(crate) mod find;
 pub(crate) mod get;
 mod identifier;

@@ -2,6 +2,7 @@
 
 use super::{
     Next,
+    convert::{converted, is_convertible},
     identifier::{self, Identifier},
     next,
     plan::Plan,
@@ -17,7 +18,7 @@ use crate::{
 };
 use bytes::Bytes;
 use cairn_dicom::{
-    Uid, Vr,
+    TransferSyntax, Uid, Vr,
     dataset::{DataSet, Value},
     tags,
 };
@@ -232,15 +233,25 @@ async fn plan(
     }
 }
 
-/// The context on which an instance can go as it is stored.
+/// The context on which an instance goes: as it is stored if the peer accepted that, else as one of the uncompressed
+/// syntaxes that it did accept, if the instance can be converted.
 pub(super) fn context_for(
     association: &Association,
     record: &InstanceRecord,
     usable: impl Fn(&Context) -> bool,
 ) -> Option<Arc<Context>> {
+    let is_stored = |context: &Context| context.transfer_syntax.uid() == record.transfer_syntax_uid.as_str();
+    let rank = |context: &Context| match &context.transfer_syntax {
+        _ if is_stored(context) => Some(0),
+        syntax if !syntax.is_native() || !is_convertible(record) => None,
+        syntax if *syntax == TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN => Some(1),
+        syntax if *syntax == TransferSyntax::IMPLICIT_VR_LITTLE_ENDIAN => Some(2),
+        _ => Some(3),
+    };
     let contexts = association.contexts().iter();
-    let mut of_class = contexts.filter(|context| context.abstract_syntax == record.sop_class_uid && usable(context));
-    of_class.find(|context| context.transfer_syntax.uid() == record.transfer_syntax_uid.as_str()).cloned()
+    let of_class = contexts.filter(|context| context.abstract_syntax == record.sop_class_uid && usable(context));
+    let ranked = of_class.filter_map(|context| Some((rank(context)?, context)));
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, context)| Arc::clone(context))
 }
 
 /// Who asked for a C-MOVE, for the C-STORE requests that it causes.
@@ -274,7 +285,11 @@ pub(super) async fn send(
     originator: Option<&Originator>,
     on_cancel: impl FnMut(&Command),
 ) -> Result<Status, SendFailure> {
-    // Damage shows before the first byte, or not at all: nothing is begun that could not be ended.
+    if context.transfer_syntax.uid() != record.transfer_syntax_uid.as_str() {
+        let stored = TransferSyntax::from(&record.transfer_syntax_uid);
+        bytes = converted(bytes, &stored, &context.transfer_syntax).await.map_err(SendFailure::Unsent)?;
+    }
+    // Nothing is begun before there is something to send: what fails now costs this instance alone.
     let mut chunk = match bytes.next().await {
         Some(chunk) => Some(chunk.map_err(SendFailure::Unsent)?),
         None => None,

@@ -10,8 +10,8 @@ use crate::{
 };
 use bytes::Bytes;
 use cairn_dicom::{
-    CharacterSet, Uid,
-    dataset::{DataSet, DecodeLimits},
+    CharacterSet, Uid, Vr,
+    dataset::{DataSet, DecodeLimits, Value},
     tags,
     transfer_syntax::Encoding,
 };
@@ -21,6 +21,13 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::Instant};
 
 const MR: &str = "1.2.840.10008.5.1.4.1.1.4";
 const JPEG: &str = "1.2.840.10008.1.2.4.50";
+/// Pixel Data in fragments: an empty offset table and one fragment.
+const ENCAPSULATED: &[u8] = &[
+    0xe0, 0x7f, 0x10, 0, b'O', b'B', 0, 0, 0xff, 0xff, 0xff, 0xff, //
+    0xfe, 0xff, 0, 0xe0, 0, 0, 0, 0, //
+    0xfe, 0xff, 0, 0xe0, 2, 0, 0, 0, 1, 2, //
+    0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0,
+];
 
 type Instance = (InstanceRecord, Result<Vec<Bytes>, Error>);
 
@@ -96,7 +103,8 @@ async fn what_can_not_be_sent_is_listed_and_the_rest_is_sent() {
     let damaged = Error::new(ErrorKind::Corrupt, "object digest mismatch");
     instances.push((record(CT, EXPLICIT, "1.2.3.77"), Err(damaged)));
     instances.push((record(MR, EXPLICIT, "1.2.3.78"), Ok(vec![Bytes::from_static(&[1, 2])])));
-    instances.push((record(CT, JPEG, "1.2.3.79"), Ok(vec![Bytes::from_static(&[1, 2])])));
+    let compressed = InstanceRecord { pixel_data_offset: 700, ..record(CT, JPEG, "1.2.3.79") };
+    instances.push((compressed, Ok(vec![Bytes::from_static(&[1, 2])])));
     instances.extend(cts(4).split_off(2));
     let fakes = fakes(instances, None);
     let server = fakes.start().await;
@@ -117,6 +125,67 @@ async fn what_can_not_be_sent_is_listed_and_the_rest_is_sent() {
     assert_eq!(last.status, Some(Status::SUBOPERATIONS_WITH_FAILURES));
     assert_eq!(counts(&last), (None, 2, 4, 1));
     assert_eq!(failed_list(&mut peer).await, ["1.2.3.77", "1.2.3.78", "1.2.3.79", "1.2.3.4"]);
+}
+
+/// A data set with a name and eight samples, in this syntax.
+fn small_data_set(encoding: Encoding) -> Vec<u8> {
+    let mut set = DataSet::new();
+    set.put_text(tags::PATIENT_NAME, "A^B");
+    set.put(tags::PIXEL_DATA, Vr::OW, Value::Bytes(Bytes::from_static(&[1, 2, 3, 4, 5, 6, 7, 8])));
+    set.encode(encoding, CharacterSet::DEFAULT).unwrap()
+}
+
+#[tokio::test]
+async fn uncompressed_instances_are_converted_for_a_peer_that_took_another_syntax() {
+    let explicit = small_data_set(Encoding::ExplicitLittle);
+    let big = small_data_set(Encoding::ExplicitBig);
+    let implicit = small_data_set(Encoding::ImplicitLittle);
+    let pieces = |bytes: &[u8]| Ok(bytes.chunks(7).map(Bytes::copy_from_slice).collect());
+    let mut no_pixels = DataSet::new();
+    no_pixels.put_text(tags::PATIENT_NAME, "A^B");
+    let report = no_pixels.encode(Encoding::ExplicitLittle, CharacterSet::DEFAULT).unwrap();
+    let image = |syntax: &str, uid: &str| InstanceRecord { pixel_data_offset: 700, ..record(CT, syntax, uid) };
+    let fakes = fakes(
+        vec![
+            (image(EXPLICIT, "1.2.3.1"), pieces(&explicit)),
+            (image("1.2.840.10008.1.2.2", "1.2.3.2"), pieces(&big)),
+            (image(IMPLICIT, "1.2.3.3"), pieces(&implicit)),
+            // Compressed as its syntax says, but without pixels: nothing needs a codec.
+            (record(CT, JPEG, "1.2.3.4"), pieces(&report)),
+            (image(JPEG, "1.2.3.5"), pieces(&report)),
+            // Says that it is uncompressed, and is not: found out before anything is sent.
+            (image(EXPLICIT, "1.2.3.6"), pieces(&[&explicit[..12], ENCAPSULATED].concat())),
+        ],
+        None,
+    );
+    let server = fakes.start().await;
+    let mut request_ = request_for(&[(STUDY_GET, &[IMPLICIT]), (CT, &[IMPLICIT])]);
+    request_.user.roles = vec![RoleSelection { sop_class_uid: uid(CT), scu: false, scp: true }];
+    let mut peer = RawPeer::associate_for(server.address, &request_).await;
+    peer.write(&request(1, &Command::request(CommandField::C_GET_RQ, 9, STUDY_GET), &study(), 16_000)).await;
+    let report = no_pixels.encode(Encoding::ImplicitLittle, CharacterSet::DEFAULT).unwrap();
+    for expected in [&implicit, &implicit, &implicit, &report] {
+        let (_, bytes) = take_store(&mut peer, Status::SUCCESS).await;
+        assert_eq!(bytes, *expected);
+        expect_status(&mut peer, Status::PENDING).await;
+    }
+    expect_status(&mut peer, Status::PENDING).await;
+    expect_status(&mut peer, Status::PENDING).await;
+    let last = expect_status(&mut peer, Status::SUBOPERATIONS_WITH_FAILURES).await;
+    assert_eq!(counts(&last), (None, 4, 2, 0));
+    assert_eq!(failed_list(&mut peer).await, ["1.2.3.5", "1.2.3.6"]);
+}
+
+#[tokio::test]
+async fn a_peer_that_took_the_stored_syntax_gets_the_stored_bytes_though_another_would_do() {
+    let explicit = small_data_set(Encoding::ExplicitLittle);
+    let fakes = fakes(vec![(record(CT, EXPLICIT, "1.2.3.1"), Ok(vec![explicit.clone().into()]))], None);
+    let server = fakes.start().await;
+    let mut request_ = request_for(&[(STUDY_GET, &[IMPLICIT]), (CT, &[IMPLICIT]), (CT, &[EXPLICIT])]);
+    request_.user.roles = vec![RoleSelection { sop_class_uid: uid(CT), scu: false, scp: true }];
+    let mut peer = RawPeer::associate_for(server.address, &request_).await;
+    peer.write(&request(1, &Command::request(CommandField::C_GET_RQ, 9, STUDY_GET), &study(), 16_000)).await;
+    assert_eq!(take_store(&mut peer, Status::SUCCESS).await.1, explicit);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use crate::negotiate::PeerProfile;
 use crate::{
     pdu::encode_release,
     services::status,
-    testing::{CT, EXPLICIT, IMPLICIT, VERIFICATION, ae, echo, request_for, uid},
+    testing::{CT, EXPLICIT, IMPLICIT, VERIFICATION, ae, echo, impatient, request_for, uid},
 };
 use cairn_archive::events::ReceiptEnd;
 use cairn_dicom::tags;
@@ -163,7 +163,7 @@ async fn a_sender_that_goes_away_leaves_an_aborted_body_and_receipt() {
 #[tokio::test]
 async fn a_stalled_sender_is_aborted_and_others_are_served_meanwhile() {
     let fakes = Fakes::default();
-    let server = fakes.start().await;
+    let server = Running::start(fakes.door(Policy::default(), impatient()), SECOND).await;
     let mut stalled = Vec::new();
     for _ in 0..20 {
         let mut peer = associate(&server).await;
