@@ -147,9 +147,8 @@ pub fn by_series_pk(tenant: &str, series: &str) -> Bytes {
     })
 }
 
-/// SOP Instance UIDs are spread over this many buckets, so that two of one UID are neighbours and all can be gone
-/// through.
-const INSTANCE_BUCKETS: u16 = 4096;
+/// Buckets that SOP Instance UIDs are spread over, so that two of one UID are neighbours and all can be gone through.
+pub const INSTANCE_BUCKETS: u16 = 4096;
 
 /// The bucket of a SOP Instance UID. Written down for ever.
 pub fn bucket_of_instance(instance: &str) -> u16 {

@@ -12,9 +12,9 @@ mod rows;
 
 pub use codec::RowError;
 pub use keys::{
-    LENGTH_OF_KEY_MAX, OrderKey, Text, bucket_of_instance, by_instance_ck, by_instance_pk, by_instance_prefix,
-    by_series_pk, conflict_ck, fact_ck, header_ck, identity_prefix, pack_uid, read_by_instance_ck, read_conflict_ck,
-    read_fact_ck, read_patient_ck, series_ck, study_pk, tenant_pk, unpack_uid,
+    INSTANCE_BUCKETS, LENGTH_OF_KEY_MAX, OrderKey, Text, bucket_of_instance, by_instance_ck, by_instance_pk,
+    by_instance_prefix, by_series_pk, conflict_ck, fact_ck, header_ck, identity_prefix, pack_uid, read_by_instance_ck,
+    read_conflict_ck, read_fact_ck, read_patient_ck, series_ck, study_pk, tenant_pk, unpack_uid,
 };
 pub use rows::{
     Stamped, decode_fact, decode_leaf, decode_parked, decode_series, decode_study, decode_trace, encode_fact,

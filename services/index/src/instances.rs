@@ -1,0 +1,208 @@
+//! Where instances are: the records that retrieval and ingest ask for.
+
+use crate::{
+    project::HeaderReader,
+    query::{Studies, Walk},
+    rows::{Rows, malformed},
+    service::{Answers, Ended, Shared, answering},
+};
+use cairn_archive::{
+    events::InstanceStoredSide,
+    fold::{Identity, InstanceState, StoredObject, StudyKey, StudyState, TablesAt, Version},
+    index_rows::{
+        RowError, VERSION_TABLES,
+        access::{Kind, Token, exact},
+        study_pk,
+    },
+    plan::{Lists, Plan, Way, study_view},
+};
+use cairn_dicom::{
+    Uid,
+    dataset::DataSet,
+    matching::{Key, Test},
+    tags,
+};
+use cairn_service_api::{
+    AnswerStream, Error, ErrorKind, Reason,
+    index::{Detail, InstanceRecord, Selection},
+};
+use cairn_store_api::ObjectRef;
+use prost::Message;
+use std::sync::Arc;
+
+/// Gives the instances of a selection.
+pub(crate) async fn run(
+    shared: &Arc<Shared>,
+    selection: Selection,
+    detail: Detail,
+) -> Result<AnswerStream<InstanceRecord>, Error> {
+    let plan = plan(&selection)?;
+    let permit = shared.permit().await?;
+    let shared = shared.clone();
+    Ok(answering(shared.config.answers_ahead_max, move |answers| async move {
+        let _permit = permit;
+        let serving = shared.serving();
+        let rows = shared.rows(serving.project.rows.generation);
+        let mut walk = Walk::new(rows, selection.tenant.clone(), plan, &shared.config);
+        let mut studies: Studies = walk.begin(1).await?;
+        while let Some((key, state)) = studies.next().await? {
+            if is_of_patient(&state, &selection) {
+                of_study(&walk, &key, &state, &selection, detail, &answers).await?;
+            }
+        }
+        Ok(())
+    }))
+}
+
+/// The way to a selection's studies, by its most selective list.
+fn plan(selection: &Selection) -> Result<Plan, Error> {
+    let mut identifier = DataSet::new();
+    let mut list = |tag, uids: &[Uid]| {
+        if !uids.is_empty() {
+            let texts: Vec<&str> = uids.iter().map(Uid::as_str).collect();
+            identifier.put_text(tag, &texts.join("\\"));
+        }
+    };
+    list(tags::STUDY_INSTANCE_UID, &selection.studies);
+    list(tags::SERIES_INSTANCE_UID, &selection.series);
+    list(tags::SOP_INSTANCE_UID, &selection.instances);
+    let unusable = |_| Error::because(ErrorKind::Invalid, Reason::UnusableKey, "selection can't be used");
+    let mut plan = cairn_archive::plan::plan(&identifier, &Default::default()).map_err(unusable)?;
+    if let (true, Some((id, _))) = (plan.way.is_everything(), &selection.patient) {
+        if exact(id).is_empty() {
+            return Err(Error::because(ErrorKind::Invalid, Reason::UnusableKey, "patient id is empty"));
+        }
+        plan.way = Way::Lists(Lists::One { token: Token::new(Kind::PatientId, exact(id)), from: None, to: None });
+    }
+    Ok(plan)
+}
+
+/// Whether some instance of the study names the patient; without an issuer asked for, any issuer's.
+fn is_of_patient(state: &StudyState, selection: &Selection) -> bool {
+    let Some((id, issuer)) = &selection.patient else { return true };
+    let key = Key {
+        tag: tags::PATIENT_ID,
+        vr: cairn_dicom::Vr::LO,
+        test: Test::Exact(id.trim_matches([' ', '\0']).to_owned()),
+    };
+    state.patients().iter().any(|patient| {
+        key.matches_texts(&[&patient.id]) && issuer.as_ref().is_none_or(|issuer| *issuer == patient.issuer)
+    })
+}
+
+async fn of_study(
+    walk: &Walk,
+    key: &StudyKey,
+    state: &StudyState,
+    selection: &Selection,
+    detail: Detail,
+    answers: &Answers<InstanceRecord>,
+) -> Result<(), Ended> {
+    let study = study_view(key, state);
+    let mut after = None;
+    loop {
+        let (series, more) = walk.series(key, &study, after.as_ref(), walk.sort_max).await?;
+        for (entry, _) in &series {
+            of_series(walk, key, &entry.uid, selection, detail, answers).await?;
+        }
+        match series.last() {
+            Some((last, _)) if more => after = Some(last.clone()),
+            _ => return Ok(()),
+        }
+    }
+}
+
+async fn of_series(
+    walk: &Walk,
+    key: &StudyKey,
+    series: &Uid,
+    selection: &Selection,
+    detail: Detail,
+    answers: &Answers<InstanceRecord>,
+) -> Result<(), Ended> {
+    let mut reader = Reader { rows: walk.rows.clone(), headers: walk.headers(key), key: key.clone(), detail };
+    let mut after = None;
+    loop {
+        let (found, more) = walk.instances(key, series, after.as_ref()).await?;
+        for (entry, state) in &found {
+            let identity = Identity { series: series.clone(), instance: entry.uid.clone() };
+            for version in chosen(state, selection) {
+                let is_shown = state.shown().is_some_and(|shown| shown.order == version.order);
+                answers.give(reader.record(&identity, version, is_shown).await?).await?;
+            }
+        }
+        match found.last() {
+            Some((last, _)) if more => after = Some(last.clone()),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// The versions that a selection means: those of a digest, all, or the one shown.
+fn chosen<'a>(state: &'a InstanceState, selection: &Selection) -> Vec<&'a Version> {
+    match selection.version {
+        // Of several with the same bytes one is enough, the one shown before others.
+        Some(digest) => {
+            let same = |version: &&Version| version.object.digest == digest;
+            state.shown().filter(same).or_else(|| state.versions().iter().find(same)).into_iter().collect()
+        }
+        None if selection.all_versions => state.versions().iter().collect(),
+        None => state.shown().into_iter().collect(),
+    }
+}
+
+/// Makes records.
+pub(crate) struct Reader {
+    rows: Rows,
+    headers: HeaderReader,
+    key: StudyKey,
+    detail: Detail,
+}
+
+fn object(object: &StoredObject) -> ObjectRef {
+    ObjectRef { key: object.key, length: object.length, digest: object.digest }
+}
+
+impl Reader {
+    async fn record(&mut self, identity: &Identity, version: &Version, shown: bool) -> Result<InstanceRecord, Error> {
+        let uid = |text: &str| text.parse::<Uid>().map_err(|_| malformed(RowError::Malformed("facts")));
+        let (mut tables, mut header) = (InstanceStoredSide::default(), bytes::Bytes::new());
+        if self.detail != Detail::Location {
+            tables = self.tables(version).await?;
+        }
+        if self.detail == Detail::Header {
+            header = self.headers.header(&identity.series, version).await?;
+        }
+        Ok(InstanceRecord {
+            study_instance_uid: uid(&self.key.study_instance_uid)?,
+            series_instance_uid: identity.series.clone(),
+            sop_instance_uid: identity.instance.clone(),
+            sop_class_uid: uid(&version.sop_class_uid)?,
+            transfer_syntax_uid: uid(&version.transfer_syntax_uid)?,
+            store_event: version.order.id,
+            object: object(&version.object),
+            data_set_offset: version.data_set_offset,
+            pixel_data_offset: version.pixel_data_offset,
+            shown,
+            frames: version.frames,
+            frame_table: tables.frame_table,
+            bulk_data: tables.bulk_data,
+            header,
+            side_object: version.side_object.as_ref().map(object),
+            default_character_set: version.default_character_set.clone(),
+            issuer_of_patient_id: version.issuer_of_patient_id.clone(),
+        })
+    }
+
+    async fn tables(&self, version: &Version) -> Result<InstanceStoredSide, Error> {
+        let bytes = match &version.tables {
+            TablesAt::Nowhere => return Ok(InstanceStoredSide::default()),
+            TablesAt::Here(bytes) => bytes.clone(),
+            TablesAt::Apart => {
+                let row = self.rows.get(VERSION_TABLES, &study_pk(&self.key), version.order.id.as_bytes()).await?;
+                row.ok_or(RowError::Malformed("version_tables")).map_err(malformed)?
+            }
+        };
+        InstanceStoredSide::decode(bytes).map_err(|_| malformed(RowError::Malformed("version_tables")))
+    }
+}

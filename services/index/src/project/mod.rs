@@ -1,0 +1,8 @@
+//! The projector: one task per partition of the log reads events, folds them per study, and commits rows and offset.
+
+mod batch;
+mod partition;
+mod write;
+
+pub(crate) use batch::HeaderReader;
+pub(crate) use partition::{Project, Start, next_bucket};

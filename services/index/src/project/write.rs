@@ -1,0 +1,204 @@
+//! Changed studies as row changes: derived rows first, state rows next.
+
+use super::batch::Parked;
+use crate::rows::{Rows, malformed};
+use bytes::Bytes;
+use cairn_archive::{
+    Partition, Position,
+    digest::{Leaf, leaf_of},
+    fold::{SeriesState, Stamp, StudyChange, StudyKey, Trace, TraceKind},
+    index_rows::{
+        BY_INSTANCE, BY_SERIES, CONFLICTS, FACTS, HEADERS, LEAVES, ORIGINS, PARKED, RowChange, SERIES, STUDIES, TRACES,
+        VERSION_TABLES, access, bucket_of_instance, by_instance_ck, by_instance_pk, by_series_pk, chunks, conflict_ck,
+        encode_fact, encode_leaf, encode_parked, encode_series, encode_study, encode_trace, fact_ck, header_ck,
+        series_ck, study_pk, tenant_pk,
+    },
+};
+use cairn_service_api::Error;
+use cairn_store_api::CkRange;
+use std::collections::{BTreeMap, HashSet};
+
+/// Buckets that this partition has listed already, so that each is written once.
+pub(crate) type KnownBuckets = HashSet<(access::BucketList, String, Bytes)>;
+
+/// What a commit will do.
+#[derive(Default)]
+pub(crate) struct Changes {
+    pub(crate) derived: Vec<RowChange>,
+    state: Vec<RowChange>,
+    /// Differences of the leaves.
+    pub(crate) leaves: BTreeMap<u8, (Leaf, Leaf)>,
+    pub(crate) buckets: Vec<(access::BucketList, String, Bytes)>,
+}
+
+/// Rows of one changed study. Reads chunks of headers where some are merged.
+pub(crate) async fn study(
+    rows: &Rows,
+    change: StudyChange,
+    to: Stamp,
+    partition: Partition,
+    known: &KnownBuckets,
+    changes: &mut Changes,
+) -> Result<(), Error> {
+    let key = change.key.clone();
+    let pk = study_pk(&key);
+    facts(&pk, &key, &change, &mut changes.derived);
+    for series in change.series {
+        let mut after = series.after;
+        if !series.pending.is_empty() {
+            let pending = series.pending;
+            headers(rows, &pk, series.uid.as_str(), &pending, &mut after, &mut changes.derived).await?;
+        }
+        if series.before.is_none() || change.torn {
+            let mut study = Vec::new();
+            cairn_archive::index_rows::pack_uid(&mut study, &key.study_instance_uid);
+            let by_series = by_series_pk(&key.tenant, series.uid.as_str());
+            changes.derived.push(RowChange::put(BY_SERIES, by_series, study, Bytes::new()));
+        }
+        let row = encode_series(to, &after, series.before.as_ref());
+        changes.state.push(RowChange::put(SERIES, pk.clone(), series_ck(series.uid.as_str()), row));
+    }
+    let rows_now = access::AccessRows::of(&key, &change.after);
+    let rows_before = match &change.before {
+        Some(before)
+            if change.after.attributes.variants() == before.attributes.variants()
+                && change.after.modalities == before.modalities
+                && !change.torn =>
+        {
+            rows_now.clone()
+        }
+        Some(before) => access::AccessRows::of(&key, before),
+        None => access::AccessRows::default(),
+    };
+    access_rows(&rows_now, &rows_before, change.torn, &mut changes.derived);
+    if change.after.shown > 0 {
+        for (list, bucket) in access::buckets_of(&key, &change.after) {
+            let entry = (list, key.tenant.clone(), bucket);
+            if !known.contains(&entry) && !changes.buckets.contains(&entry) {
+                changes.derived.push(access::bucket_row(list, &key.tenant, &entry.2, partition));
+                changes.buckets.push(entry);
+            }
+        }
+    }
+    let (before, after) = changes.leaves.entry(leaf_of(&key.tenant, &key.study_instance_uid)).or_default();
+    if let Some(state) = &change.before {
+        before.add(&state.leaf(&key));
+    }
+    after.add(&change.after.leaf(&key));
+    let row = encode_study(to, &change.after, change.before.as_ref());
+    changes.state.push(RowChange::put(STUDIES, pk, Bytes::new(), row));
+    Ok(())
+}
+
+/// Diffs against what leads to the study already; after a torn commit that is not known, and all rows are written.
+fn access_rows(now: &access::AccessRows, before: &access::AccessRows, torn: bool, out: &mut Vec<RowChange>) {
+    if !torn {
+        return now.changes(before, out);
+    }
+    let mut removed = Vec::new();
+    now.changes(before, &mut removed);
+    out.extend(removed.into_iter().filter(|change| change.value.is_none()));
+    now.changes(&access::AccessRows::default(), out);
+}
+
+fn facts(pk: &Bytes, key: &StudyKey, change: &StudyChange, out: &mut Vec<RowChange>) {
+    for (identity, fact) in &change.facts {
+        out.push(RowChange::put(FACTS, pk.clone(), fact_ck(identity, &fact.order().id), encode_fact(fact)));
+    }
+    for (id, tables) in &change.tables {
+        out.push(RowChange::put(VERSION_TABLES, pk.clone(), id.as_bytes().to_vec(), tables.clone()));
+    }
+    for trace in &change.traces {
+        out.push(RowChange::put(TRACES, pk.clone(), trace.order.id.as_bytes().to_vec(), encode_trace(trace)));
+    }
+    for identity in &change.new_identities {
+        let pk = by_instance_pk(&key.tenant, bucket_of_instance(identity.instance.as_str()));
+        out.push(RowChange::put(BY_INSTANCE, pk, by_instance_ck(&key.study_instance_uid, identity), Bytes::new()));
+    }
+    for (identity, state) in &change.instances {
+        let versions = state.versions();
+        if versions.windows(2).any(|pair| pair[0].object.digest != pair[1].object.digest) {
+            let ck = conflict_ck(&key.study_instance_uid, identity);
+            out.push(RowChange::put(CONFLICTS, tenant_pk(&key.tenant), ck, Bytes::new()));
+        }
+    }
+}
+
+/// Chunks of headers.
+async fn headers(
+    rows: &Rows,
+    pk: &Bytes,
+    series: &str,
+    pending: &[cairn_archive::fold::PendingHeader],
+    after: &mut SeriesState,
+    out: &mut Vec<RowChange>,
+) -> Result<(), Error> {
+    let mut merged = None;
+    let mut replaced = Vec::new();
+    if chunks::must_merge(&after.open, pending) {
+        let first = pending.first().map_or(Stamp(u64::MAX), |header| header.stamp);
+        let range = CkRange { from: Some(header_ck(series, after.open.from)), to: Some(header_ck(series, first)) };
+        let mut pages = rows.pages(HEADERS, pk.clone(), range);
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await? {
+            for row in page {
+                // What a torn commit wrote ahead comes again in this one.
+                let committed = chunks::decode(&row.value).map_err(malformed)?.into_iter();
+                found.extend(committed.filter(|header| header.stamp < first));
+                replaced.push(row.ck);
+            }
+        }
+        merged = Some(found);
+    }
+    let (chunks, open) = chunks::build(after.open, merged, pending);
+    after.open = open;
+    let written: Vec<Bytes> = chunks.iter().map(|(stamp, _)| header_ck(series, *stamp)).collect();
+    for (ck, (_, chunk)) in written.iter().zip(chunks) {
+        out.push(RowChange::put(HEADERS, pk.clone(), ck.clone(), chunk));
+    }
+    for ck in replaced.into_iter().filter(|ck| !written.contains(ck)) {
+        out.push(RowChange::delete(HEADERS, pk.clone(), ck));
+    }
+    Ok(())
+}
+
+/// Rows of a parked event: in the list, and with its study, which is incomplete until a repair.
+pub(crate) fn parked(partition: Partition, parked: &Parked, out: &mut Vec<RowChange>) {
+    let pk = Bytes::copy_from_slice(&partition.0.to_be_bytes());
+    let ck = parked.order.id.as_bytes().to_vec();
+    let row = encode_parked(parked.stamp, parked.why, &parked.envelope.kind, &parked.envelope.study_instance_uid);
+    out.push(RowChange::put(PARKED, pk, ck.clone(), row));
+    if parked.envelope.study_instance_uid.parse::<cairn_dicom::Uid>().is_ok() {
+        let key = StudyKey {
+            tenant: parked.envelope.tenant.clone(),
+            study_instance_uid: parked.envelope.study_instance_uid.clone(),
+        };
+        let trace = Trace { order: parked.order.clone(), stamp: parked.stamp, kind: TraceKind::Parked };
+        out.push(RowChange::put(TRACES, study_pk(&key), ck, encode_trace(&trace)));
+    }
+}
+
+/// How far events of another site's log are folded.
+pub(crate) fn origin(partition: Partition, position: &Position) -> RowChange {
+    let pk = Bytes::copy_from_slice(&partition.0.to_be_bytes());
+    let ck = format!("{}/{}/{}", position.site, position.incarnation.0, position.partition.0);
+    RowChange::put(ORIGINS, pk, ck.into_bytes(), position.to_string().into_bytes())
+}
+
+impl Changes {
+    /// A leaf's row.
+    pub(crate) fn leaf(&mut self, partition: Partition, leaf: u8, to: Stamp, now: &Leaf, before: &Leaf) {
+        let pk = Bytes::copy_from_slice(&partition.0.to_be_bytes());
+        self.state.push(RowChange::put(LEAVES, pk, vec![leaf], encode_leaf(to, now, Some(before))));
+    }
+
+    /// All changes in the order of a commit: derived rows in the order of their keys, state rows next.
+    pub(crate) fn into_rows(mut self) -> Vec<RowChange> {
+        self.derived.sort_unstable();
+        // One event can be parked twice in a batch.
+        self.derived.dedup_by(|b, a| (a.table, &a.pk, &a.ck) == (b.table, &b.pk, &b.ck));
+        self.state.sort_unstable();
+        self.derived.append(&mut self.state);
+        self.derived
+    }
+}

@@ -1,0 +1,99 @@
+//! Answering queries: studies by the planner's way, each checked, then what is below them; streamed as found, in
+//! bounded memory.
+
+mod cursor;
+mod patients;
+mod run;
+mod studies;
+
+pub(crate) use run::Walk;
+pub(crate) use studies::Studies;
+
+use crate::{
+    project::HeaderReader,
+    service::{Shared, answering},
+};
+use cairn_archive::plan::{self, Returned, Wanted};
+use cairn_dicom::{
+    dataset::DataSet,
+    matching::{MatchOptions, UnusableKey},
+};
+use cairn_service_api::{
+    AnswerStream, Error, ErrorKind, Reason,
+    index::{Level, Query, QueryOptions, Returning},
+};
+use std::sync::Arc;
+
+/// A level's name in metrics.
+pub(crate) fn name(level: Level) -> &'static str {
+    match level {
+        Level::Patient => "patient",
+        Level::Study => "study",
+        Level::Series => "series",
+        Level::Instance => "instance",
+    }
+}
+
+fn level(level: Level) -> cairn_archive::fold::Level {
+    use cairn_archive::fold::Level as Of;
+    match level {
+        Level::Patient => Of::Patient,
+        Level::Study => Of::Study,
+        Level::Series => Of::Series,
+        Level::Instance => Of::Instance,
+    }
+}
+
+fn options(options: QueryOptions) -> MatchOptions {
+    MatchOptions {
+        fuzzy_person_names: options.fuzzy_person_names,
+        combined_date_time: options.combined_date_time,
+        time_zone_adjustment: options.time_zone_adjustment,
+        empty_value: options.empty_value,
+        multiple_values: options.multiple_value,
+        assumed_offset: None,
+    }
+}
+
+/// A key that can't be used never means "match all".
+pub(crate) fn unusable(key: UnusableKey) -> Error {
+    Error::because(ErrorKind::Invalid, Reason::UnusableKey, key.to_string()).about(key.tag)
+}
+
+/// Answers a query.
+pub(crate) async fn run(shared: &Arc<Shared>, query: Query) -> Result<AnswerStream<DataSet>, Error> {
+    let plan = plan::plan(&query.identifier, &options(query.options)).map_err(unusable)?;
+    let returned = match query.returning {
+        Returning::Keys => Returned::Keys,
+        Returning::DefaultAnd(tags) => Returned::DefaultAnd(tags),
+        Returning::All => Returned::All,
+    };
+    let wanted = Wanted::new(level(query.level), &query.identifier, &returned);
+    let permit = shared.permit().await?;
+    let shared = shared.clone();
+    let ahead = shared.config.answers_ahead_max;
+    Ok(answering(ahead, move |answers| async move {
+        let _permit = permit;
+        // Held to the end, so that the generation is not dropped under the query.
+        let serving = shared.serving();
+        let rows = shared.rows(serving.project.rows.generation);
+        let walk = Walk::new(rows, query.tenant, plan, &shared.config);
+        let mut out = run::Out::new(answers, query.offset, query.limit);
+        if out.is_full() {
+            return Ok(());
+        }
+        match query.level {
+            Level::Patient => patients::run(walk, &wanted, &mut out).await,
+            Level::Study => run::studies(walk, &wanted, &mut out).await,
+            Level::Series => run::series(walk, &wanted, &mut out).await,
+            Level::Instance => run::instances(walk, &wanted, &mut out).await,
+        }
+    }))
+}
+
+impl Walk {
+    /// Headers of a study's versions.
+    pub(crate) fn headers(&self, key: &cairn_archive::fold::StudyKey) -> HeaderReader {
+        HeaderReader::new(self.rows.clone(), key.clone(), self.header_cache_bytes)
+    }
+}

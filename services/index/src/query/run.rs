@@ -1,0 +1,381 @@
+//! From studies down to series and instances.
+
+use super::studies::{Studies, places_of_instances};
+use crate::{
+    config::IndexConfig,
+    project::HeaderReader,
+    rows::{Identities, Rows, series_of},
+    service::{Answers, Ended},
+};
+use cairn_archive::{
+    fold::{Identity, InstanceState, SeriesState, StudyKey, StudyState, Version},
+    plan::{Plan, View, Wanted, answer, instance_view, is_universal, series_view, study_view},
+};
+use cairn_dicom::{Tag, Uid, dataset::DataSet, matching::Test, tags};
+use cairn_service_api::Error;
+use std::collections::BTreeMap;
+
+/// What a query works with.
+pub(crate) struct Walk {
+    pub(crate) rows: Rows,
+    pub(crate) tenant: String,
+    pub(crate) plan: Plan,
+    pub(crate) sort_max: usize,
+    pub(crate) header_cache_bytes: u64,
+    /// Where the SOP Instances that a key names are, if one does.
+    places: Option<BTreeMap<Uid, Vec<Identity>>>,
+}
+
+/// Answers, less those passed over, up to the limit.
+pub(crate) struct Out {
+    answers: Answers<DataSet>,
+    skip: u64,
+    left: Option<u64>,
+}
+
+impl Out {
+    pub(crate) fn new(answers: Answers<DataSet>, skip: u64, limit: Option<u64>) -> Self {
+        Self { answers, skip, left: limit }
+    }
+
+    /// Whether the limit is reached.
+    pub(crate) fn is_full(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    /// Gives an answer, made only if it is not passed over.
+    pub(crate) async fn give(&mut self, make: impl FnOnce() -> DataSet) -> Result<(), Ended> {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return Ok(());
+        }
+        self.answers.give(make()).await?;
+        self.left = self.left.map(|left| left.saturating_sub(1));
+        Ok(())
+    }
+
+    /// How many studies will be read at least, as far as is known.
+    pub(crate) fn hint(&self) -> usize {
+        let wanted = self.left.unwrap_or(64).saturating_add(self.skip);
+        usize::try_from(wanted).unwrap_or(usize::MAX)
+    }
+}
+
+/// A series among those of its study.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SeriesEntry {
+    number: i64,
+    pub(crate) uid: Uid,
+}
+
+/// An instance among those of its series.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct InstanceEntry {
+    number: i64,
+    pub(crate) uid: Uid,
+}
+
+/// Keeps the smallest of what is offered.
+struct Smallest<K, V> {
+    kept: BTreeMap<K, V>,
+    max: usize,
+    more: bool,
+}
+
+impl<K: Ord, V> Smallest<K, V> {
+    fn new(max: usize) -> Self {
+        Self { kept: BTreeMap::new(), max: max.max(1), more: false }
+    }
+
+    fn offer(&mut self, key: K, value: V) {
+        self.kept.insert(key, value);
+        if self.kept.len() > self.max {
+            self.kept.pop_last();
+            self.more = true;
+        }
+    }
+}
+
+impl Walk {
+    pub(crate) fn new(rows: Rows, tenant: String, plan: Plan, config: &IndexConfig) -> Self {
+        Self {
+            rows,
+            tenant,
+            plan,
+            sort_max: config.sort_rows_max,
+            header_cache_bytes: config.header_cache_bytes,
+            places: None,
+        }
+    }
+
+    /// Begins with the studies.
+    pub(crate) async fn begin(&mut self, hint: usize) -> Result<Studies, Error> {
+        if let Some(uids) = uids(&self.plan.instance, tags::SOP_INSTANCE_UID) {
+            self.places = Some(places_of_instances(&self.rows, &self.tenant, &uids).await?);
+        }
+        Studies::new(self.rows.clone(), &self.tenant, &self.plan.way, hint).await
+    }
+
+    /// The study as keys see it.
+    pub(crate) async fn study_view(&self, key: &StudyKey, state: &StudyState) -> Result<View, Error> {
+        let mut view = study_view(key, state);
+        if self.plan.counts_patient {
+            super::patients::count(&self.rows, key, state, &mut view).await?;
+        }
+        Ok(view)
+    }
+
+    /// Whether some series, and some instance in it, matches.
+    pub(crate) async fn matches_below(&self, key: &StudyKey, study: &View) -> Result<bool, Error> {
+        if is_universal(&self.plan.series) && is_universal(&self.plan.instance) {
+            return Ok(true);
+        }
+        let mut after = None;
+        loop {
+            let (series, more) = self.series(key, study, after.as_ref(), self.sort_max).await?;
+            for (entry, (_, _)) in &series {
+                if self.matches_in_series(key, &entry.uid).await? {
+                    return Ok(true);
+                }
+            }
+            match series.last() {
+                Some((last, _)) if more => after = Some(last.clone()),
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    /// Whether some instance of the series matches.
+    async fn matches_in_series(&self, key: &StudyKey, series: &Uid) -> Result<bool, Error> {
+        if is_universal(&self.plan.instance) {
+            return Ok(true);
+        }
+        let mut headers = self.headers(key);
+        let keys = self.instance_tags();
+        let check = |tag| keys.contains(&tag);
+        if let Some(identities) = self.places_in(key, series) {
+            for identity in identities {
+                let state = self.rows.instance(key, &identity, None).await?;
+                if self.instance(&mut headers, &identity, &state, &check).await?.is_some() {
+                    return Ok(true);
+                }
+            }
+            return Ok(false);
+        }
+        let mut identities = Identities::new(&self.rows, key, Some(series));
+        while let Some((identity, facts)) = identities.next().await? {
+            let state = InstanceState::from_facts(facts);
+            if self.instance(&mut headers, &identity, &state, &check).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The identities in a series that a SOP Instance UID key names, if there is such a key.
+    fn places_in(&self, key: &StudyKey, series: &Uid) -> Option<Vec<Identity>> {
+        let places = self.places.as_ref()?.get(key.study_instance_uid.as_str()).cloned().unwrap_or_default();
+        Some(places.into_iter().filter(|identity| identity.series == *series).collect())
+    }
+
+    fn instance_tags(&self) -> Vec<Tag> {
+        let keys = &self.plan.instance;
+        keys.keys
+            .iter()
+            .map(|key| key.tag)
+            .chain(keys.combined.iter().flat_map(|pair| [pair.date, pair.time]))
+            .collect()
+    }
+
+    /// The shown version of an identity with its attributes, if it matches.
+    async fn instance(
+        &self,
+        headers: &mut HeaderReader,
+        identity: &Identity,
+        state: &InstanceState,
+        wanted: &(impl Fn(Tag) -> bool + Sync),
+    ) -> Result<Option<(Version, View)>, Error> {
+        let Some(version) = state.shown() else { return Ok(None) };
+        let header = headers.header(&identity.series, version).await?;
+        let view = instance_view(identity.instance.as_str(), version, &header, wanted);
+        Ok(view.matches(&self.plan.instance).then(|| (version.clone(), view)))
+    }
+
+    /// Series of a study with shown instances that match by themselves, by number, then UID, after one; and whether
+    /// there are more.
+    pub(crate) async fn series(
+        &self,
+        key: &StudyKey,
+        study: &View,
+        after: Option<&SeriesEntry>,
+        max: usize,
+    ) -> Result<(Vec<(SeriesEntry, (SeriesState, View))>, bool), Error> {
+        let mut smallest = Smallest::new(max);
+        let mut offer = |uid: Uid, state: SeriesState| {
+            if state.shown == 0 {
+                return;
+            }
+            let view = series_view(uid.as_str(), &state, &study.set);
+            let entry = SeriesEntry { number: number(&view.set, tags::SERIES_NUMBER), uid };
+            if after.is_none_or(|after| entry > *after) && view.matches(&self.plan.series) {
+                smallest.offer(entry, (state, view));
+            }
+        };
+        match uids(&self.plan.series, tags::SERIES_INSTANCE_UID) {
+            Some(uids) => {
+                for (uid, row) in self.rows.some_series(key, &uids).await? {
+                    offer(uid, row.now);
+                }
+            }
+            None => {
+                let mut pages = self.rows.series(key);
+                while let Some(page) = pages.next().await? {
+                    for row in page {
+                        let (uid, state) = series_of(&row)?;
+                        offer(uid, state);
+                    }
+                }
+            }
+        }
+        Ok((smallest.kept.into_iter().collect(), smallest.more))
+    }
+
+    /// Shown instances of a series, by number, then UID, after one; and whether there are more. Keys are not checked.
+    pub(crate) async fn instances(
+        &self,
+        key: &StudyKey,
+        series: &Uid,
+        after: Option<&InstanceEntry>,
+    ) -> Result<(Vec<(InstanceEntry, InstanceState)>, bool), Error> {
+        let mut smallest = Smallest::new(self.sort_max);
+        let mut offer = |identity: Identity, state: InstanceState| {
+            let Some(version) = state.shown() else { return };
+            let entry = InstanceEntry { number: version.instance_number.unwrap_or(i64::MAX), uid: identity.instance };
+            if after.is_none_or(|after| entry > *after) {
+                smallest.offer(entry, state);
+            }
+        };
+        if let Some(places) = self.places_in(key, series) {
+            for identity in places {
+                let state = self.rows.instance(key, &identity, None).await?;
+                offer(identity, state);
+            }
+        } else {
+            let mut identities = Identities::new(&self.rows, key, Some(series));
+            while let Some((identity, facts)) = identities.next().await? {
+                offer(identity, InstanceState::from_facts(facts));
+            }
+        }
+        Ok((smallest.kept.into_iter().collect(), smallest.more))
+    }
+}
+
+fn number(set: &DataSet, tag: Tag) -> i64 {
+    set.text(tag).and_then(|text| text.trim_start_matches('+').parse().ok()).unwrap_or(i64::MAX)
+}
+
+/// UIDs that a key names.
+pub(crate) fn uids(keys: &cairn_dicom::matching::Keys, tag: Tag) -> Option<Vec<Uid>> {
+    keys.keys.iter().find(|key| key.tag == tag).and_then(|key| match &key.test {
+        Test::Uids(uids) => Some(uids.clone()),
+        _ => None,
+    })
+}
+
+/// Answers at study level.
+pub(crate) async fn studies(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), Ended> {
+    let mut studies = walk.begin(out.hint()).await?;
+    while let Some((key, state)) = studies.next().await? {
+        let view = walk.study_view(&key, &state).await?;
+        if view.matches(&walk.plan.study) && walk.matches_below(&key, &view).await? {
+            out.give(|| answer(wanted, &walk.plan.study, &[&view.set])).await?;
+            if out.is_full() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Answers at series level: by study, number, then UID.
+pub(crate) async fn series(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), Ended> {
+    let mut studies = walk.begin(out.hint()).await?;
+    while let Some((key, state)) = studies.next().await? {
+        let study = walk.study_view(&key, &state).await?;
+        if !study.matches(&walk.plan.study) {
+            continue;
+        }
+        let mut after = None;
+        loop {
+            let (found, more) = walk.series(&key, &study, after.as_ref(), walk.sort_max).await?;
+            for (entry, (_, view)) in &found {
+                if walk.matches_in_series(&key, &entry.uid).await? {
+                    out.give(|| answer(wanted, &walk.plan.series, &[&study.set, &view.set])).await?;
+                    if out.is_full() {
+                        return Ok(());
+                    }
+                }
+            }
+            match found.last() {
+                Some((last, _)) if more => after = Some(last.clone()),
+                _ => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Answers at instance level: by study, series, number, then UID.
+pub(crate) async fn instances(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), Ended> {
+    let mut studies = walk.begin(out.hint()).await?;
+    while let Some((key, state)) = studies.next().await? {
+        let study = walk.study_view(&key, &state).await?;
+        if !study.matches(&walk.plan.study) {
+            continue;
+        }
+        let mut after = None;
+        loop {
+            let (found, more) = walk.series(&key, &study, after.as_ref(), walk.sort_max).await?;
+            for (entry, (_, view)) in &found {
+                instances_of(&walk, &key, &study, (&entry.uid, view), wanted, out).await?;
+                if out.is_full() {
+                    return Ok(());
+                }
+            }
+            match found.last() {
+                Some((last, _)) if more => after = Some(last.clone()),
+                _ => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn instances_of(
+    walk: &Walk,
+    key: &StudyKey,
+    study: &View,
+    series: (&Uid, &View),
+    wanted: &Wanted,
+    out: &mut Out,
+) -> Result<(), Ended> {
+    let tags = walk.instance_tags();
+    let select = |tag| wanted.wants(tag) || tags.contains(&tag);
+    let mut headers = walk.headers(key);
+    let mut after = None;
+    loop {
+        let (found, more) = walk.instances(key, series.0, after.as_ref()).await?;
+        for (entry, state) in &found {
+            let identity = Identity { series: series.0.clone(), instance: entry.uid.clone() };
+            let Some((_, view)) = walk.instance(&mut headers, &identity, state, &select).await? else { continue };
+            out.give(|| answer(wanted, &walk.plan.instance, &[&study.set, &series.1.set, &view.set])).await?;
+            if out.is_full() {
+                return Ok(());
+            }
+        }
+        match found.last() {
+            Some((last, _)) if more => after = Some(last.clone()),
+            _ => return Ok(()),
+        }
+    }
+}

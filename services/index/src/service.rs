@@ -1,0 +1,317 @@
+//! The index service.
+
+use crate::{
+    config::IndexConfig,
+    generation::Pointer,
+    instances, metrics,
+    project::{Project, Start},
+    query, rebuild,
+    rows::Rows,
+};
+use async_trait::async_trait;
+use cairn_archive::{
+    Offset, Partition, PositionVector,
+    digest::{FOLD_VERSION, Leaves},
+};
+use cairn_dicom::dataset::DataSet;
+use cairn_service_api::{
+    AnswerStream, Error, ErrorKind, Index, Reason,
+    index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, RebuildProgress, Selection, StateDigest},
+};
+use cairn_store_api::{EventLog, Generation, IndexStore};
+use futures_core::Stream;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+/// The index over one log and one index store.
+pub struct IndexService {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What queries, projector and rebuilds share.
+pub(crate) struct Shared {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) store: Arc<dyn IndexStore>,
+    pub(crate) config: IndexConfig,
+    serving: Mutex<Arc<Serving>>,
+    queries: Arc<Semaphore>,
+    /// One rebuild at a time.
+    pub(crate) rebuilding: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) stop: watch::Sender<bool>,
+}
+
+/// The generation that answers. Queries hold it, so that it is not dropped under them.
+pub(crate) struct Serving {
+    pub(crate) project: Arc<Project>,
+    /// Tasks that follow the log; `None` once the index closes.
+    tasks: tokio::sync::Mutex<Option<tokio::task::JoinSet<()>>>,
+    stop: watch::Sender<bool>,
+    /// Closed when the last holder is gone.
+    _alive: mpsc::Sender<()>,
+    gone: Mutex<Option<mpsc::Receiver<()>>>,
+}
+
+impl Serving {
+    pub(crate) fn new(partitions: crate::project::Start) -> Option<Arc<Self>> {
+        let Start::Continues(partitions) = partitions else { return None };
+        let (stop, stopped) = watch::channel(false);
+        let project = partitions.project();
+        let tasks = partitions.spawn(&stopped);
+        let (alive, gone) = mpsc::channel(1);
+        let (tasks, gone) = (tokio::sync::Mutex::new(Some(tasks)), Mutex::new(Some(gone)));
+        Some(Arc::new(Self { project, tasks, stop, _alive: alive, gone }))
+    }
+
+    /// What ends when the last holder is gone.
+    pub(crate) fn gone(&self) -> Option<mpsc::Receiver<()>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Stops following the log, between commits.
+    pub(crate) async fn stop(&self) {
+        self.stop.send_replace(true);
+        if let Some(tasks) = self.tasks.lock().await.take() {
+            tasks.join_all().await;
+        }
+    }
+
+    /// Waits until every task has reached where it stops.
+    pub(crate) async fn run_out(&self) {
+        if let Some(tasks) = self.tasks.lock().await.take() {
+            tasks.join_all().await;
+        }
+    }
+}
+
+impl IndexService {
+    /// Opens the index and begins to follow the log. What the index store holds of another life of the log, or under
+    /// another version of the fold, is dropped and filled anew.
+    ///
+    /// # Errors
+    /// Those of log and index store.
+    pub async fn open(
+        log: Arc<dyn EventLog>,
+        store: Arc<dyn IndexStore>,
+        config: IndexConfig,
+    ) -> Result<Arc<Self>, Error> {
+        let mut pointer = Pointer::read_or_create(&*store).await?;
+        // Left by a rebuild that was cut short.
+        for waste in (1..pointer.next.0).map(Generation).filter(|generation| *generation != pointer.serving) {
+            if !store.offsets(waste).await?.is_empty() {
+                store.drop_generation(waste).await?;
+            }
+        }
+        let serving = match start(&log, &store, &config, pointer.serving).await? {
+            Some(serving) if pointer.fold_version == FOLD_VERSION => serving,
+            found => {
+                if let Some(found) = found {
+                    found.stop().await;
+                }
+                tracing::warn!("the index does not belong to this log or version and is filled anew");
+                let (next, taken) = pointer.take_next(&*store).await?;
+                pointer = taken.serve(next, &*store).await?;
+                let empty = start(&log, &store, &config, pointer.serving).await?;
+                empty.ok_or_else(|| Error::new(ErrorKind::Internal, "an empty generation is not of this log"))?
+            }
+        };
+        let (stop, _) = watch::channel(false);
+        let queries = Arc::new(Semaphore::new(config.queries_max.max(1)));
+        let rebuilding = Arc::default();
+        let shared = Shared { log, store, config, serving: Mutex::new(serving), queries, rebuilding, stop };
+        Ok(Arc::new(Self { shared: Arc::new(shared) }))
+    }
+
+    /// Stops following the log, between commits, and makes what was committed durable. Log and store stay open.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.shared.stop.send_replace(true);
+        self.shared.serving().stop().await;
+        Ok(self.shared.store.sync(false).await?)
+    }
+}
+
+async fn start(
+    log: &Arc<dyn EventLog>,
+    store: &Arc<dyn IndexStore>,
+    config: &IndexConfig,
+    generation: Generation,
+) -> Result<Option<Arc<Serving>>, Error> {
+    let rows = Rows { store: store.clone(), generation, page: config.page_rows_max.max(1) };
+    Ok(Serving::new(Project::start(log.clone(), rows, config.clone(), None).await?))
+}
+
+impl Shared {
+    /// The generation that answers now.
+    pub(crate) fn serving(&self) -> Arc<Serving> {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets another one answer; gives the one before.
+    pub(crate) fn switch(&self, to: Arc<Serving>) -> Arc<Serving> {
+        std::mem::replace(&mut self.serving.lock().unwrap_or_else(PoisonError::into_inner), to)
+    }
+
+    pub(crate) fn rows(&self, generation: Generation) -> Rows {
+        Rows { store: self.store.clone(), generation, page: self.config.page_rows_max.max(1) }
+    }
+
+    /// Waits for a place among the queries.
+    pub(crate) async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let closing = |_| Error::new(ErrorKind::Unavailable, "the index is closing");
+        self.queries.clone().acquire_owned().await.map_err(closing)
+    }
+}
+
+/// Where a query puts its answers. A reader that went away ends the query.
+pub(crate) struct Answers<T>(mpsc::Sender<Result<T, Error>>);
+
+/// The reader went away, or the work failed and said so.
+pub(crate) enum Ended {
+    /// Nobody reads any more.
+    Dropped,
+    /// It failed.
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for Ended {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl<T: Send + 'static> Answers<T> {
+    /// Gives one answer; waits while the reader is behind.
+    pub(crate) async fn give(&self, answer: T) -> Result<(), Ended> {
+        self.0.send(Ok(answer)).await.map_err(|_| Ended::Dropped)
+    }
+
+    /// Gives a failure, which ends the stream.
+    pub(crate) async fn fail(&self, error: Error) {
+        // A reader that went away needs no reason.
+        let _ = self.0.send(Err(error)).await;
+    }
+}
+
+/// Runs work in a task of its own and gives its answers as a stream; dropping the stream ends the task.
+pub(crate) fn answering<T, F>(ahead: usize, work: impl FnOnce(Answers<T>) -> F + Send + 'static) -> AnswerStream<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<(), Ended>> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(ahead.max(1));
+    let answers = Answers(sender.clone());
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            outcome = work(answers) => {
+                if let Err(Ended::Failed(error)) = outcome {
+                    Answers::<T>(sender).fail(error).await;
+                }
+            }
+            () = sender.closed() => {}
+        }
+    });
+    // The task holds the permit and the generation; nothing is left behind once the stream is dropped.
+    drop(task);
+    Box::pin(Receiver(receiver))
+}
+
+struct Receiver<T>(mpsc::Receiver<Result<T, Error>>);
+
+impl<T> Stream for Receiver<T> {
+    type Item = Result<T, Error>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.0.poll_recv(context)
+    }
+}
+
+#[async_trait]
+impl Index for IndexService {
+    async fn query(&self, query: Query) -> Result<AnswerStream<DataSet>, Error> {
+        metrics::queried(query::name(query.level));
+        query::run(&self.shared, query).await
+    }
+
+    async fn instances(&self, selection: Selection, detail: Detail) -> Result<AnswerStream<InstanceRecord>, Error> {
+        metrics::queried("location");
+        instances::run(&self.shared, selection, detail).await
+    }
+
+    async fn wait_for(&self, after: &PositionVector, timeout: Duration) -> Result<(), Error> {
+        let timeout = timeout.min(self.shared.config.wait_max);
+        let deadline = tokio::time::Instant::now() + timeout;
+        let late = || Error::because(ErrorKind::Unavailable, Reason::NotYetIndexed, "the index is not that far yet");
+        loop {
+            let serving = self.shared.serving();
+            let mut commits = serving.project.commits();
+            if serving.project.covers(after) {
+                return Ok(());
+            }
+            // A switch of generations ends the wait for the old one's commits, which then may stop.
+            let changed = tokio::time::timeout_at(deadline, commits.changed()).await;
+            if changed.is_err() {
+                return Err(late());
+            }
+        }
+    }
+
+    async fn conflicts(&self, tenant: &str, include_other_encodings: bool) -> Result<AnswerStream<Conflict>, Error> {
+        crate::conflicts::run(&self.shared, tenant.to_owned(), include_other_encodings).await
+    }
+
+    async fn status(&self) -> Result<IndexStatus, Error> {
+        let serving = self.shared.serving();
+        let folded = serving.project.folded();
+        let mut log_end = PositionVector::default();
+        let mut lag_events = 0;
+        for (partition, own) in (0..).map(Partition).zip(&folded.ends) {
+            let end = self.shared.log.end(partition).await?;
+            lag_events += end.0.saturating_sub(own.0);
+            if end > Offset(0) {
+                let key = (self.shared.log.site().clone(), self.shared.log.incarnation(), partition);
+                log_end.0.insert(key, end);
+            }
+        }
+        let total = whole(&folded.leaves).total();
+        Ok(IndexStatus {
+            generation: serving.project.rows.generation.0,
+            folded: serving.project.positions(&folded),
+            log_end,
+            lag_events,
+            parked: folded.parked.iter().sum(),
+            studies: total.studies,
+            series: total.series,
+            instances: total.instances,
+            fold_version: FOLD_VERSION,
+        })
+    }
+
+    async fn digest(&self) -> Result<(StateDigest, PositionVector), Error> {
+        let serving = self.shared.serving();
+        let folded = serving.project.folded();
+        Ok((digest(&folded.leaves), serving.project.positions(&folded)))
+    }
+
+    async fn rebuild(&self, switch: bool) -> Result<AnswerStream<RebuildProgress>, Error> {
+        Ok(rebuild::run(self.shared.clone(), switch))
+    }
+}
+
+/// The leaves of all partitions, summed.
+pub(crate) fn whole(partitions: &[Leaves]) -> Leaves {
+    let mut whole = Leaves::default();
+    partitions.iter().for_each(|leaves| whole.add(leaves));
+    whole
+}
+
+/// The digest of all partitions.
+pub(crate) fn digest(partitions: &[Leaves]) -> StateDigest {
+    let whole = whole(partitions);
+    let (events, state) = whole.roots();
+    StateDigest { fold_version: FOLD_VERSION, events, state, studies: whole.total().studies }
+}
