@@ -7,41 +7,85 @@ use crate::tables::{
 };
 use crate::{tag::Tag, vr::Vr};
 
+/// What reading an implicit data set asks of each element, in eight bytes.
+#[derive(Clone, Copy)]
+struct Slot {
+    tag: u32,
+    /// Index into `ELEMENTS`, or [`EMPTY`].
+    index: u16,
+    /// As [`vr_of`] gives it, by its place in [`Vr::ALL`]; [`NO_VR`] for none.
+    vr: u8,
+    may_be_signed: bool,
+}
+
 // Open addressing over a power of two of at least three times the entries: an implicit data set asks once per
 // element, and a binary search would cost more than all the rest of reading it.
 const SLOTS: usize = 16_384;
 const EMPTY: u16 = u16::MAX;
-static SLOT_OF_TAG: [u16; SLOTS] = slots();
+const NO_VR: u8 = u8::MAX;
+static SLOT_OF_TAG: [Slot; SLOTS] = slots();
 
 const fn hash(tag: u32) -> usize {
     (tag.wrapping_mul(0x9E37_79B1) >> 18) as usize
 }
 
-const fn slots() -> [u16; SLOTS] {
-    let mut slots = [EMPTY; SLOTS];
+const fn slots() -> [Slot; SLOTS] {
+    let mut slots = [Slot { tag: 0, index: EMPTY, vr: NO_VR, may_be_signed: false }; SLOTS];
     let mut i = 0;
     while i < ELEMENTS.len() {
         let mut slot = hash(ELEMENTS[i].tag.0);
-        while slots[slot] != EMPTY {
+        while slots[slot].index != EMPTY {
             slot = (slot + 1) % SLOTS;
         }
-        slots[slot] = i as u16;
+        let vrs = ELEMENTS[i].vrs;
+        let (vr, may_be_signed) = choose(vrs);
+        slots[slot] = Slot { tag: ELEMENTS[i].tag.0, index: i as u16, vr, may_be_signed };
         i += 1;
     }
     slots
 }
 
+const fn choose(vrs: &[Vr]) -> (u8, bool) {
+    if vrs.is_empty() {
+        return (NO_VR, false);
+    }
+    let (mut vr, mut may_be_signed) = (vrs[0] as u8, false);
+    let mut i = 0;
+    while i < vrs.len() {
+        if matches!(vrs[i], Vr::OW) {
+            vr = Vr::OW as u8;
+        }
+        may_be_signed |= matches!(vrs[i], Vr::SS);
+        i += 1;
+    }
+    (vr, may_be_signed && vr == Vr::US as u8)
+}
+
+#[inline]
+fn find(tag: Tag) -> Option<&'static Slot> {
+    let mut at = hash(tag.0);
+    loop {
+        let slot = &SLOT_OF_TAG[at];
+        if slot.index == EMPTY {
+            return None;
+        }
+        if slot.tag == tag.0 {
+            return Some(slot);
+        }
+        at = (at + 1) % SLOTS;
+    }
+}
+
 /// The dictionary's entry of a tag, repeating groups such as `(60xx,3000)` included; `None` for private,
 /// group length and unknown elements.
 pub fn element(tag: Tag) -> Option<&'static Element> {
-    let mut slot = hash(tag.0);
-    loop {
-        match ELEMENTS.get(SLOT_OF_TAG[slot] as usize) {
-            Some(entry) if entry.tag == tag => return Some(entry),
-            Some(_) => slot = (slot + 1) % SLOTS,
-            None => break,
-        }
+    match find(tag) {
+        Some(slot) => ELEMENTS.get(usize::from(slot.index)),
+        None => repeating(tag),
     }
+}
+
+fn repeating(tag: Tag) -> Option<&'static Element> {
     if tag.is_private() {
         return None;
     }
@@ -54,26 +98,23 @@ pub fn element(tag: Tag) -> Option<&'static Element> {
 /// section A.1), and `US` before `SS`, which a reader that knows Pixel Representation can settle with
 /// [`vr_with_sign`]. A private creator is `LO`, a group length is `UL`.
 pub fn vr_of(tag: Tag) -> Option<Vr> {
+    vr_with_sign(tag, false)
+}
+
+/// As [`vr_of`], with `SS` where the Standard says "US or SS" and Pixel Representation says signed.
+#[inline]
+pub fn vr_with_sign(tag: Tag, signed: bool) -> Option<Vr> {
     if tag.is_group_length() {
         return Some(Vr::UL);
     }
     if tag.is_private() {
         return is_private_creator(tag).then_some(Vr::LO);
     }
-    match element(tag)?.vrs {
-        [] => None,
-        [vr] => Some(*vr),
-        several if several.contains(&Vr::OW) => Some(Vr::OW),
-        several => several.first().copied(),
-    }
-}
-
-/// As [`vr_of`], with `SS` where the Standard says "US or SS" and Pixel Representation says signed.
-pub fn vr_with_sign(tag: Tag, signed: bool) -> Option<Vr> {
-    match vr_of(tag) {
-        Some(Vr::US) if signed && element(tag).is_some_and(|e| e.vrs.contains(&Vr::SS)) => Some(Vr::SS),
-        other => other,
-    }
+    let (vr, may_be_signed) = match find(tag) {
+        Some(slot) => (slot.vr, slot.may_be_signed),
+        None => choose(repeating(tag)?.vrs),
+    };
+    if signed && may_be_signed { Some(Vr::SS) } else { Vr::ALL.get(usize::from(vr)).copied() }
 }
 
 /// Whether the tag is `(gggg,0010-00FF)` of an odd group, which names the owner of a block (PS3.5 section 7.8.1).

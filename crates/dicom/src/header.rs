@@ -59,17 +59,22 @@ impl<'a> Element<'a> {
     /// which a backslash may be part of a character (PS3.5 section 6.1.2.3) is not taken into account: for identifiers
     /// and numbers.
     pub fn text(&self) -> &'a [u8] {
-        let first = self.value.split(|byte| *byte == b'\\').next().unwrap_or_default();
-        let is_padding = |byte: &u8| matches!(byte, 0 | b' ');
-        let start = first.iter().position(|b| !is_padding(b)).unwrap_or(first.len());
-        let end = first.iter().rposition(|b| !is_padding(b)).map_or(start, |at| at + 1);
-        first.get(start..end).unwrap_or_default()
+        first_text(self.value)
     }
 
     /// The items of a sequence; none for any other VR.
     pub fn items(&self) -> Items<'a> {
         Items { left: if self.vr == Vr::SQ { self.value } else { &[] } }
     }
+}
+
+/// See [`Element::text`].
+pub(crate) fn first_text(value: &[u8]) -> &[u8] {
+    let first = value.split(|byte| *byte == b'\\').next().unwrap_or_default();
+    let is_padding = |byte: &u8| matches!(byte, 0 | b' ');
+    let start = first.iter().position(|b| !is_padding(b)).unwrap_or(first.len());
+    let end = first.iter().rposition(|b| !is_padding(b)).map_or(start, |at| at + 1);
+    first.get(start..end).unwrap_or_default()
 }
 
 /// The elements of one level.

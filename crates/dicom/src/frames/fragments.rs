@@ -41,10 +41,13 @@ pub(crate) struct FragmentLog {
 pub(crate) struct Table {
     bytes: Vec<u8>,
     too_long: bool,
+    /// Whether there is one, be it empty.
+    present: bool,
 }
 
 impl Table {
     pub(crate) fn add(&mut self, bytes: &[u8], max: usize) {
+        self.present = true;
         if self.bytes.len() + bytes.len() > max {
             self.too_long = true;
             self.bytes = Vec::new();
@@ -188,7 +191,7 @@ impl FragmentLog {
         let frames = facts.frames as usize;
         if self.too_many {
             findings.add(FindingKind::TooManyFragments, Some(data.tag));
-        } else if let Some(table) = self.fragmented(frames, facts, findings) {
+        } else if let Some(table) = self.fragmented(frames, findings) {
             return FrameTable::Fragmented(table);
         } else if !(self.coding == Coding::Video && frames > 1) {
             findings.add(FindingKind::FramesNotSeparable, Some(data.tag));
@@ -196,11 +199,11 @@ impl FragmentLog {
         FrameTable::Derived { frames: facts.frames }
     }
 
-    fn fragmented(&self, frames: usize, facts: &PixelFacts, findings: &mut Findings) -> Option<FragmentedFrames> {
+    fn fragmented(&self, frames: usize, findings: &mut Findings) -> Option<FragmentedFrames> {
         if self.lengths.is_empty() {
             return None;
         }
-        if facts.eot.0 || facts.eot.1 || !self.extended.is_empty() || !self.extended_lengths.is_empty() {
+        if self.extended.present || self.extended_lengths.present {
             match self.by_extended_table(frames) {
                 Some(table) => return Some(table),
                 None => findings.add(FindingKind::ExtendedOffsetTableInvalid, Some(tags::EXTENDED_OFFSET_TABLE)),

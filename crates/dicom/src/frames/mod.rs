@@ -10,7 +10,7 @@ pub(crate) use fragments::FragmentLog;
 
 use crate::{
     finding::{FindingKind, Findings},
-    header::Header,
+    header::first_text,
     tag::Tag,
     tags,
     walk::PixelData,
@@ -139,12 +139,12 @@ pub(crate) struct PixelFacts {
     pub(crate) frames: u32,
     /// Bits of one frame as the image size makes them, and with chrominance sub-sampled as Photometric Interpretation says.
     bits: Option<(u64, Option<u64>)>,
-    eot: (bool, bool),
 }
 
 impl PixelFacts {
-    pub(crate) fn read(header: Header<'_>, tag: Tag, findings: &mut Findings) -> Self {
-        let frames = match header.text(tags::NUMBER_OF_FRAMES) {
+    /// Takes the values of top-level elements from `value`.
+    pub(crate) fn read<'a>(value: impl Fn(Tag) -> Option<&'a [u8]>, tag: Tag, findings: &mut Findings) -> Self {
+        let frames = match value(tags::NUMBER_OF_FRAMES).map(first_text).filter(|text| !text.is_empty()) {
             None => 1,
             Some(text) => {
                 let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<u32>().ok());
@@ -154,11 +154,7 @@ impl PixelFacts {
                 })
             }
         };
-        let eot = (
-            header.get(tags::EXTENDED_OFFSET_TABLE).is_some(),
-            header.get(tags::EXTENDED_OFFSET_TABLE_LENGTHS).is_some(),
-        );
-        Self { frames, bits: frame_bits(header, tag), eot }
+        Self { frames, bits: frame_bits(value, tag) }
     }
 
     /// Native Pixel Data as frames.
@@ -187,8 +183,8 @@ impl PixelFacts {
     }
 }
 
-fn frame_bits(header: Header<'_>, tag: Tag) -> Option<(u64, Option<u64>)> {
-    let number = |tag| header.u16(tag).map(u64::from);
+fn frame_bits<'a>(value: impl Fn(Tag) -> Option<&'a [u8]>, tag: Tag) -> Option<(u64, Option<u64>)> {
+    let number = |tag| value(tag)?.first_chunk::<2>().map(|bytes| u64::from(u16::from_le_bytes(*bytes)));
     let pixels = number(tags::ROWS)? * number(tags::COLUMNS)?;
     let bits = match tag {
         tags::FLOAT_PIXEL_DATA => 32,
@@ -198,7 +194,7 @@ fn frame_bits(header: Header<'_>, tag: Tag) -> Option<(u64, Option<u64>)> {
     let samples = number(tags::SAMPLES_PER_PIXEL).unwrap_or(1);
     let full = pixels.checked_mul(bits)?;
     // PS3.3 section C.7.6.3.1.2: two chrominance samples for each two (422) or four (420) pixels.
-    let sub_sampled = match header.text(tags::PHOTOMETRIC_INTERPRETATION) {
+    let sub_sampled = match value(tags::PHOTOMETRIC_INTERPRETATION).map(first_text) {
         Some(b"YBR_FULL_422" | b"YBR_PARTIAL_422") => full.checked_mul(2),
         Some(b"YBR_PARTIAL_420") => full.checked_mul(3).map(|bits| bits / 2),
         _ => None,

@@ -4,7 +4,7 @@ use super::{
     At, BELOW_DATA_SET, F, OPEN, Parser, Sink, State, Step, TRUSTED_LENGTH_MAX, at,
     head::{self, Form, Head, UNDEFINED},
 };
-use crate::{finding::FindingKind, tag::Tag, tags, vr::Vr};
+use crate::{dictionary, finding::FindingKind, tag::Tag, tags, vr::Vr};
 
 impl<S: Sink> Parser<S> {
     /// The data set ended within a head or a value that would have been delivered whole.
@@ -60,6 +60,41 @@ impl<S: Sink> Parser<S> {
         at
     }
 
+    /// As `plain_elements`, in Implicit VR Little Endian.
+    #[inline]
+    fn plain_implicit_elements(&mut self, bytes: &[u8]) -> usize {
+        let room = usize::try_from(self.remaining()).unwrap_or(usize::MAX).min(bytes.len());
+        let bytes = &bytes[..room];
+        let signed = self.sink.is_signed();
+        let mut at = 0;
+        while let Some(b) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+            let tag = Tag::new(u16::from_le_bytes([b[0], b[1]]), u16::from_le_bytes([b[2], b[3]]));
+            let length = u32::from_le_bytes([b[4], b[5], b[6], b[7]]);
+            let plain = tag > self.top.last
+                && tag.group() < 0xFFFC
+                && !tag.is_group_length()
+                && length & 1 == 0
+                && length < 0x4141
+                && tag.group() != tags::PIXEL_DATA.group();
+            if !plain {
+                break;
+            }
+            let vr = dictionary::vr_with_sign(tag, signed).unwrap_or(Vr::UN);
+            let unclear = vr == Vr::SQ || (vr == Vr::UN && self.rules.expand_unknown);
+            let whole = length <= self.rules.whole_max[vr as usize] && !unclear;
+            let end = at + 8 + length as usize;
+            let Some(value) = bytes.get(at + 8..end).filter(|_| whole) else { break };
+            let head = Head { tag, vr, length, size: 8, form: self.top.form, odd_thing: None };
+            self.sink.whole(at!(self, self.position + at as u64 + 8), &head, value);
+            self.top.last = tag;
+            at = end;
+            if tag == tags::PIXEL_REPRESENTATION {
+                break;
+            }
+        }
+        at
+    }
+
     pub(super) fn element(&mut self, bytes: &[u8]) -> Step {
         if let Some(tag) = self.after_odd {
             if bytes.len() < 9 && (bytes.len() as u64) < self.remaining() && !self.at_end {
@@ -73,8 +108,9 @@ impl<S: Sink> Parser<S> {
                 return Step::Used(1);
             }
         }
-        if self.top.form == (Form { explicit: true, big: false }) && self.position > 0 {
-            let used = self.plain_elements(bytes);
+        if !self.top.form.big && self.position > 0 {
+            let explicit = self.top.form.explicit;
+            let used = if explicit { self.plain_elements(bytes) } else { self.plain_implicit_elements(bytes) };
             if used > 0 {
                 return Step::Used(used);
             }

@@ -2,20 +2,31 @@
 
 use crate::{tag::Tag, vr::Vr};
 
+/// The two letters and whether the length has 32 bits, by [`Vr`].
+static LETTERS: [([u8; 2], bool); Vr::ALL.len()] = letters();
+
+const fn letters() -> [([u8; 2], bool); Vr::ALL.len()] {
+    let mut table = [([0; 2], false); Vr::ALL.len()];
+    let mut i = 0;
+    while i < Vr::ALL.len() {
+        let code = Vr::ALL[i].as_str().as_bytes();
+        table[i] = ([code[0], code[1]], Vr::ALL[i].has_long_length());
+        i += 1;
+    }
+    table
+}
+
 /// Tag, VR and length. The caller sees to it that the length fits the VR.
 #[inline]
 pub(crate) fn head(out: &mut Vec<u8>, element: Tag, vr: Vr, length: u32) {
-    let letters = vr.as_str().as_bytes();
-    let mut head = [0; 12];
-    head[..2].copy_from_slice(&element.group().to_le_bytes());
-    head[2..4].copy_from_slice(&element.element().to_le_bytes());
-    head[4..6].copy_from_slice(letters);
-    if vr.has_long_length() {
-        head[8..].copy_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(&head);
+    let [a, b] = element.group().to_le_bytes();
+    let [c, d] = element.element().to_le_bytes();
+    let ([e, f], long) = LETTERS[vr as usize];
+    let [w, x, y, z] = length.to_le_bytes();
+    if long {
+        out.extend_from_slice(&[a, b, c, d, e, f, 0, 0, w, x, y, z]);
     } else {
-        head[6..8].copy_from_slice(&(length as u16).to_le_bytes());
-        out.extend_from_slice(&head[..8]);
+        out.extend_from_slice(&[a, b, c, d, e, f, w, x]);
     }
 }
 

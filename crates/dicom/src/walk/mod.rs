@@ -7,11 +7,11 @@ mod tests;
 
 pub use crate::inflate::InflateError as WalkError;
 use crate::{
-    finding::{Finding, FindingKind},
-    frames::{FrameTable, PixelFacts},
+    finding::Finding,
+    frames::FrameTable,
     header::Header,
     inflate::{InflateLimits, Inflater},
-    parse::{Parser, Rules},
+    parse::{Parser, Rules, Sink},
     tag::Tag,
     tags,
     transfer_syntax::TransferSyntax,
@@ -36,7 +36,7 @@ pub struct WalkLimits {
     pub nesting_max: usize,
     /// The header; what does not fit is bulk data, but for the elements that identify the instance.
     pub header_bytes_max: usize,
-    /// Bulk values listed.
+    /// Bulk values listed, with paths of four words each on average.
     pub bulk_values_max: usize,
     /// Fragments listed; with more, frames are [`FrameTable::Derived`].
     pub fragments_max: usize,
@@ -259,24 +259,13 @@ impl HeaderWalker {
             late.extend(inflater.finding());
         }
         let inflated_length = self.parser.end();
-        let mut out = self.parser.sink.into_parts();
+        let mut sink = self.parser.sink;
         for kind in late {
-            out.findings.add(kind, None);
+            sink.found(kind, None);
         }
-        for tag in [tags::SOP_CLASS_UID, tags::SOP_INSTANCE_UID, tags::STUDY_INSTANCE_UID, tags::SERIES_INSTANCE_UID] {
-            let uid = Header::new(&out.header).get(tag).and_then(|element| Uid::from_value(element.value).ok());
-            if uid.is_some_and(|uid| !uid.is_strict()) {
-                out.findings.add(FindingKind::UidNotStrict, Some(tag));
-            }
-        }
-        let frames = out.pixel_data.map(|pixel_data| {
-            let facts = PixelFacts::read(Header::new(&out.header), pixel_data.tag, &mut out.findings);
-            if deflated {
-                FrameTable::Derived { frames: facts.frames }
-            } else {
-                out.fragments.table(pixel_data, &facts, &mut out.findings)
-            }
-        });
+        sink.check_uids();
+        let frames = sink.frames(deflated);
+        let out = sink.into_parts();
         Ok(Walked {
             header: out.header,
             bulk: out.bulk,

@@ -3,7 +3,7 @@
 use super::{BulkEntry, PixelData, WalkLimits};
 use crate::{
     finding::{FindingKind, Findings},
-    frames::FragmentLog,
+    frames::{FragmentLog, FrameTable, PixelFacts},
     parse::{At, Sink, head::Head, write},
     tag::Tag,
     tags,
@@ -11,26 +11,41 @@ use crate::{
     vr::Vr,
 };
 
-/// Elements whose values are wanted early, and are in the header whatever its limit.
-const MARKS: [Tag; 8] = [
-    tags::SPECIFIC_CHARACTER_SET,
-    tags::SOP_CLASS_UID,
-    tags::SOP_INSTANCE_UID,
-    tags::TIMEZONE_OFFSET_FROM_UTC,
-    tags::PATIENT_ID,
-    tags::ISSUER_OF_PATIENT_ID,
-    tags::STUDY_INSTANCE_UID,
-    tags::SERIES_INSTANCE_UID,
-];
-const IDENTIFYING: u8 = 0b1100_0110;
+/// Elements whose values are wanted, early or to find the frames; they are in the header whatever its limit.
+const MARKS: usize = 15;
+/// Class, instance, study and series.
+const IDENTIFYING: u16 = 0b1111;
+/// Pixel Representation.
+const SIGNED: usize = 14;
 
+#[inline]
 fn mark_of(tag: Tag) -> Option<usize> {
-    // Nearly every element is told from these by its group alone.
-    match tag.group() {
-        0x0008 | 0x0010 | 0x0020 => MARKS.iter().position(|mark| *mark == tag),
-        _ => None,
+    // Most elements are told from these by their group alone.
+    if !matches!(tag.group(), 0x0008 | 0x0010 | 0x0020 | 0x0028) {
+        return None;
     }
+    Some(match tag {
+        tags::SOP_CLASS_UID => 0,
+        tags::SOP_INSTANCE_UID => 1,
+        tags::STUDY_INSTANCE_UID => 2,
+        tags::SERIES_INSTANCE_UID => 3,
+        tags::SPECIFIC_CHARACTER_SET => 4,
+        tags::TIMEZONE_OFFSET_FROM_UTC => 5,
+        tags::PATIENT_ID => 6,
+        tags::ISSUER_OF_PATIENT_ID => 7,
+        tags::SAMPLES_PER_PIXEL => 8,
+        tags::PHOTOMETRIC_INTERPRETATION => 9,
+        tags::NUMBER_OF_FRAMES => 10,
+        tags::ROWS => 11,
+        tags::COLUMNS => 12,
+        tags::BITS_ALLOCATED => 13,
+        tags::PIXEL_REPRESENTATION => SIGNED,
+        _ => return None,
+    })
 }
+
+/// Room for the header of most images.
+const HEADER_GUESS: usize = 8192;
 
 /// What the value in pieces that is coming belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +63,13 @@ pub(crate) struct WalkSink {
     out: Vec<u8>,
     /// Where the lengths of open sequences and items stand in `out`.
     open: Vec<usize>,
-    marks: [(u32, u32); MARKS.len()],
-    marked: u8,
+    /// Where their values stand in `out`: start and length.
+    marks: [(u32, u32); MARKS],
+    marked: u16,
     signed: bool,
     bulk: Vec<BulkEntry>,
+    /// Of all paths in `bulk`.
+    path_words: usize,
     findings: Findings,
     pixel_data: Option<PixelData>,
     fragments: FragmentLog,
@@ -75,25 +93,42 @@ struct RootSequence {
     big_endian: bool,
 }
 
+/// As [`crate::Uid::is_strict`] of a value with its padding, without making a UID; a value that is no UID at all is
+/// another matter.
+fn is_strict_uid(value: &[u8]) -> bool {
+    let end = value.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+    // As if there were a dot before the first component.
+    let (mut before, mut last) = (0, b'.');
+    for byte in value[..end].iter().chain(b".") {
+        let empty = last == b'.' && *byte == b'.';
+        let leading_zero = before == b'.' && last == b'0' && byte.is_ascii_digit();
+        if empty || leading_zero {
+            return false;
+        }
+        (before, last) = (last, *byte);
+    }
+    true
+}
+
 /// What is left of a [`WalkSink`].
 pub(crate) struct Parts {
     pub(crate) header: Vec<u8>,
     pub(crate) bulk: Vec<BulkEntry>,
     pub(crate) findings: Findings,
     pub(crate) pixel_data: Option<PixelData>,
-    pub(crate) fragments: FragmentLog,
 }
 
 impl WalkSink {
     pub(crate) fn new(limits: WalkLimits, syntax: &TransferSyntax) -> Self {
         Self {
             pixels: syntax.pixels,
-            out: Vec::new(),
+            out: Vec::with_capacity(HEADER_GUESS.min(limits.header_bytes_max)),
             open: Vec::new(),
-            marks: [(0, 0); MARKS.len()],
+            marks: [(0, 0); MARKS],
             marked: 0,
             signed: false,
             bulk: Vec::new(),
+            path_words: 0,
             findings: Findings::new(limits.findings_max),
             pixel_data: None,
             fragments: FragmentLog::new(syntax, limits.fragments_max, limits.offset_table_bytes_max),
@@ -126,14 +161,29 @@ impl WalkSink {
         self.out.get(start as usize..)?.get(..length as usize)
     }
 
-    pub(crate) fn into_parts(self) -> Parts {
-        Parts {
-            header: self.out,
-            bulk: self.bulk,
-            findings: self.findings,
-            pixel_data: self.pixel_data,
-            fragments: self.fragments,
+    /// The frames of Pixel Data, if there is any, and what is to be said about them and the UIDs.
+    pub(crate) fn frames(&mut self, deflated: bool) -> Option<FrameTable> {
+        let data = self.pixel_data?;
+        let mut findings = std::mem::take(&mut self.findings);
+        let facts = PixelFacts::read(|tag| self.marked(tag), data.tag, &mut findings);
+        let table = match deflated {
+            true => FrameTable::Derived { frames: facts.frames },
+            false => self.fragments.table(data, &facts, &mut findings),
+        };
+        self.findings = findings;
+        Some(table)
+    }
+
+    pub(crate) fn check_uids(&mut self) {
+        for tag in [tags::SOP_CLASS_UID, tags::SOP_INSTANCE_UID, tags::STUDY_INSTANCE_UID, tags::SERIES_INSTANCE_UID] {
+            if !self.marked(tag).is_none_or(is_strict_uid) {
+                self.findings.add(FindingKind::UidNotStrict, Some(tag));
+            }
         }
+    }
+
+    pub(crate) fn into_parts(self) -> Parts {
+        Parts { header: self.out, bulk: self.bulk, findings: self.findings, pixel_data: self.pixel_data }
     }
 
     /// Whether an element of this size is kept in the header. One at the top that does not fit becomes bulk data,
@@ -161,11 +211,15 @@ impl WalkSink {
         }
     }
 
+    /// Notes where a value stands; the first one of a tag counts.
     #[inline]
-    fn mark(&mut self, tag: Tag, value: usize, length: usize) {
-        if let Some(mark) = mark_of(tag).filter(|mark| self.marked & (1 << mark) == 0 && length > 0) {
+    fn mark(&mut self, mark: usize, value: usize, length: usize) {
+        if self.marked & (1 << mark) == 0 {
             self.marked |= 1 << mark;
             self.marks[mark] = (value as u32, length as u32);
+            if mark == SIGNED {
+                self.signed = self.out.get(value) == Some(&1);
+            }
         }
     }
 
@@ -173,11 +227,15 @@ impl WalkSink {
         if self.root_sequence.taken_out {
             return false;
         }
-        if self.bulk.len() >= self.limits.bulk_values_max && !self.in_pixel_data {
+        let words = at.stack.len() + 1;
+        let full = self.bulk.len() >= self.limits.bulk_values_max
+            || self.path_words + words > self.limits.bulk_values_max.saturating_mul(4);
+        if full && !self.in_pixel_data {
             self.findings.add(FindingKind::TooManyBulkValues, None);
             return false;
         }
-        let mut path = Vec::with_capacity(at.stack.len() + 1);
+        self.path_words += words;
+        let mut path = Vec::with_capacity(words);
         for container in at.containers() {
             path.push(if container.is_item { container.index } else { container.tag.0 });
         }
@@ -216,8 +274,8 @@ impl WalkSink {
 
 impl Sink for WalkSink {
     fn whole(&mut self, at: At<'_>, head: &Head, value: &[u8]) {
-        let is_kept = at.is_root() && mark_of(head.tag).is_some();
-        if !is_kept && !self.fits(at, value.len() + 12) {
+        let mark = if at.is_root() { mark_of(head.tag) } else { None };
+        if mark.is_none() && !self.fits(at, value.len() + 12) {
             if at.is_root() {
                 self.list(at, head.tag, head.vr, value.len() as u64, false, head.form.big);
             }
@@ -226,25 +284,19 @@ impl Sink for WalkSink {
         write::head(&mut self.out, head.tag, head.vr, value.len() as u32);
         let start = self.out.len();
         write::value(&mut self.out, value, if head.form.big { head.vr.unit_bytes() } else { 1 });
-        if at.is_root() {
-            self.mark(head.tag, start, value.len());
-            match head.tag {
-                tags::PIXEL_REPRESENTATION => self.signed = self.out.get(start) == Some(&1),
-                tags::EXTENDED_OFFSET_TABLE => self.fragments.extended(false, value),
-                tags::EXTENDED_OFFSET_TABLE_LENGTHS => self.fragments.extended(true, value),
-                _ => {}
-            }
+        match mark {
+            Some(mark) => self.mark(mark, start, value.len()),
+            None if !at.is_root() => {}
+            None if head.tag == tags::EXTENDED_OFFSET_TABLE => self.fragments.extended(false, value),
+            None if head.tag == tags::EXTENDED_OFFSET_TABLE_LENGTHS => self.fragments.extended(true, value),
+            None => {}
         }
     }
 
     #[inline]
     fn plain(&mut self, at: At<'_>, tag: Tag, vr: Vr, raw: &[u8]) {
-        if self.root_sequence.taken_out {
-            return;
-        }
-        let is_kept = at.is_root() && mark_of(tag).is_some();
-        if self.out.len() + raw.len() > self.limits.header_bytes_max && !is_kept {
-            self.header_is_full(at);
+        let mark = if at.is_root() { mark_of(tag) } else { None };
+        if mark.is_none() && !self.fits(at, raw.len()) {
             if at.is_root() {
                 self.list(at, tag, vr, raw.len() as u64 - 8, false, false);
             }
@@ -252,11 +304,8 @@ impl Sink for WalkSink {
         }
         let start = self.out.len() + 8;
         self.out.extend_from_slice(raw);
-        if at.is_root() {
-            self.mark(tag, start, raw.len() - 8);
-            if tag == tags::PIXEL_REPRESENTATION {
-                self.signed = raw.get(8) == Some(&1);
-            }
+        if let Some(mark) = mark {
+            self.mark(mark, start, raw.len() - 8);
         }
     }
 
@@ -268,6 +317,9 @@ impl Sink for WalkSink {
             tags::EXTENDED_OFFSET_TABLE_LENGTHS if at.is_root() => Stream::Table(true),
             _ => Stream::Bulk,
         };
+        if let Stream::Table(lengths) = self.stream {
+            self.fragments.extended(lengths, &[]);
+        }
     }
 
     fn bytes(&mut self, bytes: &[u8]) {

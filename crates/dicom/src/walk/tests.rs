@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::finding::FindingKind as F;
+use crate::finding::{FindingKind, FindingKind as F};
 
 fn limits() -> WalkLimits {
     WalkLimits::default()
@@ -111,6 +111,24 @@ fn a_missing_or_unusable_uid_is_named_without_its_value() {
     assert!(matches!(error, IdentityError::Unusable(tags::SOP_INSTANCE_UID, _)));
     assert!(!error.to_string().contains("Smith"));
     assert_eq!(explicit(b"").identity(), Err(IdentityError::Missing(tags::STUDY_INSTANCE_UID)));
+}
+
+#[test]
+fn a_uid_that_breaks_the_rules_is_noted() {
+    for (uid, strict) in [
+        ("1.2.840.0.10", true),
+        ("0", true),
+        ("1.02", false),
+        ("01.2", false),
+        ("1..2", false),
+        ("1.2.", false),
+        ("1.00", false),
+    ] {
+        let padded = if uid.len() % 2 == 1 { format!("{uid}\0") } else { uid.into() };
+        let walked = explicit(&element(tags::STUDY_INSTANCE_UID, Vr::UI, padded.as_bytes()));
+        assert_eq!(kinds(&walked).contains(&F::UidNotStrict), !strict, "{uid}");
+        assert_eq!(uid.parse::<Uid>().expect("a UID").is_strict(), strict);
+    }
 }
 
 #[test]
@@ -258,6 +276,17 @@ fn a_header_over_its_limit_turns_into_bulk_and_identifiers_stay() {
     assert_eq!((bulk.vr, bulk.tag(), bulk.offset), (Vr::SQ, tags::REFERENCED_IMAGE_SEQUENCE, 12));
     assert_eq!(bulk.length, entries.len() as u64 + 8);
     assert!(kinds(&walked).contains(&F::HeaderTooLarge));
+}
+
+#[test]
+fn bulk_values_over_their_limit_are_counted_as_a_finding_and_pixel_data_is_listed() {
+    let values: Vec<u8> = (0..20).flat_map(|n| element(Tag::new(0x0029, 0x1000 + n), Vr::OB, &[1; 1026])).collect();
+    let bytes = [uids(), image(4, 4, 8, "2 "), values, element(tags::PIXEL_DATA, Vr::OB, &[5; 32])].concat();
+    let small = WalkLimits { bulk_values_max: 5, ..limits() };
+    let walked = walk(&bytes, &TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN, small).expect("within limits");
+    assert_eq!(walked.bulk.len(), 6);
+    assert_eq!(walked.bulk.last().map(|bulk| (bulk.tag(), bulk.length)), Some((tags::PIXEL_DATA, 32)));
+    assert!(kinds(&walked).contains(&F::TooManyBulkValues));
 }
 
 #[test]
