@@ -100,19 +100,20 @@ pub mod duration {
     }
 }
 
-/// `#[serde(with)]` for a number of bytes in a `u64`.
+/// `#[serde(with)]` for a number of bytes, in any unsigned integer.
 pub mod size {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     /// Writes it as text with a unit.
-    pub fn serialize<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&super::format_size(*bytes))
+    pub fn serialize<S: Serializer, N: Copy + TryInto<u64>>(bytes: &N, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::format_size((*bytes).try_into().unwrap_or(u64::MAX)))
     }
 
     /// Reads text with a unit.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>, N: TryFrom<u64>>(deserializer: D) -> Result<N, D::Error> {
         let text = String::deserialize(deserializer)?;
-        super::parse_size(&text).map_err(|error| D::Error::custom(format!("size {text:?}: {error}")))
+        let size = super::parse_size(&text).map_err(|error| D::Error::custom(format!("size {text:?}: {error}")))?;
+        N::try_from(size).map_err(|_| D::Error::custom(format!("size {text:?}: value is too large")))
     }
 }
 

@@ -5,23 +5,27 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Configuration of the index role.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IndexConfig {
     /// Events folded in one commit at most.
     pub batch_events_max: usize,
     /// Bytes of events read for one commit, about.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub batch_bytes_max: u64,
     /// Partitions of the log folded at the same time.
     pub fold_concurrency_max: usize,
     /// Shortest time between two commits of one partition while events keep coming: those between are folded together.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub linger: Duration,
     /// First pause after a failure of log or index store; it doubles up to `retry_pause_max`.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub retry_pause: Duration,
     /// Longest pause between attempts.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub retry_pause_max: Duration,
     /// Queries and listings answered at the same time; more wait.
@@ -33,9 +37,11 @@ pub struct IndexConfig {
     /// Rows held for sorting; a larger set is gone through several times.
     pub sort_rows_max: usize,
     /// Bytes of decompressed headers held by one query.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub header_cache_bytes: u64,
     /// Longest wait for a position.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub wait_max: Duration,
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Configuration of the ingest role.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IngestConfig {
     /// Applies to senders that have no profile of their own, and to what a profile leaves out.
@@ -15,18 +15,23 @@ pub struct IngestConfig {
     pub profiles: BTreeMap<String, ProfileConfig>,
     /// Longest time an append to the log may take. Far below the grace period after which lifecycle removes objects
     /// that no event names, so that no event comes after its object is gone.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub append_deadline: Duration,
     /// Room in the object store below which no more instances are taken.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub reserved_room: u64,
     /// Encoded events stay under this; a larger header or table goes to a side object.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub event_bytes_max: u64,
     /// Bytes held back while File Meta Information and identifiers of a file have not been read yet.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub held_bytes_max: u64,
     /// Longest data set header kept; what is beyond it is listed as bulk data.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub header_bytes_max: u64,
     /// What is asked of the index before an answer.
@@ -59,7 +64,7 @@ impl Default for IngestConfig {
 
 /// What the archive assumes of a sender, and how it treats what it sends. Fields left out are those of the default
 /// profile.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProfileConfig {
     /// Issuer of Patient ID where the data set names none. Empty by default.
@@ -76,12 +81,13 @@ pub struct ProfileConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resend_policy: Option<ResendPolicyConfig>,
     /// Largest instance taken. 64 GiB by default.
+    #[schemars(with = "Option<String>")]
     #[serde(skip_serializing_if = "Option::is_none", with = "optional_size")]
     pub object_bytes_max: Option<u64>,
 }
 
 /// What happens when an instance differs from the one that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResendPolicyConfig {
     /// Both are kept, the first stays shown.
@@ -103,13 +109,15 @@ impl From<ResendPolicyConfig> for ResendPolicy {
 }
 
 /// What is asked of the index. Its answer is a hint: the fold over the log decides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HintConfig {
     /// Longest wait for what the index knows of an instance, counted from when its identifiers were read.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub lookup_timeout: Duration,
     /// Longest wait until the index confirms that the first copy of a repeat is live; after it the second is kept.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub repeat_timeout: Duration,
     /// Instances remembered of those that this process stored lately.
@@ -127,7 +135,7 @@ impl Default for HintConfig {
 }
 
 /// Bounds of receipts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReceiptConfig {
     /// Receipts open at once.
@@ -135,6 +143,7 @@ pub struct ReceiptConfig {
     /// Studies counted in one receipt; beyond it the study touched longest ago is summed up before the receipt ends.
     pub studies_max: usize,
     /// A receipt that nobody used for this long is closed when room for another is needed.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub idle_max: Duration,
 }
@@ -146,7 +155,7 @@ impl Default for ReceiptConfig {
 }
 
 /// When the wall clock is not believed. Order never depends on it, but what it says is written down for ever.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClockConfig {
     /// Milliseconds since the Unix epoch before which it can't be: this release did not exist then.
@@ -154,10 +163,12 @@ pub struct ClockConfig {
     /// Milliseconds since the Unix epoch after which it can't be.
     pub not_after_ms: u64,
     /// A log ahead of the wall clock by more than this is an alarm.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub behind_log_alarm: Duration,
     /// A log ahead of the wall clock by more than this stops ingest. Not set by default: a site that received events
     /// from one with a wrong clock must go on.
+    #[schemars(with = "Option<String>")]
     #[serde(skip_serializing_if = "Option::is_none", with = "optional_duration")]
     pub behind_log_max: Option<Duration>,
     /// Take instances whatever the clock says.
@@ -178,7 +189,7 @@ impl Default for ClockConfig {
 }
 
 /// Comparing versions under one identity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CompareConfig {
     /// Pairs waiting at once; more are found again through the index.
@@ -186,9 +197,15 @@ pub struct CompareConfig {
     /// Earlier versions that a new one is compared with.
     pub versions_max: usize,
     /// Time between looks for pairs that were not compared.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub search_interval: Duration,
+    /// Longest time for one comparison; what takes longer is given up and found again.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub comparison_max: Duration,
     /// Longest comparison made before an answer, for senders whose conflicts are refused.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub before_answer_max: Duration,
     /// Tenants whose conflicts are looked through.
@@ -201,6 +218,7 @@ impl Default for CompareConfig {
             waiting_max: 1_024,
             versions_max: 8,
             search_interval: Duration::from_secs(300),
+            comparison_max: Duration::from_secs(900),
             before_answer_max: Duration::from_secs(10),
             tenants: vec![cairn_service_api::DEFAULT_TENANT.into()],
         }

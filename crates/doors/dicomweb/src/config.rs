@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How the door presents itself and what it takes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DicomWebConfig {
     /// Path under which the resources stand; empty or `/` for the root.
@@ -45,7 +45,7 @@ impl Default for DicomWebConfig {
 }
 
 /// Bounds on what a client may ask of the server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Connections at once; one more is answered 503 and closed.
@@ -53,31 +53,39 @@ pub struct Limits {
     /// Requests at once, from their head to the last byte of the answer; more wait for `Timeouts::queue`.
     pub requests_max: usize,
     /// Bytes of a request's path and query; beyond: 414.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub url_bytes_max: usize,
     /// Bytes of a request's header fields; beyond: 431.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub header_bytes_max: usize,
     /// Header fields of a request; beyond: 431.
     pub header_fields_max: usize,
     /// Room for one read from a connection, in bytes, and for one of its writes.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub buffer_bytes: usize,
     /// Bytes of one instance by STOW-RS; beyond it that instance is refused.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub instance_bytes_max: u64,
     /// Bytes of one STOW-RS request; beyond: 413.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub request_bytes_max: u64,
     /// Bytes of one part's headers.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub part_header_bytes_max: usize,
     /// Bytes around the parts of a multipart body.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub preamble_bytes_max: usize,
     /// Instances of one STOW-RS request that are waited for at once.
     pub stores_in_flight_max: usize,
     /// Bytes of a Store Instances Response, which grows with the request; a request that would need more ends there.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub store_response_bytes_max: usize,
     /// Matching keys and included attributes of one query.
@@ -85,9 +93,11 @@ pub struct Limits {
     /// Answers to one query; more are cut off with `Warning: 299`.
     pub query_results_max: u64,
     /// Bytes of an answer's start held back until its status and headers can be decided.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub answer_buffer_bytes: usize,
     /// The same for metadata, of which only what is held back as a whole gets an entity tag.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub metadata_buffer_bytes: usize,
     /// Frames of one request.
@@ -128,36 +138,45 @@ impl Limits {
 }
 
 /// How long is waited for what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
     /// For a complete request head, also on an idle connection.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub header: Duration,
     /// For the next bytes of a request's body.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub body_idle: Duration,
     /// For a reader that takes no bytes of an answer.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub write_stall: Duration,
     /// Bytes per second that a peer must send or take on average, once it was waited for longer than `rate_grace`.
     pub rate_min_bytes_per_s: u64,
     /// See `rate_min_bytes_per_s`.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub rate_grace: Duration,
     /// For a turn when `Limits::requests_max` is reached; then 503.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub queue: Duration,
     /// For the first part of an answer from a service; then 503.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub answer: Duration,
     /// For the index to reach the position in `Cairn-Read-After`; then 503.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub read_after: Duration,
     /// What `Retry-After` says.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub retry_after: Duration,
     /// For requests under way when the server drains.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub drain: Duration,
 }

@@ -6,54 +6,69 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What one listener, and each association on it, may take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Largest A-ASSOCIATE-RQ or -AC, in bytes of its variable field. A legal request of 128 contexts with 20
     /// transfer syntaxes each has 71,553; the negotiated maximum length concerns P-DATA alone.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub associate_bytes_max: u32,
     /// Largest P-DATA-TF that we take, in bytes of its variable field: announced, then enforced. Costs no memory,
     /// because fragments are handed on as they arrive.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub maximum_length: u32,
     /// Largest P-DATA-TF that we send to a peer that sets no limit, in bytes of its variable field.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub send_length_max: u32,
     /// Largest command set, in bytes.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub command_bytes_max: usize,
     /// Largest identifier of a query or retrieve request, in bytes.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub identifier_bytes_max: usize,
     /// Room made for one read from the socket, in bytes.
+    #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub read_bytes: usize,
     /// ARTIM: from the accepted connection to a complete A-ASSOCIATE-RQ, and the same for a requestor's answer.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub artim: Duration,
     /// Between messages, with nothing under way.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub idle_timeout: Duration,
     /// Time spent waiting for the bytes of one PDU, or for the next PDU of a message that has begun.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub transfer_timeout: Duration,
     /// Without progress while writing.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub write_timeout: Duration,
     /// For a response to a request of ours (C-STORE sub-operations, C-ECHO), and for A-RELEASE-RP.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub response_timeout: Duration,
     /// To make a connection to a peer.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub connect_timeout: Duration,
     /// For the peer to close the connection once we are done (Sta13).
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub close_timeout: Duration,
     /// For a query or retrieval to wait until the index has what its AE stored; then it goes ahead without.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub read_after_timeout: Duration,
     /// To close an association's receipt.
+    #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub receipt_timeout: Duration,
     /// Connections open at once, with an association or without; beyond it they are closed at once.

@@ -1,18 +1,14 @@
 //! dcmtk's tools as clients: storescu, findscu, movescu, getscu, echoscu.
 
-use crate::support::{Archive, directory, run, synthetic_files};
-use cairn_dicom::part10::Part10Reader;
+use crate::{
+    stow::data_set_of,
+    support::{Archive, Start, Tool, directory, free_port, run, synthetic_files},
+};
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// The data set bytes of a Part 10 file.
 fn data_set(path: &Path) -> Vec<u8> {
-    let file = fs::read(path).unwrap();
-    let mut reader = Part10Reader::new(1 << 20);
-    let start = match reader.push(&file).unwrap() {
-        Some(start) => start,
-        None => reader.finish().unwrap(),
-    };
-    file[usize::try_from(start.data_set_offset).unwrap()..].to_vec()
+    data_set_of(&fs::read(path).unwrap())
 }
 
 fn data_sets(folder: &Path) -> BTreeSet<Vec<u8>> {
@@ -26,11 +22,11 @@ fn what_storescu_sends_findscu_finds_and_getscu_and_movescu_bring_back() {
     let (got, moved) = (folder.path().join("got"), folder.path().join("moved"));
     fs::create_dir_all(&got).unwrap();
     fs::create_dir_all(&moved).unwrap();
-    let receiver = crate::support::free_port();
+    let receiver = free_port();
     let destination = format!("MOVED=127.0.0.1:{receiver}");
     let archive = Archive::start_with(
         &folder.path().join("data"),
-        crate::support::Start { arguments: vec!["--destination".into(), destination], ..Default::default() },
+        Start { arguments: vec!["--destination".into(), destination], ..Default::default() },
     );
     let (host, port) = (archive.dicom.ip().to_string(), archive.dicom.port().to_string());
     run("echoscu", &["-aec", "CAIRN", &host, &port]);
@@ -55,7 +51,7 @@ fn what_storescu_sends_findscu_finds_and_getscu_and_movescu_bring_back() {
     }
     assert_eq!(data_sets(&got), sent, "by C-GET, byte for byte");
 
-    let scp = crate::support::Tool::start(
+    let scp = Tool::start(
         "storescp",
         &["-aet", "MOVED", "--bit-preserving", "+xa", "-od", &moved.display().to_string(), &receiver.to_string()],
         receiver,

@@ -3,5 +3,7 @@
 //! fails; nothing is skipped.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod crashes;
 mod dcmtk;
+mod stow;
 mod support;

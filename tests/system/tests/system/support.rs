@@ -182,6 +182,11 @@ impl Archive {
         )
     }
 
+    /// Instances stored by DICOMweb so far.
+    pub fn stored(&self) -> f64 {
+        self.metric("cairn_ingest_instances_total{door=\"dicomweb\",outcome=\"new\"}")
+    }
+
     /// Metric value by its whole name with labels; 0 when it is not there.
     pub fn metric(&self, name: &str) -> f64 {
         let text = String::from_utf8(self.get("/metrics", "*/*").body).unwrap();
@@ -214,24 +219,34 @@ pub fn http(address: SocketAddr, head: &str, body: &[u8]) -> Response {
     stream.write_all(body).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
-    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let raw = &answer[end..];
-    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    Response { status, body: if chunked { join_chunks(raw) } else { raw.to_vec() }, head }
+    parse_response(&answer).expect("a whole answer")
 }
 
-fn join_chunks(mut raw: &[u8]) -> Vec<u8> {
+/// Splits an answer that ended with its connection; `None` when it is not whole.
+pub fn parse_response(answer: &[u8]) -> Option<Response> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8(answer[..end].to_vec()).ok()?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let (raw, lower) = (&answer[end..], head.to_ascii_lowercase());
+    let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")).map(|text| text.parse().ok());
+    let body = match length {
+        Some(length) => raw.get(..length?).filter(|body| body.len() == raw.len())?.to_vec(),
+        None if lower.contains("transfer-encoding: chunked") => join_chunks(raw)?,
+        None => raw.to_vec(),
+    };
+    Some(Response { status, head, body })
+}
+
+fn join_chunks(mut raw: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
-        let end = raw.windows(2).position(|two| two == b"\r\n").expect("a chunk's length");
-        let length = usize::from_str_radix(std::str::from_utf8(&raw[..end]).unwrap(), 16).unwrap();
+        let end = raw.windows(2).position(|two| two == b"\r\n")?;
+        let length = usize::from_str_radix(std::str::from_utf8(&raw[..end]).ok()?, 16).ok()?;
         if length == 0 {
-            return body;
+            return Some(body);
         }
-        body.extend_from_slice(&raw[end + 2..end + 2 + length]);
-        raw = &raw[end + 4 + length..];
+        body.extend_from_slice(raw.get(end + 2..end + 2 + length)?);
+        raw = raw.get(end + 4 + length..)?;
     }
 }
 

@@ -1,0 +1,149 @@
+//! The services' suite on an embedded site: on the local services, and on their gRPC clients over loopback.
+
+use async_trait::async_trait;
+use cairn_conformance::services::{Site, trials};
+use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
+use cairn_index::{IndexConfig, IndexService};
+use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
+use cairn_ingest::{IngestConfig, IngestService, Quarantine, QuarantineConfig};
+use cairn_object_store_volumes::{VolumeConfig, VolumeStore};
+use cairn_process::{
+    clock::{Clock, SystemClock},
+    disk::{Disk, RealDisk},
+};
+use cairn_retrieval::{RetrievalConfig, RetrievalService};
+use cairn_service_api::{Index, Ingest, Retrieval};
+use cairn_service_grpc::{
+    client::{Connection, IndexClient, IngestClient, RetrievalClient},
+    server::{Served, routes},
+    transport::Server,
+};
+use cairn_store_api::{EventLog, IndexStore, ObjectStore};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio_stream::wrappers::TcpListenerStream;
+
+fn main() {
+    let mut all = trials("local", || Box::pin(async { Box::new(Embedded::open().await) as Box<dyn Site> }));
+    all.extend(trials("grpc", || Box::pin(async { Box::new(Remote::open().await) as Box<dyn Site> })));
+    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), all).exit();
+}
+
+/// A site in one process.
+struct Embedded {
+    ingest: Arc<IngestService>,
+    index: Arc<IndexService>,
+    retrieval: Arc<RetrievalService>,
+    log: Arc<dyn EventLog>,
+    objects: Arc<dyn ObjectStore>,
+    rows: Arc<dyn IndexStore>,
+    _folder: tempfile::TempDir,
+}
+
+impl Embedded {
+    async fn open() -> Self {
+        let folder = tempfile::tempdir().expect("temporary directory");
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let at = |name: &str| folder.path().join(name);
+        let config = EventLogConfig { partitions: 8, ..EventLogConfig::new("main".parse().expect("site")) };
+        let log = EmbeddedEventLog::open(disk.clone(), clock.clone(), at("log"), config).await.expect("log");
+        let log: Arc<dyn EventLog> = Arc::new(log);
+        let volumes = VolumeConfig { volume_bytes_first: 4 << 20, ..VolumeConfig::new(at("objects")) };
+        let objects = VolumeStore::open(disk.clone(), volumes, clock.clone()).expect("objects");
+        let objects: Arc<dyn ObjectStore> = Arc::new(objects);
+        let rows = EmbeddedIndexStore::open(at("index"), IndexStoreConfig::default()).await.expect("index store");
+        let rows: Arc<dyn IndexStore> = Arc::new(rows);
+        let index = IndexService::open(log.clone(), rows.clone(), IndexConfig::default()).await.expect("index");
+        let quarantine = Quarantine::open(disk, at("quarantine"), QuarantineConfig::default()).expect("quarantine");
+        let hint: Arc<dyn Index> = index.clone();
+        let config = IngestConfig::default();
+        let ingest = IngestService::open(log.clone(), objects.clone(), Some(hint.clone()), quarantine, clock, config);
+        let ingest = Arc::new(ingest.await.expect("ingest"));
+        let retrieval = Arc::new(RetrievalService::new(hint, objects.clone(), RetrievalConfig::default()));
+        Self { ingest, index, retrieval, log, objects, rows, _folder: folder }
+    }
+}
+
+#[async_trait]
+impl Site for Embedded {
+    fn ingest(&self) -> Arc<dyn Ingest> {
+        self.ingest.clone()
+    }
+
+    fn index(&self) -> Arc<dyn Index> {
+        self.index.clone()
+    }
+
+    fn retrieval(&self) -> Arc<dyn Retrieval> {
+        self.retrieval.clone()
+    }
+
+    async fn stop(&self) {
+        self.ingest.close().await.expect("ingest stops");
+        self.index.close().await.expect("index stops");
+        self.rows.sync(true).await.expect("index store closes");
+        self.log.close().await.expect("log closes");
+        self.objects.close().await.expect("objects close");
+    }
+}
+
+/// The same site, asked over gRPC.
+struct Remote {
+    site: Embedded,
+    connection: Connection,
+    server: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
+}
+
+impl Remote {
+    async fn open() -> Self {
+        let site = Embedded::open().await;
+        let served = Served {
+            ingest: Some(site.ingest()),
+            index: Some(site.index()),
+            retrieval: Some(site.retrieval()),
+            log: Some(site.log.clone()),
+        };
+        let message_bytes_max = 4 << 20;
+        let (routes, _health) = routes(served, message_bytes_max).await.expect("routes");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let address = format!("http://{}", listener.local_addr().expect("address"));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = Server::builder().add_routes(routes).serve_with_incoming_shutdown(
+            TcpListenerStream::new(listener),
+            async move {
+                let _dropped = stopped.await;
+            },
+        );
+        let task = tokio::spawn(async move { serving.await.expect("serves") });
+        let connection = Connection { address, connect_timeout: Duration::from_secs(5), message_bytes_max };
+        Self { site, connection, server: Mutex::new(Some((stop, task))) }
+    }
+}
+
+#[async_trait]
+impl Site for Remote {
+    fn ingest(&self) -> Arc<dyn Ingest> {
+        Arc::new(IngestClient::new(&self.connection).expect("client"))
+    }
+
+    fn index(&self) -> Arc<dyn Index> {
+        Arc::new(IndexClient::new(&self.connection).expect("client"))
+    }
+
+    fn retrieval(&self) -> Arc<dyn Retrieval> {
+        Arc::new(RetrievalClient::new(&self.connection).expect("client"))
+    }
+
+    async fn stop(&self) {
+        let server = self.server.lock().expect("not poisoned").take();
+        if let Some((stop, task)) = server {
+            let _already_gone = stop.send(());
+            task.await.expect("server ends");
+        }
+        self.site.stop().await;
+    }
+}

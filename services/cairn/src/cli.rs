@@ -1,0 +1,341 @@
+//! The command line.
+
+use crate::config::Destination;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// A Vendor Neutral Archive for medical imaging.
+#[derive(Debug, Parser)]
+#[command(name = "cairn", version, about, after_help = EXIT_STATUSES, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_STATUSES: &str = "Exit statuses: 0 done, 1 failed, 2 usage, 3 some items failed, 4 verification found a \
+difference, 5 server or peer not reached, 64 configuration can't be used, 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the archive: all roles in one process, on embedded stores
+    Serve(ServeArgs),
+    /// Check, show or describe the configuration
+    Config(ConfigArgs),
+    /// Store files, folders and DICOMDIRs into a running archive
+    Import(ImportArgs),
+    /// Ask a running archive
+    Query(QueryArgs),
+    /// Read the event log
+    Events(EventsArgs),
+    /// Versions of an instance that contradict each other
+    Conflicts(ConflictsArgs),
+    /// Inputs that were refused
+    Quarantine(QuarantineArgs),
+    /// The query index: how far it is, rebuild, verify
+    Index(IndexArgs),
+    /// Look for what is wrong with a configuration, a machine, and a running archive
+    Doctor(DoctorArgs),
+    /// Run an archive in a directory of its own, filled with synthetic studies
+    Demo(DemoArgs),
+    /// Print completions for a shell
+    Completion {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ConfigSource {
+    /// Configuration file; files in conf.d beside it are read after it
+    #[arg(long, value_name = "FILE", env = "CAIRN_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Directory of the embedded stores
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// DIMSE listener; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub dicom: Option<SocketAddr>,
+    /// HTTP listener (DICOMweb, health, metrics); port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub http: Option<SocketAddr>,
+    /// gRPC listener; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub grpc: Option<SocketAddr>,
+    /// Our AE title
+    #[arg(long, value_name = "TITLE")]
+    pub ae_title: Option<String>,
+    /// Where C-MOVE sends under an AE title (repeatable)
+    #[arg(long, value_name = "AE=HOST:PORT")]
+    pub destination: Vec<Destination>,
+    /// Take calling AE titles without a section of their own, also beyond loopback
+    #[arg(long)]
+    pub accept_unknown_callers: bool,
+    /// Serve HTTP to anyone who reaches it, also beyond loopback
+    #[arg(long)]
+    pub accept_any_http_client: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub source: ConfigSource,
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    pub action: ConfigAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Say whether the configuration can be used
+    Check {
+        #[command(flatten)]
+        source: ConfigSource,
+    },
+    /// Print the effective configuration as TOML
+    Show {
+        #[command(flatten)]
+        source: ConfigSource,
+        /// Say where each value that is not a default came from
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Print the JSON Schema of the configuration file
+    Schema,
+}
+
+/// Which running archive to talk to.
+#[derive(Clone, Debug, Args)]
+pub struct ServerArgs {
+    /// gRPC address of the archive, such as http://127.0.0.1:50051
+    #[arg(long, value_name = "URL", env = "CAIRN_SERVER", global = true)]
+    pub server: Option<String>,
+    /// Data directory of an archive that runs on this machine, to find its gRPC address in
+    #[arg(long, value_name = "DIR", default_value = "data", global = true)]
+    pub data: PathBuf,
+    /// Tenant to act for
+    #[arg(long, default_value = cairn_service_api::DEFAULT_TENANT, global = true)]
+    pub tenant: String,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Aligned columns
+    #[default]
+    Table,
+    /// One JSON object a line
+    Json,
+    /// Comma-separated values with a header line
+    Csv,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Files, folders (taken whole) and DICOMDIRs
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// AE title that the instances count as sent by
+    #[arg(long, default_value = "IMPORT")]
+    pub ae: String,
+    /// Issuer of Patient ID where a data set names none
+    #[arg(long)]
+    pub issuer: Option<String>,
+    /// Instances under way at once
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub transfers: u16,
+    /// Journal of what was stored: with it a later run goes on where this one stopped
+    #[arg(long, value_name = "FILE")]
+    pub resume: Option<PathBuf>,
+    /// Write a line per file (CSV) here
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// No progress bar
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct QueryArgs {
+    /// What one answer stands for
+    pub level: QueryLevel,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Matching key (repeatable): KEYWORD=VALUE, GGGGEEEE=VALUE or GGGG,EEEE=VALUE
+    #[arg(short, long = "key", value_name = "KEY=VALUE")]
+    pub keys: Vec<String>,
+    /// Further attributes to show (repeatable)
+    #[arg(short, long, value_name = "KEY")]
+    pub include: Vec<String>,
+    /// Match names fuzzily
+    #[arg(long)]
+    pub fuzzy: bool,
+    /// Answers at most
+    #[arg(long, default_value_t = 100)]
+    pub limit: u64,
+    /// Answers to pass over
+    #[arg(long, default_value_t = 0)]
+    pub offset: u64,
+    /// How results are written
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum QueryLevel {
+    Patients,
+    Studies,
+    Series,
+    Instances,
+}
+
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    #[command(subcommand)]
+    pub action: EventsAction,
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EventsAction {
+    /// Print events, and new ones as they are appended
+    Tail {
+        /// beginning, latest, @MILLISECONDS since the Unix epoch, or an offset
+        #[arg(long, default_value = "latest")]
+        from: String,
+        /// Partition to read (repeatable); all by default
+        #[arg(long)]
+        partition: Vec<u32>,
+        /// Only events about this study
+        #[arg(long, value_name = "UID")]
+        study: Option<String>,
+        /// End at the end of the log
+        #[arg(long)]
+        no_follow: bool,
+        /// Events at most; 0: all
+        #[arg(long, default_value_t = 0)]
+        limit: u64,
+        /// How results are written
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Print one event whole. May show patient attributes
+    Show {
+        /// Where it stands: site/incarnation/partition/offset
+        position: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ConflictsArgs {
+    #[command(subcommand)]
+    pub action: ConflictsAction,
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConflictsAction {
+    /// All conflicts, a line each
+    List {
+        /// Show versions that differ in their encoding alone too
+        #[arg(long)]
+        all: bool,
+        /// How results are written
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// The versions of one SOP Instance
+    Show {
+        /// SOP Instance UID
+        sop_instance_uid: String,
+    },
+    /// Choose the version that is shown
+    Choose {
+        /// SOP Instance UID
+        sop_instance_uid: String,
+        /// Its version: BLAKE3 digest (a unique beginning is enough) or event id
+        version: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+        /// Who chooses
+        #[arg(long, env = "USER", default_value = "operator")]
+        by: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct QuarantineArgs {
+    #[command(subcommand)]
+    pub action: QuarantineAction,
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum QuarantineAction {
+    /// What was refused, newest first
+    List {
+        /// How results are written
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Write the kept bytes of one
+    Get {
+        /// Its id
+        id: String,
+        /// Where to write
+        #[arg(short, long, value_name = "FILE")]
+        to: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct IndexArgs {
+    #[command(subcommand)]
+    pub action: IndexAction,
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum IndexAction {
+    /// How far the index is and what it holds
+    Status {
+        /// How results are written
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Fill a new index from the log, compare it with the serving one, and switch
+    Rebuild,
+    /// Fill a new index from the log and compare it with the serving one; exit status 4 when they differ
+    Verify,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// How results are written
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Studies to make
+    #[arg(long, default_value_t = 40)]
+    pub studies: u32,
+    /// Seed of the studies
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}

@@ -1,0 +1,121 @@
+//! What each command does. Results go to standard output, progress and errors to standard error.
+
+pub mod config;
+pub mod conflicts;
+pub mod demo;
+pub mod doctor;
+pub mod events;
+pub mod import;
+pub mod index;
+pub mod quarantine;
+pub mod query;
+mod table;
+
+use crate::{
+    cli::{ConfigSource, ServerArgs},
+    config::{ConfigError, Layers, Loaded},
+    endpoints::Endpoints,
+};
+use cairn_service_api::{Error, ErrorKind};
+use cairn_service_grpc::client::{Connection, IndexClient, IngestClient};
+use std::{fmt, process::ExitCode, time::Duration};
+use toml::Value;
+
+/// How a command failed: its exit status is documented in `cairn --help`.
+#[derive(Debug)]
+pub enum Failure {
+    /// 1
+    Failed(String),
+    /// 3: some items failed; what and why was printed.
+    Partial(String),
+    /// 4
+    Differs(String),
+    /// 5
+    Unreachable(String),
+    /// 64
+    Config(ConfigError),
+    /// 130
+    Interrupted,
+}
+
+impl Failure {
+    /// The exit status.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Failed(_) => 1,
+            Self::Partial(_) => 3,
+            Self::Differs(_) => 4,
+            Self::Unreachable(_) => 5,
+            Self::Config(_) => 64,
+            Self::Interrupted => 130,
+        })
+    }
+
+    /// A failure of exit status 1 from anything that can be shown.
+    pub fn failed(what: impl fmt::Display) -> Self {
+        Self::Failed(what.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(message) | Self::Partial(message) | Self::Differs(message) => f.write_str(message),
+            Self::Unreachable(message) => write!(f, "{message}\nis the archive running? `cairn serve` starts one"),
+            Self::Config(error) => write!(f, "{error}\n`cairn config schema` describes every key"),
+            Self::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error.kind {
+            ErrorKind::Unavailable => Self::Unreachable(error.message),
+            _ => Self::Failed(error.message),
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// Loads the configuration that the flags name and override.
+pub fn load(source: &ConfigSource) -> Result<Loaded, ConfigError> {
+    let mut flags: Vec<(Vec<String>, Value)> = Vec::new();
+    let mut set = |path: &[&str], value: Option<Value>| {
+        flags.extend(value.map(|value| (path.iter().map(|key| (*key).to_owned()).collect(), value)));
+    };
+    let text = |value: &dyn fmt::Display| Value::String(value.to_string());
+    set(&["data", "directory"], source.data.as_ref().map(|path| text(&path.display())));
+    set(&["dicom", "listen"], source.dicom.as_ref().map(|address| text(address)));
+    set(&["http", "listen"], source.http.as_ref().map(|address| text(address)));
+    set(&["grpc", "listen"], source.grpc.as_ref().map(|address| text(address)));
+    set(&["dicom", "ae_title"], source.ae_title.as_ref().map(|title| text(title)));
+    set(&["dicom", "accept_unknown_callers"], source.accept_unknown_callers.then_some(Value::Boolean(true)));
+    set(&["http", "accept_any_client"], source.accept_any_http_client.then_some(Value::Boolean(true)));
+    for destination in &source.destination {
+        set(&["ae", &destination.ae_title, "address"], Some(text(&destination.address)));
+    }
+    Layers { file: source.config.clone(), environment: std::env::vars().collect(), flags }.load()
+}
+
+/// How to reach the archive that the arguments name.
+pub fn connection(server: &ServerArgs) -> Connection {
+    let running = || Endpoints::read(&server.data).map(|endpoints| format!("http://{}", endpoints.grpc));
+    let address = server.server.clone().or_else(running).unwrap_or_else(|| "http://127.0.0.1:50051".into());
+    Connection { address, connect_timeout: Duration::from_secs(5), message_bytes_max: 32 << 20 }
+}
+
+/// The ingest service of the archive that the arguments name.
+pub fn ingest(server: &ServerArgs) -> Result<IngestClient, Failure> {
+    Ok(IngestClient::new(&connection(server))?)
+}
+
+/// The index service of the archive that the arguments name.
+pub fn index(server: &ServerArgs) -> Result<IndexClient, Failure> {
+    Ok(IndexClient::new(&connection(server))?)
+}

@@ -1,0 +1,118 @@
+//! From the operator's configuration to what each part takes, and the checks that need several sections at once.
+
+use super::{
+    AeConfig, Config, ConfigError, ServiceName,
+    ae::{check_ae_title, host_and_port},
+};
+use cairn_dicom::CharacterSet;
+use cairn_dimse::{
+    Destination,
+    negotiate::{CallingAes, PeerProfile, Policy, Services},
+    pdu::AeTitle,
+};
+use cairn_ingest::IngestConfig;
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+
+impl Config {
+    /// Checks what one section alone can't tell.
+    ///
+    /// # Errors
+    /// [`ConfigError`] that names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |key: String, message: String| Err(ConfigError::new(key, message));
+        if self.site.name.parse::<cairn_archive::SiteId>().is_err() {
+            return wrong("site.name".into(), "1 to 64 letters, digits, dots, hyphens and underscores".into());
+        }
+        for title in [&self.dicom.ae_title].into_iter().chain(&self.dicom.other_ae_titles).chain(self.ae.keys()) {
+            check_ae_title(title).map_err(|message| ConfigError::new("AE title", message))?;
+        }
+        for (title, ae) in &self.ae {
+            let key = |field: &str| format!("ae.{title}.{field}");
+            if let Some(Err(message)) = ae.address.as_deref().map(host_and_port) {
+                return wrong(key("address"), message);
+            }
+            if let Err(message) = ae.transfer_syntax_uids() {
+                return wrong(key("transfer_syntaxes"), message);
+            }
+        }
+        if self.data.partitions == 0 {
+            return wrong("data.partitions".into(), "at least 1".into());
+        }
+        if !self.grpc.listen.ip().is_loopback() {
+            return wrong("grpc.listen".into(), "gRPC is plaintext here, so it takes a loopback address only".into());
+        }
+        self.check_reach()
+    }
+
+    /// A listener that others can reach needs a list of who may call, or the word that anyone may.
+    fn check_reach(&self) -> Result<(), ConfigError> {
+        let open = |listen: &SocketAddr| !listen.ip().is_loopback();
+        if open(&self.dicom.listen) && self.ae.is_empty() && self.dicom.accept_unknown_callers.is_none() {
+            let message = "beyond loopback this needs [ae.TITLE] sections, or accept_unknown_callers = true \
+                           (--accept-unknown-callers) to take any calling AE title";
+            return Err(ConfigError::new("dicom.listen", message));
+        }
+        if open(&self.http.listen) && !self.http.accept_any_client {
+            let message = "beyond loopback this needs http.accept_any_client = true (--accept-any-http-client): there is no login yet";
+            return Err(ConfigError::new("http.listen", message));
+        }
+        Ok(())
+    }
+
+    /// Who may call, and for what.
+    pub fn dimse_policy(&self) -> Policy {
+        let title = |text: &String| AeTitle::new(text);
+        let own = [&self.dicom.ae_title].into_iter().chain(&self.dicom.other_ae_titles);
+        let unknown = self.dicom.accept_unknown_callers.unwrap_or(self.dicom.listen.ip().is_loopback());
+        let peers = self.ae.iter().filter_map(|(name, ae)| Some((title(name)?, Arc::new(peer_profile(ae)))));
+        Policy {
+            called_ae_titles: own.filter_map(title).collect(),
+            calling: if unknown { CallingAes::Any } else { CallingAes::Known },
+            peers: peers.collect(),
+            unknown_storage_classes: self.dicom.accept_unknown_storage_classes,
+            patient_study_only: self.dicom.patient_study_only,
+            ..Policy::default()
+        }
+    }
+
+    /// Where C-MOVE sends, by AE title.
+    pub fn destinations(&self) -> HashMap<AeTitle, Destination> {
+        let destination = |ae: &AeConfig| Some(Destination { address: ae.address.clone()? });
+        self.ae.iter().filter_map(|(title, ae)| Some((AeTitle::new(title)?, destination(ae)?))).collect()
+    }
+
+    /// The ingest role's configuration with a profile for each Application Entity.
+    pub fn ingest_config(&self) -> IngestConfig {
+        let mut config = self.ingest.clone();
+        for (title, ae) in &self.ae {
+            config.profiles.entry(title.clone()).or_insert_with(|| ae.ingest_profile());
+        }
+        config
+    }
+}
+
+fn peer_profile(ae: &AeConfig) -> PeerProfile {
+    let services = match &ae.services {
+        None => Services::ALL,
+        Some(named) => Services {
+            verification: true,
+            storage: named.contains(&ServiceName::Store),
+            find: named.contains(&ServiceName::Find),
+            move_: named.contains(&ServiceName::Move),
+            get: named.contains(&ServiceName::Get),
+        },
+    };
+    PeerProfile {
+        addresses: ae.addresses.clone(),
+        services,
+        transfer_syntaxes: ae.transfer_syntax_uids().unwrap_or_default(),
+        only_these_transfer_syntaxes: ae.only_these_transfer_syntaxes,
+        default_character_set: character_set(ae),
+    }
+}
+
+/// The character set that queries of this AE are read in where they name none.
+fn character_set(ae: &AeConfig) -> CharacterSet {
+    let value = ae.default_character_set.as_deref().unwrap_or_default();
+    CharacterSet::parse(value.as_bytes(), CharacterSet::DEFAULT).0
+}

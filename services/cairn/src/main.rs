@@ -1,0 +1,53 @@
+//! `cairn`: one executable that holds all roles. Commands that ask a running archive talk to it over gRPC.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+mod config;
+mod endpoints;
+mod http;
+mod serve;
+mod stores;
+mod telemetry;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command};
+use commands::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cairn: could not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("cairn: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(args) => serve::run(commands::load(&args.source)?.config).await,
+        Command::Config(args) => commands::config::run(args),
+        Command::Import(args) => commands::import::run(args).await,
+        Command::Query(args) => commands::query::run(args).await,
+        Command::Events(args) => commands::events::run(args).await,
+        Command::Conflicts(args) => commands::conflicts::run(args).await,
+        Command::Quarantine(args) => commands::quarantine::run(args).await,
+        Command::Index(args) => commands::index::run(args).await,
+        Command::Doctor(args) => commands::doctor::run(args).await,
+        Command::Demo(args) => commands::demo::run(args).await,
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "cairn", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}

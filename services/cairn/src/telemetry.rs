@@ -1,0 +1,67 @@
+//! Logs, traces and metrics of the process. Logs go to standard error, so that standard output stays for results.
+
+use crate::{
+    commands::Failure,
+    config::{LogFormat, TelemetryConfig},
+};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// What keeps telemetry going; spans not sent yet are sent when it is shut down.
+pub struct Telemetry {
+    /// Renders `/metrics`.
+    pub metrics: PrometheusHandle,
+    traces: Option<SdkTracerProvider>,
+}
+
+/// Upper bounds of latency histograms, in seconds.
+const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// Starts logs, traces (when an endpoint is configured) and metrics.
+///
+/// # Errors
+/// A filter or an endpoint that can't be used.
+pub fn start(config: &TelemetryConfig, site: &str) -> Result<Telemetry, Failure> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| Failure::failed(format!("telemetry.log: {error}")))?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match config.log_format {
+        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    let traces = config.otlp_endpoint.as_deref().map(|endpoint| exporter(endpoint, site)).transpose()?;
+    let spans = traces.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("cairn")));
+    tracing_subscriber::registry().with(spans).with(lines.with_filter(filter)).try_init().map_err(Failure::failed)?;
+    let metrics = PrometheusBuilder::new()
+        .set_buckets_for_metric(metrics_exporter_prometheus::Matcher::Suffix("_seconds".into()), &SECONDS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(|error| Failure::failed(format!("metrics: {error}")))?;
+    metrics::gauge!("cairn_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(Telemetry { metrics, traces })
+}
+
+fn exporter(endpoint: &str, site: &str) -> Result<SdkTracerProvider, Failure> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()
+        .map_err(|error| Failure::failed(format!("telemetry.otlp_endpoint: {error}")))?;
+    let resource = Resource::builder()
+        .with_service_name("cairn")
+        .with_attribute(opentelemetry::KeyValue::new("cairn.site", site.to_owned()))
+        .build();
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+}
+
+impl Telemetry {
+    /// Sends what is left.
+    pub fn shutdown(self) {
+        if let Some(traces) = self.traces
+            && let Err(error) = traces.shutdown()
+        {
+            tracing::warn!(%error, "the last traces were not sent");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+use super::{Site, all, fill, of_study};
+use cairn_archive::{Offset, PositionVector};
+use cairn_dicom::{dataset::DataSet, tags};
+use cairn_service_api::{
+    DEFAULT_TENANT, ErrorKind, Reason,
+    index::{Detail, Level, Query, QueryOptions, Returning},
+};
+use futures_util::StreamExt;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+fn query(level: Level, keys: &[(cairn_dicom::Tag, &str)]) -> Query {
+    let mut identifier = DataSet::new();
+    for (tag, value) in keys {
+        if value.is_empty() {
+            identifier.put_empty(*tag);
+        } else {
+            identifier.put_text(*tag, value);
+        }
+    }
+    Query {
+        tenant: DEFAULT_TENANT.into(),
+        level,
+        identifier,
+        options: QueryOptions::default(),
+        returning: Returning::Keys,
+        offset: 0,
+        limit: None,
+    }
+}
+
+pub(super) async fn every_level_answers(site: Arc<dyn Site>) {
+    let made = fill(&*site, 5, 6).await;
+    let studies: BTreeSet<_> = made.iter().map(|one| one.study_instance_uid.to_string()).collect();
+    let instances: BTreeSet<_> = made.iter().map(|one| one.sop_instance_uid.to_string()).collect();
+    let texts = |answers: Vec<DataSet>, tag| -> BTreeSet<String> {
+        answers.iter().map(|answer| answer.text(tag).unwrap().to_owned()).collect()
+    };
+    let index = site.index();
+    let found = all(index.query(query(Level::Study, &[(tags::STUDY_INSTANCE_UID, "")])).await.unwrap()).await;
+    assert_eq!(texts(found, tags::STUDY_INSTANCE_UID), studies);
+    let found = all(index.query(query(Level::Instance, &[(tags::SOP_INSTANCE_UID, "")])).await.unwrap()).await;
+    assert_eq!(texts(found, tags::SOP_INSTANCE_UID), instances);
+    let series = all(index.query(query(Level::Series, &[(tags::SERIES_INSTANCE_UID, "")])).await.unwrap()).await;
+    assert!(series.len() >= studies.len());
+    let patients = all(index.query(query(Level::Patient, &[(tags::PATIENT_ID, "")])).await.unwrap()).await;
+    assert!(!patients.is_empty() && patients.len() <= studies.len());
+    let mut everything = query(Level::Study, &[]);
+    everything.returning = Returning::All;
+    let found = all(index.query(everything).await.unwrap()).await;
+    assert!(found.iter().all(|answer| answer.get(tags::STUDY_DESCRIPTION).is_some()));
+}
+
+pub(super) async fn limit_and_offset_cut_one_stable_order(site: Arc<dyn Site>) {
+    fill(&*site, 6, 7).await;
+    let index = site.index();
+    let studies = query(Level::Study, &[(tags::STUDY_INSTANCE_UID, ""), (tags::STUDY_DATE, "")]);
+    let whole = all(index.query(studies.clone()).await.unwrap()).await;
+    assert_eq!(whole.len(), 7);
+    let dates: Vec<_> = whole.iter().map(|answer| answer.text(tags::STUDY_DATE).unwrap()).collect();
+    assert!(dates.is_sorted_by(|a, b| a >= b), "{dates:?}");
+    let mut pages = Vec::new();
+    for offset in (0..9).step_by(3) {
+        let page = Query { offset, limit: Some(3), ..studies.clone() };
+        pages.extend(all(index.query(page).await.unwrap()).await);
+    }
+    assert_eq!(pages, whole);
+}
+
+pub(super) async fn names_in_every_script_come_back(site: Arc<dyn Site>) {
+    fill(&*site, 7, 40).await;
+    let found = all(site.index().query(query(Level::Patient, &[(tags::PATIENT_NAME, "")])).await.unwrap()).await;
+    let names: BTreeSet<_> = found.iter().map(|answer| answer.text(tags::PATIENT_NAME).unwrap()).collect();
+    for name in ["MÜLLER-LÜDENSCHEIDT^SYNTHETIC", "ДОСТОЕВСКИЙ^SYNTHETIC", "Yamada^SYNTHETIC=山田^太郎=やまだ^たろう"] {
+        assert!(names.contains(name), "{name} is not in {names:?}");
+        let by_name = query(Level::Patient, &[(tags::PATIENT_NAME, name)]);
+        assert!(!all(site.index().query(by_name).await.unwrap()).await.is_empty(), "{name}");
+    }
+}
+
+pub(super) async fn an_unusable_key_is_an_error(site: Arc<dyn Site>) {
+    fill(&*site, 8, 1).await;
+    for (tag, value) in [(tags::STUDY_DATE, "2026-13-45"), (tags::STUDY_INSTANCE_UID, "not-a-uid")] {
+        let answer = match site.index().query(query(Level::Study, &[(tag, value)])).await {
+            Err(error) => error,
+            Ok(mut answers) => answers.next().await.expect("an error").expect_err("an error, never every study"),
+        };
+        assert_eq!((answer.kind, answer.reason), (ErrorKind::Invalid, Reason::UnusableKey), "{tag:?}");
+        assert!(!answer.message.contains(value), "the value may be a patient's");
+    }
+}
+
+pub(super) async fn waiting_for_what_will_not_come_ends(site: Arc<dyn Site>) {
+    fill(&*site, 9, 1).await;
+    let mut after: PositionVector = site.index().status().await.unwrap().folded;
+    after.0.values_mut().for_each(|end| *end = Offset(end.0 + 1_000));
+    let late = site.index().wait_for(&after, Duration::from_millis(20)).await.expect_err("not there");
+    assert_eq!((late.kind, late.reason), (ErrorKind::Unavailable, Reason::NotYetIndexed));
+}
+
+pub(super) async fn status_counts_and_digest_is_reproduced(site: Arc<dyn Site>) {
+    let made = fill(&*site, 10, 4).await;
+    let index = site.index();
+    let status = index.status().await.unwrap();
+    assert_eq!((status.studies, status.instances, status.parked), (4, made.len() as u64, 0));
+    let (digest, _) = index.digest().await.unwrap();
+    for switch in [false, true] {
+        let steps = all(index.rebuild(switch).await.unwrap()).await;
+        let outcome = steps.last().and_then(|step| step.done.clone()).expect("an outcome");
+        assert_eq!(outcome.before, digest);
+        assert_eq!((outcome.after, outcome.switched), (digest, switch));
+    }
+    let again = index.status().await.unwrap();
+    assert_eq!((again.studies, again.instances), (status.studies, status.instances));
+    assert!(again.generation > status.generation);
+}
+
+pub(super) async fn instances_come_with_the_detail_asked_for(site: Arc<dyn Site>) {
+    let made = fill(&*site, 11, 3).await;
+    for study in made.iter().map(|one| &one.study_instance_uid).collect::<BTreeSet<_>>() {
+        let sent = made.iter().filter(|one| one.study_instance_uid == *study).count();
+        for detail in [Detail::Location, Detail::Tables, Detail::Header] {
+            let found = all(site.index().instances(of_study(study), detail).await.unwrap()).await;
+            assert_eq!(found.len(), sent);
+            for record in found {
+                assert_eq!(record.header.is_empty(), detail != Detail::Header);
+                assert!(detail == Detail::Location || record.frames == 0 || record.frame_table.is_some());
+            }
+        }
+    }
+}
