@@ -3,6 +3,10 @@
 //! The association PDUs are read whole, with a limit of their own, into the types of this module. P-DATA-TF
 //! never is: [`frame::PduReader`] hands its fragments on as slices of the receive buffer.
 //!
+//! The codec is our own. That of dicom-ul 0.10 was looked at: it refuses a whole association for an item type that it
+//! does not know and for a rejected context without a transfer syntax, has no types for items 53H, 57H and 59H, and
+//! copies every fragment.
+//!
 //! What is read leniently: unknown items are skipped, as PS3.8 section 9.3.1 demands; UIDs may be padded with
 //! NUL or spaces; a rejected presentation context need not name a transfer syntax. What is not: a length that
 //! does not fit in what encloses it.
