@@ -12,6 +12,8 @@ mod text;
 
 use std::borrow::Cow;
 
+use text::Scan;
+
 use crate::{
     CharacterSet, DataSet, Tag, Vr,
     charset::Term,
@@ -48,7 +50,7 @@ pub fn write_header<'b>(
     let mut bulk = bulk.into_iter();
     let next = bulk.next();
     let scratch = String::new();
-    let mut writer = HeaderWriter { out, bulk, next, uri: &mut uri, scratch, path: Vec::new() };
+    let mut writer = HeaderWriter { out, bulk, next, uri: &mut uri, scratch, path: Vec::new(), first: true };
     writer.object(header, default, 0);
 }
 
@@ -57,21 +59,127 @@ pub fn write_data_set(out: &mut Vec<u8>, set: &DataSet) {
     object(out, set, 0);
 }
 
-/// `"GGGGEEEE":{"vr":"XX"` with a comma before it where one is due.
-#[inline]
-fn open(out: &mut Vec<u8>, tag: Tag, vr: Vr) {
-    let mut head = *b",\"00000000\":{\"vr\":\"XX\"";
-    let [a, b, c, d] = tag.0.to_be_bytes();
-    head[2..4].copy_from_slice(&text::HEX[usize::from(a)]);
-    head[4..6].copy_from_slice(&text::HEX[usize::from(b)]);
-    head[6..8].copy_from_slice(&text::HEX[usize::from(c)]);
-    head[8..10].copy_from_slice(&text::HEX[usize::from(d)]);
-    head[19..21].copy_from_slice(vr.as_str().as_bytes());
-    let first = out.last() == Some(&b'{');
-    out.extend_from_slice(if first { &head[1..] } else { &head });
+/// What an attribute begins with; the first byte is a brace at the first of an object.
+const NO_VALUE: &[u8; 22] = b",\"GGGGEEEE\":{\"vr\":\"XX\"";
+const VALUE: &[u8; 32] = b",\"GGGGEEEE\":{\"vr\":\"XX\",\"Value\":[";
+const TEXT: &[u8; 33] = b",\"GGGGEEEE\":{\"vr\":\"XX\",\"Value\":[\"";
+const NAME: &[u8; 47] = b",\"GGGGEEEE\":{\"vr\":\"XX\",\"Value\":[{\"Alphabetic\":\"";
+const BINARY: &[u8; 39] = b",\"GGGGEEEE\":{\"vr\":\"XX\",\"InlineBinary\":\"";
+const REFERENCE: &[u8; 37] = b",\"GGGGEEEE\":{\"vr\":\"XX\",\"BulkDataURI\":";
+
+/// Where an attribute goes: all that writing it needs but its value.
+struct Slot<'o> {
+    out: &'o mut Vec<u8>,
+    lead: u8,
+    tag: Tag,
+    vr: Vr,
 }
 
-const VALUE: &[u8] = b",\"Value\":[";
+impl Slot<'_> {
+    /// Begins the attribute. One copy of a known size: most of what is written is this.
+    #[inline]
+    fn begin<const N: usize>(&mut self, template: &[u8; N]) {
+        let mut head = *template;
+        let [a, b, c, d] = self.tag.0.to_be_bytes();
+        head[0] = self.lead;
+        head[2..4].copy_from_slice(&text::HEX[usize::from(a)]);
+        head[4..6].copy_from_slice(&text::HEX[usize::from(b)]);
+        head[6..8].copy_from_slice(&text::HEX[usize::from(c)]);
+        head[8..10].copy_from_slice(&text::HEX[usize::from(d)]);
+        head[19..21].copy_from_slice(&text::VR[self.vr as usize]);
+        self.out.extend_from_slice(&head);
+    }
+
+    fn no_value(mut self) {
+        self.begin(NO_VALUE);
+        self.out.push(b'}');
+    }
+
+    /// One string that is JSON as it stands.
+    #[inline]
+    fn plain_text(mut self, text: &[u8]) {
+        self.begin(TEXT);
+        self.out.extend_from_slice(text);
+        self.out.extend_from_slice(b"\"]}");
+    }
+
+    fn inline_binary(mut self, value: &[u8]) {
+        self.begin(BINARY);
+        text::base64(self.out, value);
+        self.out.extend_from_slice(b"\"}");
+    }
+
+    /// Values from a list, if there are any.
+    #[inline]
+    fn list<T>(mut self, values: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Vec<u8>, T)) {
+        let mut values = values.into_iter();
+        let Some(first) = values.next() else { return self.no_value() };
+        self.begin(VALUE);
+        write(self.out, first);
+        for value in values {
+            self.out.push(b',');
+            write(self.out, value);
+        }
+        self.out.extend_from_slice(b"]}");
+    }
+
+    /// Values that backslashes separate; of several, empty ones are `null`.
+    #[inline]
+    fn split(self, value: &[u8], mut write: impl FnMut(&mut Vec<u8>, &[u8])) {
+        let value = trim(value);
+        if value.is_empty() {
+            return self.no_value();
+        }
+        self.list(value.split(|byte| *byte == b'\\'), |out, part| match trim(part) {
+            [] => out.extend_from_slice(b"null"),
+            part => write(out, part),
+        });
+    }
+
+    /// Numbers of a fixed size; a rest that is no whole number is left out.
+    #[inline]
+    fn units<const N: usize>(self, value: &[u8], mut write: impl FnMut(&mut Vec<u8>, [u8; N])) {
+        let (units, _) = value.as_chunks::<N>();
+        self.list(units, |out, unit| write(out, *unit));
+    }
+
+    /// IS and DS.
+    #[inline]
+    fn decimals(mut self, value: &[u8]) {
+        let value = unindent(trim(value));
+        if !number::are_plain(value) {
+            return self.split(value, number::decimal);
+        }
+        // As they are, but for what separates them.
+        self.begin(VALUE);
+        let start = self.out.len();
+        self.out.extend_from_slice(value);
+        for byte in self.out.get_mut(start..).unwrap_or_default() {
+            *byte = if *byte == b'\\' { b',' } else { *byte };
+        }
+        self.out.extend_from_slice(b"]}");
+    }
+
+    /// A name of one component group that is JSON as it stands.
+    #[inline]
+    fn plain_name(mut self, name: &[u8]) {
+        self.begin(NAME);
+        self.out.extend_from_slice(name);
+        self.out.extend_from_slice(b"\"}]}");
+    }
+
+    /// Text of one value, in UTF-8.
+    fn narrative(self, text: &[u8]) {
+        let text = trim(text);
+        self.list((!text.is_empty()).then_some(text), text::quoted);
+    }
+
+    /// Text of values that backslashes separate, in UTF-8.
+    fn texts(self, text: &[u8]) {
+        let indented = !matches!(self.vr, Vr::AE | Vr::CS | Vr::UI);
+        self.split(text, |out, part| text::quoted(out, if indented { part } else { unindent(part) }));
+    }
+}
 
 struct HeaderWriter<'w, 'b, I, U> {
     out: &'w mut Vec<u8>,
@@ -81,6 +189,8 @@ struct HeaderWriter<'w, 'b, I, U> {
     scratch: String,
     /// Tag and item of every level above the one that is written.
     path: Vec<u32>,
+    /// Whether the object that is written has no attribute yet.
+    first: bool,
 }
 
 impl<'b, I, U> HeaderWriter<'_, 'b, I, U>
@@ -89,7 +199,7 @@ where
     U: FnMut(Bulk<'b>, &mut String),
 {
     fn object(&mut self, header: Header<'_>, inherited: CharacterSet, depth: usize) {
-        self.out.push(b'{');
+        self.first = true;
         let mut charset = inherited;
         let mut last = None;
         if header.elements().is_sorted_by(|a, b| a.tag < b.tag) {
@@ -106,9 +216,17 @@ where
             }
         }
         self.bulk_before(None, last);
-        self.out.push(b'}');
+        self.out.extend_from_slice(if self.first { b"{}" } else { b"}" });
+        self.first = false;
     }
 
+    #[inline]
+    fn slot(&mut self, tag: Tag, vr: Vr) -> Slot<'_> {
+        let lead = if std::mem::replace(&mut self.first, false) { b'{' } else { b',' };
+        Slot { out: self.out, lead, tag, vr }
+    }
+
+    #[inline]
     fn element(&mut self, element: Element<'_>, charset: &mut CharacterSet, last: Option<Tag>, depth: usize) {
         let Element { tag, vr, value } = element;
         if self.next.is_some() {
@@ -117,26 +235,24 @@ where
         if tag.is_group_length() || tag.group() == 0x0002 {
             return;
         }
-        open(self.out, tag, vr);
         if vr == Vr::SQ {
-            self.items(&element, *charset, depth);
+            self.sequence(&element, *charset, depth);
         } else if tag == tags::SPECIFIC_CHARACTER_SET {
             *charset = CharacterSet::parse(value, *charset).0;
-            if value.iter().any(|byte| !matches!(byte, 0 | b' ')) {
-                self.out.extend_from_slice(b",\"Value\":[\"ISO_IR 192\"]");
-            }
-        } else if !value.is_empty() {
-            primitive(self.out, vr, value, charset);
+            let slot = self.slot(tag, vr);
+            if trim(value).is_empty() { slot.no_value() } else { slot.plain_text(b"ISO_IR 192") }
+        } else {
+            primitive(self.slot(tag, vr), value, charset);
         }
-        self.out.push(b'}');
     }
 
-    fn items(&mut self, sequence: &Element<'_>, charset: CharacterSet, depth: usize) {
+    fn sequence(&mut self, sequence: &Element<'_>, charset: CharacterSet, depth: usize) {
+        let mut slot = self.slot(sequence.tag, Vr::SQ);
         let mut items = sequence.items().peekable();
         if depth >= DEPTH_MAX || items.peek().is_none() {
-            return;
+            return slot.no_value();
         }
-        self.out.extend_from_slice(VALUE);
+        slot.begin(VALUE);
         for (index, item) in items.enumerate() {
             if index > 0 {
                 self.out.push(b',');
@@ -145,7 +261,7 @@ where
             self.object(item, charset, depth + 1);
             self.path.truncate(self.path.len() - 2);
         }
-        self.out.push(b']');
+        self.out.extend_from_slice(b"]}");
     }
 
     /// Writes the bulk values of this level that come before a tag, and passes over those whose place is gone by.
@@ -181,65 +297,63 @@ where
             return;
         }
         // A sequence can not stand behind an address: it is what nobody looked into.
-        open(self.out, tag, if bulk.vr == Vr::SQ { Vr::UN } else { bulk.vr });
-        self.out.extend_from_slice(b",\"BulkDataURI\":");
+        self.slot(tag, if bulk.vr == Vr::SQ { Vr::UN } else { bulk.vr }).begin(REFERENCE);
         self.scratch.clear();
         (self.uri)(bulk, &mut self.scratch);
-        text::string(self.out, &self.scratch);
+        text::quoted(self.out, self.scratch.as_bytes());
         self.out.push(b'}');
     }
 }
 
-/// The rest of an attribute object but its brace, for a value that has bytes.
+/// An element of a header that is no sequence.
 #[inline]
-fn primitive(out: &mut Vec<u8>, vr: Vr, value: &[u8], charset: &CharacterSet) {
+fn primitive(slot: Slot<'_>, value: &[u8], charset: &CharacterSet) {
+    let vr = slot.vr;
     match vr {
-        Vr::DS | Vr::IS if value.is_ascii() => array(out, value, number::decimal),
-        Vr::DS | Vr::IS => array(out, decoded(vr, value, charset).as_bytes(), number::decimal),
-        Vr::US => units(out, value, |out, unit: [u8; 2]| number::unsigned(out, u16::from_le_bytes(unit).into())),
-        Vr::SS => units(out, value, |out, unit: [u8; 2]| number::signed(out, i16::from_le_bytes(unit).into())),
-        Vr::UL => units(out, value, |out, unit: [u8; 4]| number::unsigned(out, u32::from_le_bytes(unit).into())),
-        Vr::SL => units(out, value, |out, unit: [u8; 4]| number::signed(out, i32::from_le_bytes(unit).into())),
-        Vr::UV => units(out, value, |out, unit: [u8; 8]| number::unsigned(out, u64::from_le_bytes(unit))),
-        Vr::SV => units(out, value, |out, unit: [u8; 8]| number::signed(out, i64::from_le_bytes(unit))),
-        Vr::FL => units(out, value, |out, unit: [u8; 4]| number::single(out, f32::from_le_bytes(unit))),
-        Vr::FD => units(out, value, |out, unit: [u8; 8]| number::double(out, f64::from_le_bytes(unit))),
-        Vr::AT => units(out, value, |out, [a, b, c, d]: [u8; 4]| text::tag(out, [b, a, d, c])),
-        Vr::OB | Vr::OW | Vr::OD | Vr::OF | Vr::OL | Vr::OV | Vr::UN => inline(out, value),
-        Vr::SQ => {}
-        Vr::PN => {
-            let decoded = decoded(vr, value, charset);
-            array(out, decoded.as_bytes(), text::name);
-        }
-        Vr::LT | Vr::ST | Vr::UT | Vr::UR => {
-            let decoded = decoded(vr, value, charset);
-            let text = trim(decoded.as_bytes());
-            if !text.is_empty() {
-                out.extend_from_slice(VALUE);
-                text::quoted(out, text);
-                out.push(b']');
-            }
-        }
-        _ => match text::plain(trim(value)) {
-            // Romaji has another character at the code of the tilde.
-            Some(text) if !(charset.terms().first() == Some(&Term::Ir13) && vr.is_charset_text()) => {
-                let leading = matches!(vr, Vr::AE | Vr::CS | Vr::UI);
-                let text = if leading { unindent(text) } else { text };
-                if !text.is_empty() {
-                    out.extend_from_slice(b",\"Value\":[\"");
-                    out.extend_from_slice(text);
-                    out.extend_from_slice(b"\"]");
-                }
-            }
-            _ => {
-                let leading = matches!(vr, Vr::AE | Vr::CS | Vr::UI);
-                let decoded = decoded(vr, value, charset);
-                array(out, decoded.as_bytes(), |out, part| {
-                    text::quoted(out, if leading { unindent(part) } else { part });
-                });
-            }
+        Vr::US => slot.units(value, |out, unit: [u8; 2]| number::unsigned(out, u16::from_le_bytes(unit).into())),
+        Vr::SS => slot.units(value, |out, unit: [u8; 2]| number::signed(out, i16::from_le_bytes(unit).into())),
+        Vr::UL => slot.units(value, |out, unit: [u8; 4]| number::unsigned(out, u32::from_le_bytes(unit).into())),
+        Vr::SL => slot.units(value, |out, unit: [u8; 4]| number::signed(out, i32::from_le_bytes(unit).into())),
+        Vr::UV => slot.units(value, |out, unit: [u8; 8]| number::unsigned(out, u64::from_le_bytes(unit))),
+        Vr::SV => slot.units(value, |out, unit: [u8; 8]| number::signed(out, i64::from_le_bytes(unit))),
+        Vr::FL => slot.units(value, |out, unit: [u8; 4]| number::single(out, f32::from_le_bytes(unit))),
+        Vr::FD => slot.units(value, |out, unit: [u8; 8]| number::double(out, f64::from_le_bytes(unit))),
+        Vr::AT => slot.units(value, |out, [a, b, c, d]: [u8; 4]| text::tag(out, [b, a, d, c])),
+        Vr::OB | Vr::OW | Vr::OD | Vr::OF | Vr::OL | Vr::OV | Vr::UN => match value {
+            [] => slot.no_value(),
+            value => slot.inline_binary(value),
         },
+        Vr::SQ => slot.no_value(),
+        Vr::DS | Vr::IS if value.is_ascii() => slot.decimals(value),
+        Vr::DS | Vr::IS => slot.decimals(decoded(vr, value, charset).as_bytes()),
+        Vr::PN => match trim(value) {
+            [] => slot.no_value(),
+            name if text::scan(name) == Scan::Plain && !name.contains(&b'=') && is_ascii_itself(vr, charset) => {
+                slot.plain_name(name);
+            }
+            _ => slot.split(decoded(vr, value, charset).as_bytes(), text::name),
+        },
+        Vr::LT | Vr::ST | Vr::UT | Vr::UR => match text::scan(trim(value)) {
+            Scan::Plain if is_ascii_itself(vr, charset) && !trim(value).is_empty() => slot.plain_text(trim(value)),
+            _ => slot.narrative(decoded(vr, value, charset).as_bytes()),
+        },
+        _ => {
+            let plain = if matches!(vr, Vr::AE | Vr::CS | Vr::UI) { unindent(trim(value)) } else { trim(value) };
+            match text::scan(plain) {
+                _ if plain.is_empty() => slot.no_value(),
+                Scan::Other => slot.texts(decoded(vr, value, charset).as_bytes()),
+                _ if !is_ascii_itself(vr, charset) => slot.texts(decoded(vr, value, charset).as_bytes()),
+                Scan::Plain => slot.plain_text(plain),
+                Scan::Backslashes => slot.texts(plain),
+            }
+        }
     }
+}
+
+/// Whether plain ASCII bytes are their own meaning: Romaji has another character at the code of the tilde.
+#[inline]
+fn is_ascii_itself(vr: Vr, charset: &CharacterSet) -> bool {
+    !vr.is_charset_text() || charset.terms().first() != Some(&Term::Ir13)
 }
 
 #[inline]
@@ -261,99 +375,42 @@ fn unindent(value: &[u8]) -> &[u8] {
     value.get(start..).unwrap_or_default()
 }
 
-/// `,"Value":[...]` from values that backslashes separate; of several, empty ones are `null`.
-#[inline]
-fn array(out: &mut Vec<u8>, value: &[u8], mut write: impl FnMut(&mut Vec<u8>, &[u8])) {
-    let value = trim(value);
-    if value.is_empty() {
-        return;
-    }
-    out.extend_from_slice(VALUE);
-    for (index, part) in value.split(|byte| *byte == b'\\').enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        match trim(part) {
-            [] => out.extend_from_slice(b"null"),
-            part => write(out, part),
-        }
-    }
-    out.push(b']');
-}
-
-/// `,"Value":[...]` from numbers of a fixed size; a rest that is no whole number is left out.
-#[inline]
-fn units<const N: usize>(out: &mut Vec<u8>, value: &[u8], mut write: impl FnMut(&mut Vec<u8>, [u8; N])) {
-    let (units, _) = value.as_chunks::<N>();
-    if units.is_empty() {
-        return;
-    }
-    out.extend_from_slice(VALUE);
-    for (index, unit) in units.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        write(out, *unit);
-    }
-    out.push(b']');
-}
-
-fn inline(out: &mut Vec<u8>, value: &[u8]) {
-    out.extend_from_slice(b",\"InlineBinary\":\"");
-    text::base64(out, value);
-    out.push(b'"');
-}
-
 fn object(out: &mut Vec<u8>, set: &DataSet, depth: usize) {
-    out.push(b'{');
+    let mut lead = b'{';
     for element in set.elements().iter().filter(|e| !e.tag.is_group_length() && e.tag.group() != 0x0002) {
-        open(out, element.tag, element.vr);
+        let slot = Slot { out: &mut *out, lead, tag: element.tag, vr: element.vr };
         if element.tag == tags::SPECIFIC_CHARACTER_SET && !element.value.is_empty() {
-            out.extend_from_slice(b",\"Value\":[\"ISO_IR 192\"]");
+            slot.plain_text(b"ISO_IR 192");
         } else {
-            value(out, element.vr, &element.value, depth);
+            value(slot, &element.value, depth);
         }
-        out.push(b'}');
+        lead = b',';
     }
-    out.push(b'}');
+    out.extend_from_slice(if lead == b'{' { b"{}" } else { b"}" });
 }
 
-fn value(out: &mut Vec<u8>, vr: Vr, value: &Value, depth: usize) {
+fn value(slot: Slot<'_>, value: &Value, depth: usize) {
+    let vr = slot.vr;
     match value {
-        Value::Empty => {}
-        Value::Text(texts) if matches!(texts.as_slice(), [only] if only.is_empty()) => {}
-        Value::Text(texts) => list(out, texts, |out, text| match (text.as_bytes(), vr) {
+        Value::Text(texts) if matches!(texts.as_slice(), [only] if only.is_empty()) => slot.no_value(),
+        Value::Text(texts) => slot.list(texts, |out, text| match (text.as_bytes(), vr) {
             ([], _) => out.extend_from_slice(b"null"),
             (bytes, Vr::DS | Vr::IS) => number::decimal(out, bytes),
             (bytes, Vr::PN) => text::name(out, bytes),
             (bytes, _) => text::quoted(out, bytes),
         }),
-        Value::Signed(numbers) => list(out, numbers, |out, n| number::signed(out, *n)),
-        Value::Unsigned(numbers) => list(out, numbers, |out, n| number::unsigned(out, *n)),
-        Value::Float(numbers) if vr == Vr::FL => list(out, numbers, |out, n| number::single(out, *n as f32)),
-        Value::Float(numbers) => list(out, numbers, |out, n| number::double(out, *n)),
-        Value::Tags(tags) => list(out, tags, |out, tag| text::tag(out, tag.0.to_be_bytes())),
-        // Bytes that are no whole numbers of their VR have no form but this one.
-        Value::Bytes(bytes) if bytes.is_empty() => {}
-        Value::Bytes(bytes) if matches!(vr, Vr::OB | Vr::OW | Vr::OD | Vr::OF | Vr::OL | Vr::OV | Vr::UN) => {
-            inline(out, bytes);
+        Value::Signed(numbers) => slot.list(numbers, |out, n| number::signed(out, *n)),
+        Value::Unsigned(numbers) => slot.list(numbers, |out, n| number::unsigned(out, *n)),
+        Value::Float(numbers) if vr == Vr::FL => slot.list(numbers, |out, n| number::single(out, *n as f32)),
+        Value::Float(numbers) => slot.list(numbers, |out, n| number::double(out, *n)),
+        Value::Tags(tags) => slot.list(tags, |out, tag| text::tag(out, tag.0.to_be_bytes())),
+        Value::Bytes(bytes)
+            if matches!(vr, Vr::OB | Vr::OW | Vr::OD | Vr::OF | Vr::OL | Vr::OV | Vr::UN) && !bytes.is_empty() =>
+        {
+            slot.inline_binary(bytes);
         }
-        Value::Bytes(_) => {}
-        Value::Sequence(items) if depth < DEPTH_MAX => list(out, items, |out, item| object(out, item, depth + 1)),
-        Value::Sequence(_) => {}
+        Value::Sequence(items) if depth < DEPTH_MAX => slot.list(items, |out, item| object(out, item, depth + 1)),
+        // Bytes that are no whole numbers of their VR have no form at all.
+        Value::Empty | Value::Bytes(_) | Value::Sequence(_) => slot.no_value(),
     }
-}
-
-fn list<T>(out: &mut Vec<u8>, values: &[T], mut write: impl FnMut(&mut Vec<u8>, &T)) {
-    if values.is_empty() {
-        return;
-    }
-    out.extend_from_slice(VALUE);
-    for (index, value) in values.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        write(out, value);
-    }
-    out.push(b']');
 }

@@ -67,6 +67,7 @@ pub(super) fn single(out: &mut Vec<u8>, number: f32) {
     let size = number.abs();
     let _ = match size {
         _ if !number.is_finite() => return not_finite(out, number.into()),
+        1.0..1e6 if number.fract() == 0.0 => return signed(out, number as i64),
         1e-5..1e9 => write!(out, "{number}"),
         0.0 => write!(out, "{number}"),
         _ => write!(out, "{number:e}"),
@@ -78,6 +79,7 @@ pub(super) fn double(out: &mut Vec<u8>, number: f64) {
     let size = number.abs();
     let _ = match size {
         _ if !number.is_finite() => return not_finite(out, number),
+        1.0..1e15 if number.fract() == 0.0 => return signed(out, number as i64),
         1e-5..1e17 => write!(out, "{number}"),
         0.0 => write!(out, "{number}"),
         _ => write!(out, "{number:e}"),
@@ -91,6 +93,44 @@ fn not_finite(out: &mut Vec<u8>, number: f64) {
         _ => "\"-Infinity\"",
     };
     out.extend_from_slice(text.as_bytes());
+}
+
+/// Whether values that backslashes separate are, each of them, a JSON number that is exact: by far the most are.
+#[inline]
+pub(super) fn are_plain(text: &[u8]) -> bool {
+    let digits_from = |from: usize| {
+        let mut at = from;
+        while text.get(at).is_some_and(u8::is_ascii_digit) {
+            at += 1;
+        }
+        at
+    };
+    let mut at = 0;
+    loop {
+        at += usize::from(text.get(at) == Some(&b'-'));
+        let start = at;
+        at = digits_from(start);
+        let zeros = at - start > 1 && text.get(start) == Some(&b'0');
+        if at == start || zeros {
+            return false;
+        }
+        if text.get(at) == Some(&b'.') {
+            let point = at + 1;
+            at = digits_from(point);
+            if at == point {
+                return false;
+            }
+        }
+        // The point counts as a digit here: fewer than can be exact is well enough.
+        if at - start > EXACT_DIGITS {
+            return false;
+        }
+        match text.get(at) {
+            None => return true,
+            Some(b'\\') => at += 1,
+            Some(_) => return false,
+        }
+    }
 }
 
 /// A DS or IS without padding behind: a number if that is exact, else a string.

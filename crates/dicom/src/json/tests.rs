@@ -320,3 +320,62 @@ proptest! {
         prop_assert_eq!(number(Vr::SV, &signed.to_le_bytes()), signed.to_string());
     }
 }
+
+/// A header such as a CT scanner's: 250 elements of the usual mixture.
+fn scanner_header() -> Vec<u8> {
+    let groups = [0x0008u32, 0x0010, 0x0018, 0x0019, 0x0020, 0x0028, 0x0040, 0x0043, 0x0054, 0x0088];
+    let values: [(Vr, &[u8]); 25] = [
+        (Vr::CS, br"ORIGINAL\PRIMARY\AXIAL "),
+        (Vr::UI, b"1.2.840.113619.2.55.3.604688119.868.1249343483.504"),
+        (Vr::DA, b"20240115"),
+        (Vr::TM, b"101530.250000 "),
+        (Vr::SH, b"ACC0012345"),
+        (Vr::CS, b"CT"),
+        (Vr::LO, b"GE MEDICAL SYSTEMS"),
+        (Vr::LO, b"CT CHEST WITHOUT CONTRAST "),
+        (Vr::PN, b"Lastname^Firstname^Middle "),
+        (Vr::LO, b"PID-0012345 "),
+        (Vr::DS, b"2.500000"),
+        (Vr::DS, br"0.703125\0.703125 "),
+        (Vr::DS, br"-180.000000\-180.000000\-120.500000 "),
+        (Vr::DS, br"1.000000\0.000000\0.000000\0.000000\1.000000\0.000000 "),
+        (Vr::IS, b"120 "),
+        (Vr::IS, b"7 "),
+        (Vr::US, b"\0\x02"),
+        (Vr::US, b"\x10\0"),
+        (Vr::SS, b"\x30\xf8"),
+        (Vr::LO, b"GEMS_PARM_01"),
+        (Vr::UN, b"\x01\x02\x03\x04\x05\x06\x07\x08"),
+        (Vr::FL, b"\0\0\x20\x41"),
+        (Vr::SL, b"\x90\x03\0\0"),
+        (Vr::LO, b""),
+        (Vr::ST, b"Springfield General Hospital, 12 Evergreen Terrace "),
+    ];
+    let mut header = element(0x0008_0005, Vr::CS, b"ISO_IR 100");
+    for group in groups {
+        for (index, (vr, value)) in (0x10u32..).zip(values) {
+            header.extend(element(group << 16 | index, vr, value));
+        }
+    }
+    header
+}
+
+#[test]
+#[ignore = "prints a measurement; run it with optimisation and alone"]
+fn speed() {
+    let header = scanner_header();
+    let (elements, rounds) = (Header::new(&header).elements().count(), 50);
+    let mut out = Vec::new();
+    // The best of many short runs: what else the machine does disturbs the others.
+    let run = |_| {
+        out.clear();
+        let start = std::time::Instant::now();
+        for _ in 0..rounds {
+            write_header(&mut out, Header::new(&header), CharacterSet::DEFAULT, [], |_, _| {});
+        }
+        start.elapsed()
+    };
+    let best = (0..400).map(run).min().unwrap_or_default();
+    let each = best.as_nanos() as f64 / (rounds * elements) as f64;
+    println!("{elements} elements, {} bytes of JSON: {each:.1} ns an element", out.len() / rounds);
+}

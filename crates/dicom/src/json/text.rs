@@ -1,5 +1,7 @@
 //! Strings, names, tags and base64.
 
+use crate::Vr;
+
 /// Two hexadecimal digits for each byte.
 pub(super) static HEX: [[u8; 2]; 256] = {
     let digits = *b"0123456789ABCDEF";
@@ -31,40 +33,76 @@ static ESCAPE: [u8; 256] = {
     table
 };
 
-/// The text itself if it is ASCII in which nothing has to be escaped, decoded or split.
-#[inline]
-pub(super) fn plain(text: &[u8]) -> Option<&[u8]> {
-    let (words, rest) = text.as_chunks::<8>();
-    let rest_is_plain = rest.iter().all(|byte| byte.is_ascii() && ESCAPE[usize::from(*byte)] == 0);
-    (rest_is_plain && words.iter().all(|word| is_plain_word(u64::from_le_bytes(*word)))).then_some(text)
-}
-
-/// Whether all eight bytes are ASCII from the space on, without quotation mark, backslash and DEL.
-#[inline]
-const fn is_plain_word(word: u64) -> bool {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    // For bytes below 128 these set the high bit of those below 32, and of those equal to the given one.
-    const fn zero(word: u64) -> u64 {
-        word.wrapping_sub(ONES)
+/// The letters of each VR, by its number.
+pub(super) static VR: [[u8; 2]; Vr::ALL.len()] = {
+    let mut table = [[0; 2]; Vr::ALL.len()];
+    let mut at = 0;
+    while at < Vr::ALL.len() {
+        let letters = Vr::ALL[at].as_str().as_bytes();
+        table[Vr::ALL[at] as usize] = [letters[0], letters[1]];
+        at += 1;
     }
-    let low = word.wrapping_sub(ONES * 0x20);
-    let quote = zero(word ^ (ONES * b'"' as u64));
-    let backslash = zero(word ^ (ONES * b'\\' as u64));
-    let delete = zero(word ^ (ONES * 0x7F));
-    (word | low | quote | backslash | delete) & HIGH == 0
+    table
+};
+
+/// What a text needs before it is a JSON string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scan {
+    /// Nothing: ASCII from the space on, without quotation mark, backslash and DEL.
+    Plain,
+    /// As `Plain`, but for backslashes.
+    Backslashes,
+    /// Something else.
+    Other,
 }
 
-/// A string.
-pub(super) fn string(out: &mut Vec<u8>, text: &str) {
-    quoted(out, text.as_bytes());
+/// Looks at eight bytes at a time.
+#[inline]
+pub(super) fn scan(text: &[u8]) -> Scan {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let (words, rest) = text.as_chunks::<8>();
+    let (mut other, mut backslash) = (0, 0);
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        other |= odd(word);
+        backslash |= equal(word, b'\\');
+    }
+    if !rest.is_empty() {
+        // Spaces are plain: they fill up the last word.
+        let mut word = [b' '; 8];
+        for (slot, byte) in word.iter_mut().zip(rest) {
+            *slot = *byte;
+        }
+        let word = u64::from_le_bytes(word);
+        other |= odd(word);
+        backslash |= equal(word, b'\\');
+    }
+    match (other & HIGH, backslash & HIGH) {
+        (0, 0) => Scan::Plain,
+        (0, _) => Scan::Backslashes,
+        _ => Scan::Other,
+    }
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// High bit set if some byte is this one, as long as no byte is above 127.
+#[inline]
+const fn equal(word: u64, byte: u8) -> u64 {
+    (word ^ (ONES * byte as u64)).wrapping_sub(ONES)
+}
+
+/// High bit set if some byte is a control character, a quotation mark, DEL or above 127.
+#[inline]
+const fn odd(word: u64) -> u64 {
+    word | word.wrapping_sub(ONES * 0x20) | equal(word, b'"') | equal(word, 0x7F)
 }
 
 /// A string from bytes that are UTF-8; should they not be, what is wrong becomes U+FFFD.
 #[inline]
 pub(super) fn quoted(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    if plain(text).is_some() {
+    if scan(text) == Scan::Plain {
         out.extend_from_slice(text);
     } else if std::str::from_utf8(text).is_ok() {
         escaped(out, text);
