@@ -43,6 +43,7 @@ impl<S: Sink> Parser<S> {
             let end = at + 8 + length as usize;
             let plain = tag > self.top.last
                 && tag.group() < 0xFFFC
+                && tag.group() != tags::PIXEL_DATA.group()
                 && !tag.is_group_length()
                 && length & 1 == 0
                 && length <= self.rules.whole_max[vr as usize]

@@ -381,6 +381,15 @@ fn group_lengths_and_trailing_padding_are_left_out() {
 }
 
 #[test]
+fn pixel_data_is_found_under_any_vr() {
+    let mut bytes = [image(4, 4, 8, "1 "), element(tags::PIXEL_DATA, Vr::UT, &[5; 16])].concat();
+    assert_eq!(explicit(&bytes).pixel_data.map(|data| data.length), Some(16));
+    let start = bytes.len() - 28;
+    bytes.splice(start..start + 12, *b"\xE0\x7F\x10\0UI\x10\0");
+    assert_eq!(explicit(&bytes).pixel_data.map(|data| data.length), Some(16));
+}
+
+#[test]
 fn a_cut_data_set_gives_what_was_there() {
     let bytes = [uids(), image(4, 4, 8, "2 "), element(tags::PIXEL_DATA, Vr::OB, &[5; 32])].concat();
     for length in 0..bytes.len() {
