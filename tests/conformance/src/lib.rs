@@ -16,6 +16,7 @@
 
 pub mod event_log;
 pub mod index_store;
+pub mod object_store;
 
 use libtest_mimic::{Failed, Trial};
 use std::{future::Future, time::Duration};

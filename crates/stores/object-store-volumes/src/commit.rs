@@ -1,0 +1,298 @@
+//! The one thread that makes objects durable. It takes all that wait, writes their records, syncs once, and tells them.
+//!
+//! A group's records are written only after the sync of the group before has succeeded. So a restart that finds a
+//! later group knows an earlier one to be durable, and has to check the bytes of the last group alone.
+
+use crate::layout::{Entry, JournalBlock, Record, split_records};
+use crate::maintain::Checkpoint;
+use crate::shared::Shared;
+use crate::volumes::{JournalPlace, Reservation};
+use crate::{exhausted, lock, unavailable};
+use cairn_archive::ObjectKey;
+use cairn_store_api::{ObjectInfo, ObjectRef, StoreError, StoreErrorKind};
+use std::{
+    collections::{BTreeSet, HashSet, VecDeque},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+};
+use tokio::sync::oneshot;
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What waits for a shared sync.
+pub(crate) enum Request {
+    /// All bytes of the object are written; `synced` when they are durable too.
+    Put { object: ObjectRef, room: Reservation, synced: bool, reply: Reply<ObjectInfo> },
+    /// Gives the extents that are free then.
+    Delete { key: ObjectKey, reply: Reply<Option<Arc<Entry>>> },
+    /// The volume holds no object: move what its journal still says, then remove it.
+    Evacuate { volume: u32 },
+}
+
+/// Requests on their way to the thread.
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<QueueState>,
+    woken: Condvar,
+}
+
+#[derive(Default)]
+struct QueueState {
+    requests: VecDeque<Request>,
+    ended: bool,
+}
+
+impl Queue {
+    /// Adds a request, if there is room and the store is open.
+    pub(crate) fn push(&self, request: Request, max: usize) -> Result<(), StoreError> {
+        let mut state = lock(&self.state);
+        if state.ended {
+            return Err(unavailable("object store is closed"));
+        }
+        if state.requests.len() >= max {
+            return Err(exhausted("too many objects wait to be made durable"));
+        }
+        state.requests.push_back(request);
+        self.woken.notify_one();
+        Ok(())
+    }
+
+    /// Waits for requests; `None` once the queue is ended and empty.
+    fn take(&self, max: usize) -> Option<Vec<Request>> {
+        let mut state = lock(&self.state);
+        while state.requests.is_empty() {
+            if state.ended {
+                return None;
+            }
+            state = self.woken.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let count = state.requests.len().min(max);
+        Some(state.requests.drain(..count).collect())
+    }
+
+    /// Takes no more requests; the thread ends after those here.
+    pub(crate) fn end(&self) {
+        lock(&self.state).ended = true;
+        self.woken.notify_all();
+    }
+}
+
+enum Waiting {
+    Put(Arc<Entry>, Reservation, Reply<ObjectInfo>),
+    Delete(ObjectKey, Option<Arc<Entry>>, Reply<Option<Arc<Entry>>>),
+}
+
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    /// Last group written.
+    group: u64,
+}
+
+impl Committer {
+    pub(crate) fn new(shared: Arc<Shared>, group: u64) -> Self {
+        Self { shared, group }
+    }
+
+    pub(crate) fn group(&self) -> u64 {
+        self.group
+    }
+
+    /// Runs until the queue is ended.
+    pub(crate) fn run(mut self) {
+        while let Some(requests) = self.shared.queue.take(self.shared.config.group_objects_max) {
+            self.commit(requests);
+            self.checkpoint_if_due();
+        }
+        self.checkpoint(true);
+    }
+
+    fn commit(&mut self, requests: Vec<Request>) {
+        let (mut records, mut waiting, mut evacuated) = (Vec::new(), Vec::new(), Vec::new());
+        let mut dirty = BTreeSet::new();
+        let mut seen = HashSet::new();
+        let now = self.shared.clock.unix_ms();
+        for request in requests {
+            match request {
+                Request::Put { object, room, synced, reply } => {
+                    let entry = match self.admit(object, &room, synced, now, seen.insert(object.key)) {
+                        Ok(entry) => entry,
+                        Err(error) => {
+                            // The room first: whoever hears of the failure finds it free.
+                            drop(room);
+                            let _ = reply.send(Err(error));
+                            continue;
+                        }
+                    };
+                    if !synced {
+                        dirty.extend(room.volumes());
+                    }
+                    records.push(Record::Put(entry.clone()));
+                    waiting.push(Waiting::Put(entry, room, reply));
+                }
+                Request::Delete { key, reply } => match self.shared.index.get(key) {
+                    Err(error) => drop(reply.send(Err(error))),
+                    // The second of two in one group waits with the first, but frees nothing.
+                    Ok(Some(_)) if !seen.insert(key) => waiting.push(Waiting::Delete(key, None, reply)),
+                    Ok(Some(entry)) => {
+                        records.push(Record::Delete(key, entry.home));
+                        waiting.push(Waiting::Delete(key, Some(entry), reply));
+                    }
+                    Ok(None) => drop(reply.send(Ok(None))),
+                },
+                Request::Evacuate { volume } => match self.shared.useful_records(volume) {
+                    Ok(useful) => {
+                        let useful =
+                            useful.into_iter().filter(|record| record.key().is_some_and(|key| seen.insert(key)));
+                        records.extend(useful);
+                        evacuated.push(volume);
+                    }
+                    Err(error) => {
+                        tracing::warn!(volume, %error, "journal of an empty volume can't be read; the volume stays")
+                    }
+                },
+            }
+        }
+        match self.write_group(&mut records, dirty) {
+            Ok(()) => {
+                self.apply(records, waiting);
+                evacuated.into_iter().for_each(|volume| self.remove(volume));
+            }
+            Err(error) => {
+                for waiting in waiting {
+                    match waiting {
+                        Waiting::Put(_, room, reply) => {
+                            drop(room);
+                            drop(reply.send(Err(error.clone())));
+                        }
+                        Waiting::Delete(_, _, reply) => drop(reply.send(Err(error.clone()))),
+                    }
+                }
+            }
+        }
+    }
+
+    fn admit(
+        &self,
+        object: ObjectRef,
+        room: &Reservation,
+        synced: bool,
+        put_ended_at_ms: u64,
+        first: bool,
+    ) -> Result<Arc<Entry>, StoreError> {
+        if !first || self.shared.index.get(object.key)?.is_some() {
+            return Err(StoreError::new(StoreErrorKind::Conflict, format!("object {} is there already", object.key)));
+        }
+        let info = ObjectInfo { object, put_ended_at_ms };
+        Ok(Arc::new(Entry { info, home: 0, synced, extents: room.extents().to_vec() }))
+    }
+
+    /// Writes records and syncs them and the volumes given. On success the records know their home.
+    pub(crate) fn write_group(&mut self, records: &mut [Record], mut dirty: BTreeSet<u32>) -> Result<(), StoreError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.shared.check_writable()?;
+        let counts = split_records(records);
+        // Fails without harm when the disk is full: nothing of the group is written yet.
+        let places = self.shared.volumes.take_journal(counts.len())?;
+        let group = self.group + 1;
+        let (mut rest, mut blocks) = (records, Vec::with_capacity(counts.len()));
+        for ((count, place), index) in counts.iter().zip(&places).zip(0..) {
+            let (now, later) = rest.split_at_mut(*count);
+            now.iter_mut().for_each(|record| set_home(record, place.volume));
+            blocks.push(self.block(*place, group, index, counts.len() as u32, now.to_vec()));
+            dirty.insert(place.volume);
+            rest = later;
+        }
+        // From here on a failure leaves the outcome unknown to us too, and what a failed sync left in memory is never
+        // trusted again: the store takes no more writes.
+        let written = self.write_blocks(&blocks).and_then(|()| self.shared.volumes.sync(&dirty));
+        written.map_err(|error| self.shared.poison("making objects durable", &error))?;
+        self.group = group;
+        Ok(())
+    }
+
+    fn block(&self, place: JournalPlace, group: u64, index: u32, blocks: u32, records: Vec<Record>) -> JournalBlock {
+        let JournalPlace { volume, offset, previous } = place;
+        JournalBlock { volume, offset, group, index, blocks, previous, records }
+    }
+
+    fn write_blocks(&self, blocks: &[JournalBlock]) -> std::io::Result<()> {
+        let secret = self.shared.volumes.secret();
+        let mut blocks = blocks.iter().peekable();
+        while let Some(first) = blocks.next() {
+            let mut bytes = first.encode(secret).to_vec();
+            let next_to = |bytes: &Vec<u8>, next: &&JournalBlock| {
+                (next.volume, next.offset) == (first.volume, first.offset + bytes.len() as u64)
+            };
+            while let Some(next) = blocks.next_if(|next| next_to(&bytes, next)) {
+                bytes.extend(next.encode(secret));
+            }
+            self.shared.volumes.file(first.volume)?.write_all_at(&bytes, first.offset)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a durable group readable and tells those who wait.
+    fn apply(&self, records: Vec<Record>, waiting: Vec<Waiting>) {
+        for record in records {
+            if let Err(error) = self.shared.apply(record) {
+                tracing::error!(%error, "the object index can't be read; counts of room are off");
+            }
+        }
+        for waiting in waiting {
+            match waiting {
+                Waiting::Put(entry, room, reply) => {
+                    room.commit();
+                    let _ = reply.send(Ok(entry.info));
+                }
+                Waiting::Delete(key, entry, reply) => {
+                    self.shared.cache.remove(&key);
+                    let _ = reply.send(Ok(entry));
+                }
+            }
+        }
+    }
+
+    fn remove(&self, volume: u32) {
+        if let Err(error) = self.shared.volumes.remove(volume) {
+            tracing::warn!(volume, %error, "an empty volume can't be removed");
+        }
+    }
+
+    fn checkpoint_if_due(&self) {
+        let config = &self.shared.config;
+        if self.shared.index.changes() >= config.checkpoint_changes
+            || self.shared.volumes.fresh() >= config.checkpoint_bytes
+        {
+            self.checkpoint(false);
+        }
+        self.shared.maintenance.wake();
+    }
+
+    /// Sets the index's changes aside, with the place up to which they know the journal. `last`: nothing comes after.
+    fn checkpoint(&self, last: bool) {
+        if last {
+            self.shared.maintenance.settle();
+        }
+        if let Some(table) = self.shared.index.freeze() {
+            let (objects, bytes) = self.shared.totals();
+            let place = self.shared.volumes.checkpoint();
+            let checkpoint = Checkpoint { group: self.group, place, table, objects, bytes, last };
+            self.shared.maintenance.checkpoint(checkpoint);
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        // Also when the thread has panicked: nobody waits for what will not come.
+        self.shared.queue.end();
+        lock(&self.shared.queue.state).requests.clear();
+    }
+}
+
+fn set_home(record: &mut Record, volume: u32) {
+    if let Record::Put(entry) = record {
+        *record = Record::Put(Arc::new(Entry { home: volume, ..Entry::clone(entry) }));
+    }
+}

@@ -1,0 +1,265 @@
+//! The thread that does what can wait: writes the index down, merges its segments, writes zeros ahead, gives room back.
+
+use crate::commit::Request;
+use crate::index::{Merge, Table};
+use crate::layout::Record;
+use crate::lock;
+use crate::manifest::Manifest;
+use crate::segment::{Segment, SegmentWriter, file_name};
+use crate::shared::Shared;
+use crate::volumes::{Holdings, Place};
+use cairn_store_api::{StoreError, StoreErrorKind};
+use std::{
+    io,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+};
+
+/// Changes of the index to be written down.
+pub(crate) struct Checkpoint {
+    /// Last group that they know.
+    pub(crate) group: u64,
+    /// Where the journal goes on after it, and the volumes then.
+    pub(crate) place: Option<(Place, Holdings)>,
+    pub(crate) table: Arc<Table>,
+    pub(crate) objects: u64,
+    pub(crate) bytes: u64,
+    /// The last before an orderly end.
+    pub(crate) last: bool,
+}
+
+/// What the thread is told.
+#[derive(Default)]
+pub(crate) struct Maintenance {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    woken: bool,
+    ended: bool,
+    /// Stays until it was written.
+    checkpoint: Option<Arc<Checkpoint>>,
+    /// Whether the last try failed.
+    failed: bool,
+}
+
+impl Maintenance {
+    /// There may be something to do.
+    pub(crate) fn wake(&self) {
+        lock(&self.state).woken = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn checkpoint(&self, checkpoint: Checkpoint) {
+        let mut state = lock(&self.state);
+        state.checkpoint = Some(Arc::new(checkpoint));
+        state.failed = false;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the checkpoint under way, if any, is written or has failed.
+    pub(crate) fn settle(&self) {
+        let mut state = lock(&self.state);
+        while state.checkpoint.is_some() && !state.failed && !state.ended {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends the thread as soon as it can; what waits is left.
+    pub(crate) fn end(&self) {
+        lock(&self.state).ended = true;
+        self.changed.notify_all();
+    }
+
+    fn is_ended(&self) -> bool {
+        lock(&self.state).ended
+    }
+
+    /// Waits for something to do, unless there is `more`; `None` at the end.
+    fn wait(&self, more: bool) -> Option<Option<Arc<Checkpoint>>> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.ended {
+                return None;
+            }
+            let due = state.checkpoint.clone().filter(|_| !state.failed || state.woken);
+            if more || state.woken || due.is_some() {
+                state.woken = false;
+                state.failed = false;
+                return Some(due);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn done(&self, written: bool) {
+        let mut state = lock(&self.state);
+        if written {
+            state.checkpoint = None;
+        }
+        state.failed = !written;
+        self.changed.notify_all();
+    }
+}
+
+pub(crate) struct Maintainer {
+    shared: Arc<Shared>,
+    /// As last written.
+    manifest: Manifest,
+    /// Empty volume whose removal was asked for last, so that a failing one is not asked for over and over.
+    asked: Option<u32>,
+}
+
+impl Maintainer {
+    pub(crate) fn new(shared: Arc<Shared>, manifest: Manifest) -> Self {
+        Self { shared, manifest, asked: None }
+    }
+
+    pub(crate) fn run(mut self) {
+        let mut more = true;
+        while let Some(checkpoint) = self.shared.maintenance.wait(more) {
+            if let Some(checkpoint) = checkpoint {
+                let written = self.write_checkpoint(&checkpoint);
+                if let Err(error) = &written {
+                    tracing::error!(%error, "the object index can't be written down; it is kept in memory");
+                }
+                self.shared.maintenance.done(written.is_ok());
+            }
+            if let Err(error) = self.merge_segments()
+                && !self.shared.maintenance.is_ended()
+            {
+                tracing::error!(%error, "index segments can't be merged");
+            }
+            if let Err(error) = self.shared.volumes.punch_unused() {
+                tracing::warn!(%error, "unused room can't be given back to the disk");
+            }
+            self.ask_for_removal();
+            more = self.prewrite();
+        }
+    }
+
+    /// First volume whose journal a restart would read.
+    pub(crate) fn replayed_from(&self) -> u32 {
+        self.manifest.place.as_ref().map_or(0, |place| place.volume)
+    }
+
+    fn prewrite(&self) -> bool {
+        match self.shared.volumes.prewrite(self.shared.totals().1) {
+            Ok(more) => more,
+            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => false,
+            Err(error) => {
+                // A sync's error is told once. The volume may be in use by now, and then the error was the writers'.
+                self.shared.poison("writing ahead", &error);
+                false
+            }
+        }
+    }
+
+    fn ask_for_removal(&mut self) {
+        let empty = self.shared.volumes.empty();
+        if let Some(volume) = empty
+            && self.asked != empty
+            && self.shared.check_writable().is_ok()
+        {
+            let asked = self.shared.queue.push(Request::Evacuate { volume }, self.shared.config.writers_max);
+            self.asked = asked.is_ok().then_some(volume);
+        }
+    }
+
+    /// Writes the changes to a segment of their own, then the manifest that names it.
+    pub(crate) fn write_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        let mut segments = self.shared.index.segments().to_vec();
+        let mut manifest = self.manifest.clone();
+        if !checkpoint.table.is_empty() {
+            // With no older segment there is nothing that a deletion has to hide.
+            let rows = checkpoint.table.values().filter(|row| !segments.is_empty() || matches!(row, Record::Put(_)));
+            let segment = self.write_segment(&mut manifest, checkpoint.table.len() as u64, rows.cloned().map(Ok))?;
+            segments.push(Arc::new(segment));
+        }
+        manifest.group = checkpoint.group;
+        if let Some((place, volumes)) = &checkpoint.place {
+            manifest.place = Some(place.clone());
+            manifest.volumes = volumes.clone();
+        }
+        (manifest.objects, manifest.bytes) = (checkpoint.objects, checkpoint.bytes);
+        manifest.segments = segments.iter().map(|segment| segment.number).collect();
+        manifest.clean = checkpoint.last && self.shared.check_writable().is_ok();
+        manifest.write(&*self.shared.disk, &self.shared.config.directory)?;
+        self.manifest = manifest;
+        self.shared.volumes.set_replayed_from(self.replayed_from());
+        self.shared.index.set_segments(segments, true);
+        Ok(())
+    }
+
+    /// Writes rows to a new segment. Its number is never used again, whatever comes of it.
+    fn write_segment(
+        &mut self,
+        manifest: &mut Manifest,
+        records_max: u64,
+        mut rows: impl Iterator<Item = Result<Record, StoreError>>,
+    ) -> Result<Segment, StoreError> {
+        let failed = |error: io::Error| StoreError::io("writing an index segment", &error);
+        let number = self.manifest.next_segment;
+        self.manifest.next_segment += 1;
+        manifest.next_segment = self.manifest.next_segment;
+        let Shared { disk, config, volumes, .. } = &*self.shared;
+        let mut write = || {
+            let mut writer = SegmentWriter::create(&**disk, &config.directory, number, *volumes.secret(), records_max)
+                .map_err(failed)?;
+            rows.try_for_each(|record| writer.push(&record?).map_err(failed))?;
+            writer.finish()
+        };
+        write().inspect_err(|_| self.remove(number))
+    }
+
+    /// Merges the newest segments into one when there are enough of about one size.
+    fn merge_segments(&mut self) -> Result<(), StoreError> {
+        let mut segments = self.shared.index.segments().to_vec();
+        let class = |segment: &Arc<Segment>| segment.records.max(1).ilog2() / 3;
+        let Some(largest) = segments.last().map(class) else { return Ok(()) };
+        let count = segments.iter().rev().take_while(|segment| class(segment) <= largest).count();
+        if count < self.shared.config.segments_merged {
+            return Ok(());
+        }
+        let merged = segments.split_off(segments.len() - count);
+        let mut manifest = self.manifest.clone();
+        let mut merge = Merge::of_segments(&merged, None);
+        let oldest = segments.is_empty();
+        let shared = self.shared.clone();
+        let rows = std::iter::from_fn(|| match shared.maintenance.is_ended() {
+            true => Some(Err(crate::unavailable("object store is closing"))),
+            false => merge.next().transpose(),
+        });
+        let rows = rows.filter(|row| !oldest || !matches!(row, Ok(Record::Delete(..))));
+        let records_max = merged.iter().map(|segment| segment.records).sum();
+        segments.push(Arc::new(self.write_segment(&mut manifest, records_max, rows)?));
+        manifest.segments = segments.iter().map(|segment| segment.number).collect();
+        manifest.write(&*self.shared.disk, &self.shared.config.directory)?;
+        self.manifest = manifest;
+        self.shared.index.set_segments(segments, false);
+        for segment in merged {
+            self.remove(segment.number);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, number: u64) {
+        let path = self.shared.config.directory.join(file_name(number));
+        if let Err(error) = self.shared.disk.remove(&path) {
+            tracing::warn!(number, %error, "an index segment that is not used any more can't be removed");
+        }
+    }
+}
+
+impl Drop for Maintainer {
+    fn drop(&mut self) {
+        // Also when the thread has panicked: nobody waits for what will not come.
+        self.shared.maintenance.end();
+    }
+}
+
+/// An error that rebuilding the index from the volumes cures.
+pub(crate) fn is_curable(error: &StoreError) -> bool {
+    error.kind() == StoreErrorKind::Corrupt
+}

@@ -1,0 +1,237 @@
+//! An object on its way in: collected in buffers, each hashed and written by a thread of its own while the next fills.
+
+use crate::commit::Request;
+use crate::hash::{PAGE_DATA, Shape, TreeHasher};
+use crate::layout::BLOCK;
+use crate::shared::Shared;
+use crate::unavailable;
+use crate::volumes::Reservation;
+use async_trait::async_trait;
+use bytes::{Buf, Bytes};
+use cairn_archive::{Digest, ObjectKey};
+use cairn_store_api::{ObjectInfo, ObjectRef, ObjectWriter, StoreError, StoreErrorKind};
+use std::sync::{Arc, atomic::Ordering};
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    task::JoinHandle,
+};
+
+/// Room taken at once for an object that turns out larger than its first reservation.
+const STEP_MIN: u64 = 1024 * 1024;
+const STEP_MAX: u64 = 64 * 1024 * 1024;
+
+/// What hashes and writes; it moves between the writer and the thread at work.
+struct Sink {
+    shared: Arc<Shared>,
+    hasher: TreeHasher,
+    room: Reservation,
+    hint: Option<u64>,
+    /// Data bytes hashed.
+    length: u64,
+    /// Bytes of the run written.
+    written: u64,
+}
+
+impl Sink {
+    fn start_page(&mut self) -> Result<(), StoreError> {
+        if self.length > 0 && self.length.is_multiple_of(PAGE_DATA) {
+            let page = self.hasher.end_page();
+            self.put(&page)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a full buffer. Buffers do not cross pages: a page's data is a multiple of them.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.start_page()?;
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+        self.put(bytes)
+    }
+
+    /// Takes the last buffer, writes the hashes after it, and makes the object durable.
+    fn finish(
+        mut self: Box<Self>,
+        mut bytes: Vec<u8>,
+        key: ObjectKey,
+    ) -> Result<oneshot::Receiver<Finished>, StoreError> {
+        self.start_page()?;
+        self.hasher.update(&bytes);
+        self.length += bytes.len() as u64;
+        let (digest, tail) = std::mem::replace(&mut self.hasher, TreeHasher::new()).finish();
+        bytes.extend(tail);
+        let run = self.written + bytes.len() as u64;
+        debug_assert_eq!(run, Shape::of(self.length).run());
+        // A block written in part would have to be read first.
+        bytes.resize(bytes.len().next_multiple_of(BLOCK as usize), 0);
+        if !bytes.is_empty() {
+            self.put(&bytes)?;
+        }
+        self.room.trim(run);
+        self.shared.typical.store(run.next_multiple_of(BLOCK), Ordering::Relaxed);
+        let synced = run > self.shared.config.shared_sync_bytes_max;
+        if synced {
+            let synced = self.shared.volumes.sync(&self.room.volumes());
+            synced.map_err(|error| self.shared.poison("making an object durable", &error))?;
+        }
+        let (reply, replied) = oneshot::channel();
+        let object = ObjectRef { key, length: self.length, digest: Digest(*digest.as_bytes()) };
+        let request = Request::Put { object, room: self.room, synced, reply };
+        self.shared.queue.push(request, self.shared.config.writers_max)?;
+        Ok(replied)
+    }
+
+    /// Writes the next bytes of the run.
+    fn put(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
+        let end = self.written + bytes.len() as u64;
+        if let Some(missing) = end.checked_sub(self.room.length()).filter(|missing| *missing > 0) {
+            self.room.grow(missing, self.wanted(missing))?;
+        }
+        let mut start = 0;
+        for extent in self.room.extents() {
+            let within = self.written.saturating_sub(start);
+            start += extent.length;
+            if within >= extent.length || bytes.is_empty() {
+                continue;
+            }
+            let (now, later) = bytes.split_at(bytes.len().min((extent.length - within) as usize));
+            let file = self.shared.volumes.file(extent.volume);
+            let written = file.and_then(|file| {
+                file.write_all_at(now, extent.offset + within)?;
+                if self.shared.config.early_writeback {
+                    file.start_writeback(extent.offset + within, now.len() as u64);
+                }
+                Ok(())
+            });
+            written.map_err(|error| StoreError::io("writing an object", &error))?;
+            self.written += now.len() as u64;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Bytes of room to take: what was announced, else as much as the last object took, then ever more.
+    fn wanted(&self, missing: u64) -> u64 {
+        if self.written > 0 {
+            return missing.max(self.written.clamp(STEP_MIN, STEP_MAX));
+        }
+        let announced = self.hint.map(|hint| Shape::of(hint.min(self.shared.config.object_bytes_max)).run());
+        let likely = announced.unwrap_or_else(|| self.shared.typical.load(Ordering::Relaxed));
+        missing.max(likely.min(if announced.is_some() { STEP_MAX } else { 16 * STEP_MIN }))
+    }
+}
+
+type Finished = Result<ObjectInfo, StoreError>;
+type Working = JoinHandle<(Result<Box<Sink>, StoreError>, Vec<u8>)>;
+
+enum Work {
+    Idle(Box<Sink>),
+    Busy(Working),
+    Failed(StoreError),
+}
+
+pub(crate) struct VolumeWriter {
+    shared: Arc<Shared>,
+    key: ObjectKey,
+    work: Work,
+    buffer: Vec<u8>,
+    /// The other buffer, when no thread has it.
+    other: Vec<u8>,
+    received: u64,
+    /// Last, so that a store being closed waits for the room to be given back.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl VolumeWriter {
+    pub(crate) fn new(shared: Arc<Shared>, key: ObjectKey, hint: Option<u64>, permit: OwnedSemaphorePermit) -> Self {
+        let room = Reservation::new(shared.volumes.clone());
+        let sink = Sink { shared: shared.clone(), hasher: TreeHasher::new(), room, hint, length: 0, written: 0 };
+        let sink = Box::new(sink);
+        let (buffer, other) = (Vec::new(), Vec::new());
+        Self { shared, key, work: Work::Idle(sink), buffer, other, received: 0, _permit: permit }
+    }
+
+    /// Waits until no thread is at work.
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        if let Work::Busy(working) = &mut self.work {
+            self.work = match working.await {
+                Ok((Ok(sink), buffer)) => {
+                    self.other = buffer;
+                    Work::Idle(sink)
+                }
+                Ok((Err(error), _)) => Work::Failed(error),
+                Err(error) => {
+                    Work::Failed(StoreError::new(StoreErrorKind::Internal, format!("writing an object: {error}")))
+                }
+            };
+        }
+        match &self.work {
+            Work::Failed(error) => Err(error.clone()),
+            Work::Idle(_) | Work::Busy(_) => Ok(()),
+        }
+    }
+
+    fn fail(&mut self, error: StoreError) -> StoreError {
+        self.work = Work::Failed(error.clone());
+        error
+    }
+
+    /// Hands the full buffer to a thread.
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        self.settle().await?;
+        let failed = Work::Failed(unavailable("writing an object was cut off"));
+        let Work::Idle(mut sink) = std::mem::replace(&mut self.work, failed) else {
+            return Err(unavailable("writing an object was cut off"));
+        };
+        let mut full = std::mem::replace(&mut self.buffer, std::mem::take(&mut self.other));
+        self.work = Work::Busy(tokio::task::spawn_blocking(move || {
+            let taken = sink.take(&full);
+            full.clear();
+            (taken.map(|()| sink), full)
+        }));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ObjectWriter for VolumeWriter {
+    async fn write(&mut self, mut bytes: Bytes) -> Result<(), StoreError> {
+        if let Work::Failed(error) = &self.work {
+            return Err(error.clone());
+        }
+        self.received = self.received.saturating_add(bytes.len() as u64);
+        if self.received > self.shared.config.object_bytes_max {
+            let error = StoreError::new(StoreErrorKind::Invalid, "object is longer than the store takes");
+            return Err(self.fail(error));
+        }
+        let size = self.shared.config.write_buffer_bytes;
+        while !bytes.is_empty() {
+            // Flushed when more comes, not when full: the last buffer goes with the hashes in one write.
+            if self.buffer.len() == size {
+                self.flush().await?;
+            }
+            let now = bytes.len().min(size - self.buffer.len());
+            if self.buffer.capacity() < self.buffer.len() + now {
+                // Small objects stay small; the rest get a buffer of full size, with room for what follows the data.
+                let grown = if self.received <= size as u64 / 4 { 0 } else { size + BLOCK as usize };
+                self.buffer.reserve_exact(grown.max(self.buffer.len() + now).saturating_sub(self.buffer.len()));
+            }
+            self.buffer.extend_from_slice(bytes.chunk().get(..now).unwrap_or_default());
+            bytes.advance(now);
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<ObjectInfo, StoreError> {
+        self.settle().await?;
+        let failed = Work::Failed(unavailable("writing an object was cut off"));
+        let Work::Idle(sink) = std::mem::replace(&mut self.work, failed) else {
+            return Err(unavailable("writing an object was cut off"));
+        };
+        let (last, key) = (std::mem::take(&mut self.buffer), self.key);
+        let finished = tokio::task::spawn_blocking(move || sink.finish(last, key)).await;
+        let finished = finished
+            .map_err(|error| StoreError::new(StoreErrorKind::Internal, format!("writing an object: {error}")))?;
+        finished?.await.map_err(|_| unavailable("object store ended"))?
+    }
+}

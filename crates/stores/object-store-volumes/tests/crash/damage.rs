@@ -1,0 +1,140 @@
+//! Volumes that were cut, and bits that flipped: wrong bytes are never given out.
+
+use super::workload::{DIRECTORY, Fate, Run, Workload, block_on, open};
+use cairn_conformance::object_store::{key, read};
+use cairn_process::disk::Disk;
+use cairn_process::disk::sim::{Loss, SimDisk};
+use cairn_store_api::{ObjectStore, StoreErrorKind};
+use std::{path::PathBuf, sync::Arc};
+
+fn files(disk: &SimDisk, prefix: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let directory = PathBuf::from(DIRECTORY);
+    let names = disk.list(&directory).unwrap().into_iter().filter(|name| name.starts_with(prefix));
+    names
+        .map(|name| {
+            let file = disk.open(&directory.join(&name)).unwrap();
+            let mut content = vec![0; file.len().unwrap() as usize];
+            file.read_exact_at(&mut content, 0).unwrap();
+            (directory.join(name), content)
+        })
+        .collect()
+}
+
+fn position(content: &[u8], part: &[u8]) -> Option<usize> {
+    content.windows(part.len()).position(|window| window == part)
+}
+
+/// How an object is found: whole, or gone in a way that says so.
+fn find(run: &Run, disk: &SimDisk, fates: &[&Fate]) -> Vec<bool> {
+    block_on(async {
+        let store = open(Arc::new(disk.clone()), &run.workload.config).unwrap();
+        let mut found = Vec::new();
+        for fate in fates {
+            let (_, info) = fate.acknowledged.unwrap();
+            let whole = match read(&store, &info.object).await {
+                Ok(bytes) => {
+                    assert!(bytes == run.workload.content(fate.number), "wrong bytes were given out");
+                    assert_eq!(store.stat(key(fate.number)).await.unwrap(), info);
+                    true
+                }
+                Err(error) => {
+                    assert!(matches!(error.kind(), StoreErrorKind::NotFound | StoreErrorKind::Corrupt), "{error}");
+                    false
+                }
+            };
+            found.push(whole);
+        }
+        found
+    })
+}
+
+/// A run whose objects all are in the first volume, and none of whose index was written down.
+fn one_volume(seed: u64) -> Run {
+    let mut workload = Workload::small(seed);
+    workload.config.volume_bytes_first = 4 << 20;
+    workload.config.volume_bytes_max = 4 << 20;
+    workload.config.checkpoint_changes = 1000;
+    workload.run()
+}
+
+fn kept(run: &Run) -> Vec<&Fate> {
+    run.objects.values().filter(|fate| fate.deleting().is_none()).collect()
+}
+
+#[test]
+fn a_volume_cut_anywhere_has_what_was_before_the_cut() {
+    let run = one_volume(20);
+    let whole = run.disk.crash(run.operations(), Loss::Nothing);
+    let fates = kept(&run);
+    let (path, content) = files(&whole, "volume-").swap_remove(0);
+    // Where each object's last byte is: of its data and hashes, and of the journal block with its record.
+    let ends: Vec<usize> = fates
+        .iter()
+        .map(|fate| {
+            let data = run.workload.content(fate.number);
+            // It may be in several pieces; its hashes follow its last byte.
+            let tail = &data[data.len().saturating_sub(64)..];
+            let place = if data.is_empty() { 0 } else { position(&content, tail).unwrap() };
+            let data_end = (place + tail.len() + 64).next_multiple_of(4096);
+            let record = position(&content, key(fate.number).as_bytes()).unwrap();
+            data_end.max(record / 4096 * 4096 + 4096)
+        })
+        .collect();
+    let last = ends.iter().max().unwrap() + 8192;
+    for cut in (0..last).step_by(1021).chain(ends.iter().flat_map(|end| [end - 1, *end])) {
+        let disk = run.disk.crash(run.operations(), Loss::Nothing);
+        disk.open(&path).unwrap().set_len(cut as u64).unwrap();
+        let found = find(&run, &disk, &fates);
+        // A volume cut within its first two blocks can't be told from one whose creation was cut off.
+        for ((whole, end), fate) in found.iter().zip(&ends).zip(&fates) {
+            assert!(*whole || *end > cut, "cut at {cut}: {fate:?} ended at {end}");
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_never_given_out() {
+    for (closed, seed) in [(false, 30), (true, 31)] {
+        let run = if closed { Workload::reopened(seed).run() } else { one_volume(seed) };
+        let fates = kept(&run);
+        let whole = run.disk.crash(run.operations(), Loss::Nothing);
+        assert!(find(&run, &whole, &fates).iter().all(|whole| *whole));
+        let (mut flips, mut lost) = (0, 0);
+        for prefix in ["volume-", "index-", "manifest"] {
+            for (path, content) in files(&run.disk.crash(run.operations(), Loss::Nothing), prefix) {
+                let used = content.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+                for at in (0..=used).step_by(used / 60 + 1) {
+                    let disk = run.disk.crash(run.operations(), Loss::Nothing);
+                    disk.damage(&path, at as u64, &[content[at] ^ 1 << (at % 8)]).unwrap();
+                    let found = find(&run, &disk, &fates);
+                    flips += 1;
+                    lost += found.iter().filter(|whole| !**whole).count();
+                }
+            }
+        }
+        println!("{flips} flipped bits made {lost} of {} objects unreadable, and none wrong", flips * fates.len());
+        assert!(lost > 0 && flips > 60, "no bit that matters was flipped");
+    }
+}
+
+#[test]
+fn a_lost_index_is_made_anew() {
+    let run = Workload::small(32).run();
+    let fates = kept(&run);
+    for lost in [vec!["manifest"], vec!["index-"], vec!["manifest", "index-"]] {
+        let disk = run.disk.crash(run.operations(), Loss::Nothing);
+        for (path, _) in lost.iter().flat_map(|prefix| files(&disk, prefix)) {
+            disk.remove(&path).unwrap();
+        }
+        assert!(find(&run, &disk, &fates).iter().all(|whole| *whole), "without {lost:?}");
+        // Deleted ones stay so, and the next opening is an ordinary one.
+        let again = block_on(async {
+            let store = open(Arc::new(disk.clone()), &run.workload.config).unwrap();
+            for fate in run.objects.values().filter(|fate| fate.deleting().is_some()) {
+                assert_eq!(store.stat(key(fate.number)).await.unwrap_err().kind(), StoreErrorKind::NotFound);
+            }
+            store.recovery()
+        });
+        assert!(!again.rebuilt, "{again:?}");
+    }
+}
