@@ -55,7 +55,8 @@ impl Batch {
             let order = EventOrder::of(&envelope);
             batch.origins.extend(envelope.origin.clone());
             match check(&envelope, record.payload, partition, partitions) {
-                Ok(event) => {
+                Ok(None) => {}
+                Ok(Some(event)) => {
                     let key = StudyKey { tenant: envelope.tenant, study_instance_uid: envelope.study_instance_uid };
                     let of = batch.studies.entry(key).or_default();
                     of.needs.add(order.id, &event);
@@ -68,7 +69,13 @@ impl Batch {
     }
 }
 
-fn check(envelope: &Envelope, payload: bytes::Bytes, partition: Partition, partitions: u16) -> Result<Event, Poison> {
+/// The event, if it is about a study.
+fn check(
+    envelope: &Envelope,
+    payload: bytes::Bytes,
+    partition: Partition,
+    partitions: u16,
+) -> Result<Option<Event>, Poison> {
     let event = Event::decode(&envelope.kind, payload).map_err(|error| match error {
         EventError::UnknownType => Poison::UnknownType,
         EventError::Undecodable(_) => Poison::Undecodable,
@@ -76,12 +83,16 @@ fn check(envelope: &Envelope, payload: bytes::Bytes, partition: Partition, parti
     if event.study_instance_uid() != envelope.study_instance_uid || event.tenant() != envelope.tenant {
         return Err(Poison::Disagreement);
     }
+    if envelope.study_instance_uid.is_empty() && matches!(event, Event::ReceiptClosed(_)) {
+        // A receipt's refused inputs that named no study: the log keeps their count, no projection shows it.
+        return Ok(None);
+    }
     envelope.study_instance_uid.parse::<Uid>().map_err(|_| Poison::BadIdentifier)?;
     // A row has one writing partition: an event elsewhere would have two projectors write it.
     if Partition::of_study(&envelope.study_instance_uid, partitions) != partition {
         return Err(Poison::WrongPartition);
     }
-    Ok(event)
+    Ok(Some(event))
 }
 
 /// Reads what folding needs of the studies of a batch, as of the committed offset.

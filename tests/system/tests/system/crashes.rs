@@ -73,7 +73,11 @@ fn check(archive: &Archive, files: &[Sent], acknowledged: &[Sent]) {
         let own = data_set_of(&sent.file);
         let was_acknowledged = acknowledged.iter().any(|other| other.file == sent.file);
         assert!(!was_acknowledged || versions.contains(&own), "{uid} was acknowledged and is not there as sent");
-        let known: Vec<Vec<u8>> = files.iter().filter(|f| f.sop_instance_uid == sent.sop_instance_uid).map(|f| data_set_of(&f.file)).collect();
+        let known: Vec<Vec<u8>> = files
+            .iter()
+            .filter(|f| f.sop_instance_uid == sent.sop_instance_uid)
+            .map(|f| data_set_of(&f.file))
+            .collect();
         assert!(versions.iter().all(|version| known.contains(version)), "{uid} is there with bytes that nobody sent");
     }
     let verified = archive.ok(&["index", "verify"]);
@@ -116,9 +120,8 @@ fn killed_under_load_it_keeps_what_it_acknowledged() {
     for round in 0..rounds {
         let data = folder.path().join(format!("{round}"));
         let archive = Archive::start(&data);
-        let files: Vec<Sent> = cairn_synthetic::studies(100 + round, 30)
-            .map(|made| Sent::new(made.file, made.sop_instance_uid))
-            .collect();
+        let files: Vec<Sent> =
+            cairn_synthetic::studies(100 + round, 30).map(|made| Sent::new(made.file, made.sop_instance_uid)).collect();
         let address = archive.http;
         let senders: Vec<_> = files
             .chunks(files.len().div_ceil(4))

@@ -1,7 +1,7 @@
 //! End-to-end, interoperability and faults: the real executable and real processes. Needs `target/debug/cairn` (or
 //! `CAIRN_BIN`), dcmtk and the Python modules of tools/requirements.txt: `make test` brings them all. What is missing
 //! fails; nothing is skipped.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests, in modules of one binary")]
 
 mod crashes;
 mod dcmtk;

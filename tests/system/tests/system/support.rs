@@ -306,10 +306,14 @@ pub struct Tool(Child);
 impl Tool {
     /// Starts it and waits until its port answers.
     pub fn start(program: &str, arguments: &[&str], port: u16) -> Self {
-        let child =
-            Command::new(program).args(arguments).env("TCP_NODELAY", "1").stdin(Stdio::null()).stdout(Stdio::null());
-        let tool =
-            Self(child.stderr(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{program}: {error}: make deps")));
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .env("TCP_NODELAY", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let tool = Self(command.spawn().unwrap_or_else(|error| panic!("{program}: {error}: make deps")));
         eventually(program, || TcpStream::connect(("127.0.0.1", port)).ok());
         tool
     }
