@@ -12,6 +12,8 @@ mod levels;
 mod order;
 mod state;
 mod study;
+#[cfg(test)]
+mod tests;
 
 pub use attributes::{Attributes, VALUE_BYTES_MAX, VARIANT_BYTES_MAX, VARIANTS_MAX, Variant};
 pub use extract::{HEADER_LIMITS, default_character_set, select};

@@ -1,0 +1,356 @@
+use super::*;
+use crate::{
+    digest::HashSum,
+    events::{
+        Comparison, Event, InstanceProtected, InstanceReceivedAgain, InstanceStored, Object, Receipt, ReceiptClosed,
+        ResendPolicy, SenderProfile, VersionChosen, VersionsCompared,
+    },
+    hlc::Hlc,
+    ids::EventId,
+};
+use bytes::Bytes;
+use cairn_dicom::{CharacterSet, dataset::DataSet, tags, transfer_syntax::Encoding};
+use proptest::prelude::*;
+use prost::Message;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+const STUDY: &str = "1.2.3";
+
+fn key() -> StudyKey {
+    StudyKey { tenant: "default".into(), study_instance_uid: STUDY.into() }
+}
+
+fn event_id(n: u64) -> EventId {
+    format!("018f4d2e-9c3a-7000-8000-{n:012x}").parse().expect("valid")
+}
+
+fn order(at: u64, n: u64) -> EventOrder {
+    let site = if n.is_multiple_of(2) { "east" } else { "west" };
+    EventOrder { hlc: Hlc { wall_ms: at, counter: 0 }, site: site.parse().expect("valid"), id: event_id(n) }
+}
+
+/// What an instance's sender says of it.
+#[derive(Clone, Debug)]
+struct Said {
+    series: u8,
+    instance: u8,
+    content: u8,
+    patient: &'static str,
+    description: String,
+    modality: &'static str,
+    policy: ResendPolicy,
+    ae: &'static str,
+}
+
+fn header(said: &Said) -> Vec<u8> {
+    let mut set = DataSet::new();
+    set.put_text(tags::PATIENT_NAME, &format!("{}^NAME", said.patient));
+    if !said.patient.is_empty() {
+        set.put_text(tags::PATIENT_ID, said.patient);
+    }
+    set.put_text(tags::STUDY_DESCRIPTION, &said.description);
+    set.put_text(tags::MODALITY, said.modality);
+    set.put_text(tags::INSTANCE_NUMBER, &said.instance.to_string());
+    set.encode(Encoding::ExplicitLittle, CharacterSet::UTF_8).expect("encodes")
+}
+
+fn stored(n: u64, said: &Said) -> Event {
+    let protected = InstanceProtected { header: header(said).into(), extractor_version: 1 };
+    Event::InstanceStored(Box::new(InstanceStored {
+        tenant: "default".into(),
+        study_instance_uid: STUDY.into(),
+        series_instance_uid: format!("1.2.3.{}", said.series),
+        sop_instance_uid: format!("1.2.3.9.{}", said.instance),
+        sop_class_uid: "1.2.840.10008.5.1.4.1.1.2".into(),
+        transfer_syntax_uid: "1.2.840.10008.1.2.1".into(),
+        object: Some(Object {
+            key: event_id(n + 1_000_000).as_bytes().to_vec().into(),
+            length_bytes: 100,
+            blake3: vec![said.content; 32].into(),
+        }),
+        receipt: Some(Receipt { calling_ae_title: said.ae.into(), ..Receipt::default() }),
+        sender_profile: Some(SenderProfile {
+            issuer_of_patient_id: "HOSP".into(),
+            resend_policy: said.policy.into(),
+            ..SenderProfile::default()
+        }),
+        protected: protected.encode_to_vec().into(),
+        ..InstanceStored::default()
+    }))
+}
+
+/// Rows of one study, as an index store would hold them between batches.
+#[derive(Clone, Debug, Default)]
+struct Rows {
+    study: Option<StudyState>,
+    series: BTreeMap<String, SeriesState>,
+    instances: BTreeMap<Identity, InstanceState>,
+    traces: HashSet<EventId>,
+    headers: HashMap<EventId, Bytes>,
+}
+
+impl Rows {
+    fn fold(&mut self, batch: &[(EventOrder, Event)]) {
+        let mut needs = Needs::default();
+        batch.iter().for_each(|(order, event)| needs.add(order.id, event));
+        let series: HashSet<&str> = needs.identities.iter().map(|identity| identity.series.as_str()).collect();
+        let loaded = Loaded {
+            study: self.study.clone(),
+            torn: false,
+            series: (self.series.iter())
+                .filter(|(uid, _)| series.contains(uid.as_str()))
+                .map(|(uid, state)| (uid.parse().expect("valid"), state.clone()))
+                .collect(),
+            instances: (self.instances.iter())
+                .filter(|(identity, _)| needs.identities.contains(identity))
+                .map(|(identity, state)| (identity.clone(), state.clone()))
+                .collect(),
+            traces: self.traces.intersection(&needs.traces.iter().copied().collect()).copied().collect(),
+        };
+        let mut fold = StudyFold::new(key(), loaded);
+        for (order, event) in batch {
+            fold.apply(order.clone(), Stamp(1), event.clone()).expect("folds");
+        }
+        let change = if fold.needs_rescan() { self.rescan(fold.rescan()) } else { fold.finish() };
+        let Some(change) = change else { return };
+        self.study = Some(change.after);
+        for series in change.series {
+            self.headers.extend(series.pending.into_iter().map(|pending| (pending.id, pending.header)));
+            self.series.insert(series.uid.to_string(), series.after);
+        }
+        self.instances.extend(change.instances);
+        self.traces.extend(change.traces.iter().map(|trace| trace.order.id));
+    }
+
+    fn rescan(&self, mut rescan: Rescan) -> Option<StudyChange> {
+        for (uid, state) in &self.series {
+            rescan.add_series(uid.parse().expect("valid"), state.clone());
+        }
+        let all: Vec<(Identity, InstanceState)> =
+            self.instances.iter().map(|(identity, state)| (identity.clone(), state.clone())).collect();
+        let left = rescan.left().into_iter().map(|identity| (identity, InstanceState::default()));
+        for (identity, stored) in all.into_iter().chain(left) {
+            let Some(version) = rescan.shown(&identity, &stored) else { continue };
+            let id = version.order.id;
+            let header = rescan.header(id).or_else(|| self.headers.get(&id).cloned()).expect("a header is somewhere");
+            rescan.tell(&identity, &version, &header);
+        }
+        rescan.finish()
+    }
+
+    /// All that must not depend on how events arrived.
+    fn canonical(&self) -> (Option<[u8; 32]>, HashSum, String) {
+        let study = self.study.clone().unwrap_or_default();
+        let mut text = format!("{:?}", (study.attributes.variants(), study.series, study.shown, study.versions));
+        for (uid, series) in &self.series {
+            text += &format!("{uid} {:?} {} {}", series.attributes.variants(), series.shown, series.versions);
+        }
+        for (identity, state) in &self.instances {
+            text += &format!("{identity:?} {state:?}");
+        }
+        (self.study.as_ref().map(|study| study.hash(&key())), study.events, text)
+    }
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    (
+        (0..3_u8, 0..4_u8, 0..3_u8),
+        prop::sample::select(vec!["", "ANNA", "BERT"]),
+        0..30_u32,
+        prop::sample::select(vec!["CT", "MR"]),
+        prop::sample::select(vec![ResendPolicy::Keep, ResendPolicy::SupersedeSameSource, ResendPolicy::Refuse]),
+        prop::sample::select(vec!["ONE", "TWO", ""]),
+    )
+        .prop_map(|((series, instance, content), patient, description, modality, policy, ae)| Said {
+            series,
+            instance,
+            content,
+            patient,
+            // More variants than are kept, some too long to keep.
+            description: format!("description {description} {}", "x".repeat(description as usize * 60)),
+            modality,
+            policy,
+            ae,
+        })
+}
+
+/// Events of a study: stores, and comparisons, choices and repeats of them.
+fn events() -> impl Strategy<Value = Vec<(EventOrder, Event)>> {
+    let stores = prop::collection::vec((said(), 0..20_u64), 1..24);
+    let about =
+        prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..4_u8, 0..20_u64), 0..8);
+    (stores, about).prop_map(|(stores, about)| {
+        let mut events: Vec<(EventOrder, Event)> =
+            stores.iter().zip(0..).map(|((said, at), n)| (order(*at, n), stored(n, said))).collect();
+        for ((first, second, what, at), n) in about.into_iter().zip(500..) {
+            let (first, second) = (first.index(stores.len()), second.index(stores.len()));
+            let said = &stores[first].0;
+            let (series, sop) = (format!("1.2.3.{}", said.series), format!("1.2.3.9.{}", said.instance));
+            let id = |n: usize| Bytes::copy_from_slice(event_id(n as u64).as_bytes());
+            let event = match what {
+                0 | 1 => Event::VersionsCompared(VersionsCompared {
+                    tenant: "default".into(),
+                    study_instance_uid: STUDY.into(),
+                    series_instance_uid: series,
+                    sop_instance_uid: sop,
+                    first_store_event_id: id(first),
+                    second_store_event_id: id(second),
+                    comparison: if what == 0 { Comparison::AnotherEncoding } else { Comparison::Different }.into(),
+                }),
+                2 => Event::VersionChosen(VersionChosen {
+                    tenant: "default".into(),
+                    study_instance_uid: STUDY.into(),
+                    series_instance_uid: series,
+                    sop_instance_uid: sop,
+                    store_event_id: id(first),
+                    ..VersionChosen::default()
+                }),
+                _ if second.is_multiple_of(2) => Event::InstanceReceivedAgain(InstanceReceivedAgain {
+                    tenant: "default".into(),
+                    study_instance_uid: STUDY.into(),
+                    series_instance_uid: series,
+                    sop_instance_uid: sop,
+                    store_event_id: id(first),
+                    ..InstanceReceivedAgain::default()
+                }),
+                _ => Event::ReceiptClosed(ReceiptClosed {
+                    tenant: "default".into(),
+                    study_instance_uid: STUDY.into(),
+                    stored: 3,
+                    ..ReceiptClosed::default()
+                }),
+            };
+            events.push((order(at, n), event));
+        }
+        events
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// I11, I12: any order, any repetition, any batches.
+    #[test]
+    fn i11_i12_arrival_changes_nothing(
+        events in events(),
+        shuffled in any::<prop::sample::Index>(),
+        again in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
+        cuts in prop::collection::vec(1..6_usize, 40),
+        seed in any::<u64>(),
+    ) {
+        let mut at_once = Rows::default();
+        at_once.fold(&events);
+        let mut arrived = events.clone();
+        arrived.extend(again.iter().map(|at| events[at.index(events.len())].clone()));
+        // A shuffle that proptest can repeat.
+        let mut state = seed | 1;
+        for at in (1..arrived.len()).rev() {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            arrived.swap(at, (state % (at as u64 + 1)) as usize);
+        }
+        let middle = shuffled.index(arrived.len());
+        arrived.rotate_left(middle);
+        let mut piecewise = Rows::default();
+        let mut rest = arrived.as_slice();
+        for cut in cuts.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (batch, after) = rest.split_at((*cut).min(rest.len()));
+            piecewise.fold(batch);
+            rest = after;
+        }
+        prop_assert_eq!(at_once.canonical(), piecewise.canonical());
+    }
+}
+
+fn one(content: u8, policy: ResendPolicy, ae: &'static str) -> Said {
+    Said { series: 1, instance: 1, content, patient: "ANNA", description: "first".into(), modality: "CT", policy, ae }
+}
+
+fn shown_of(events: &[(u64, Event)]) -> u64 {
+    let mut rows = Rows::default();
+    for (n, event) in events {
+        rows.fold(&[(order(*n, *n), event.clone())]);
+    }
+    let state = rows.instances.values().next().expect("one identity");
+    let shown = state.shown().expect("one is shown").order.id;
+    events.iter().map(|(n, _)| *n).find(|n| event_id(*n) == shown).expect("an event of these")
+}
+
+#[test]
+fn the_first_version_is_shown_unless_a_decision_says_otherwise() {
+    use ResendPolicy::{Keep, Refuse, SupersedeSameSource};
+    let version = |n, content, policy, ae| (n, stored(n, &one(content, policy, ae)));
+    let chosen = |n, store| {
+        let Event::InstanceStored(event) = stored(store, &one(1, Keep, "ONE")) else { unreachable!() };
+        let event = VersionChosen {
+            tenant: event.tenant,
+            study_instance_uid: event.study_instance_uid,
+            series_instance_uid: event.series_instance_uid,
+            sop_instance_uid: event.sop_instance_uid,
+            store_event_id: Bytes::copy_from_slice(event_id(store).as_bytes()),
+            ..VersionChosen::default()
+        };
+        (n, Event::VersionChosen(event))
+    };
+    let first = version(1, 1, Keep, "ONE");
+    assert_eq!(shown_of(&[first.clone(), version(2, 2, Keep, "ONE")]), 1);
+    assert_eq!(shown_of(&[first.clone(), version(2, 2, Refuse, "ONE")]), 1);
+    assert_eq!(shown_of(&[first.clone(), version(2, 2, SupersedeSameSource, "ONE")]), 2);
+    // The same bytes again correct nothing.
+    assert_eq!(shown_of(&[first.clone(), version(2, 1, SupersedeSameSource, "ONE")]), 1);
+    assert_eq!(shown_of(&[first.clone(), version(2, 2, Keep, "ONE"), chosen(3, 2)]), 2);
+    assert_eq!(shown_of(&[first.clone(), version(2, 2, Keep, "ONE"), chosen(3, 2), chosen(4, 1)]), 1);
+    let corrected = version(4, 3, SupersedeSameSource, "ONE");
+    assert_eq!(shown_of(&[first, version(2, 2, Keep, "ONE"), chosen(3, 2), corrected]), 4);
+}
+
+#[test]
+fn attributes_follow_the_version_that_is_shown() {
+    let mut rows = Rows::default();
+    let mut corrected = one(2, ResendPolicy::SupersedeSameSource, "ONE");
+    corrected.description = "corrected".into();
+    corrected.modality = "MR";
+    rows.fold(&[(order(1, 1), stored(1, &one(1, ResendPolicy::Keep, "ONE")))]);
+    rows.fold(&[(order(2, 2), stored(2, &corrected))]);
+    let study = rows.study.expect("there");
+    assert_eq!(study.attributes.texts(tags::STUDY_DESCRIPTION), ["corrected"]);
+    assert_eq!(study.modalities.into_iter().collect::<Vec<_>>(), ["MR"]);
+    assert_eq!((study.shown, study.versions, study.series), (1, 2, 1));
+}
+
+#[test]
+fn disagreements_are_listed_and_the_earliest_value_counts() {
+    let mut rows = Rows::default();
+    let mut late = one(1, ResendPolicy::Keep, "ONE");
+    late.instance = 2;
+    late.patient = "BERT";
+    rows.fold(&[(order(5, 2), stored(2, &late))]);
+    rows.fold(&[(order(1, 1), stored(1, &one(1, ResendPolicy::Keep, "ONE")))]);
+    let study = rows.study.expect("there");
+    assert_eq!(study.attributes.texts(tags::PATIENT_ID), ["ANNA", "BERT"]);
+    assert_eq!(study.patient(), PatientIdentity { issuer: "HOSP".into(), id: "ANNA".into() });
+    let disagreements: Vec<_> = study.attributes.disagreements().filter(|tag| !tag.is_private()).collect();
+    assert_eq!(disagreements, [tags::PATIENT_NAME, tags::PATIENT_ID]);
+}
+
+#[test]
+fn what_cannot_be_folded_says_why_and_changes_nothing() {
+    let said = one(1, ResendPolicy::Keep, "ONE");
+    let with = |change: fn(&mut InstanceStored)| {
+        let Event::InstanceStored(mut event) = stored(1, &said) else { unreachable!() };
+        change(&mut event);
+        let mut fold = StudyFold::new(key(), Loaded::default());
+        let outcome = fold.apply(order(1, 1), Stamp(1), Event::InstanceStored(event));
+        assert!(fold.finish().is_none());
+        outcome.expect_err("poison")
+    };
+    assert_eq!(with(|event| event.series_instance_uid = "x".into()), Poison::BadIdentifier);
+    assert_eq!(with(|event| event.object = None), Poison::Malformed);
+    assert_eq!(with(|event| event.key_id = "k".into()), Poison::Encrypted);
+    assert_eq!(with(|event| event.tenant = "other".into()), Poison::Disagreement);
+    assert_eq!(with(|event| event.protected = vec![0xFF; 3].into()), Poison::Undecodable);
+}
