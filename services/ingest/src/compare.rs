@@ -206,11 +206,16 @@ impl Service {
             if compared.pairs.contains(&ids) {
                 continue;
             }
-            let comparison = match same_content(self.objects.as_ref(), earlier, &pair.version).await {
-                Ok(comparison) => comparison,
-                Err(error) => {
+            let same = same_content(self.objects.as_ref(), earlier, &pair.version);
+            let comparison = match tokio::time::timeout(self.config.compare.comparison_max, same).await {
+                Ok(Ok(comparison)) => comparison,
+                outcome => {
                     metrics::compared("failed");
-                    tracing::warn!(first = %ids.0, second = %ids.1, %error, "two versions could not be read");
+                    let cause = match outcome {
+                        Ok(Err(error)) => error.to_string(),
+                        _ => "it took too long".to_owned(),
+                    };
+                    tracing::warn!(first = %ids.0, second = %ids.1, %cause, "two versions could not be compared");
                     continue;
                 }
             };

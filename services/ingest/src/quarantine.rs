@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -112,7 +112,7 @@ pub struct Quarantine(Arc<Inner>);
 impl Quarantine {
     /// Opens the quarantine in `dir`, which is made when it is not there. Blocking: reads the facts of every entry.
     pub fn open(disk: Arc<dyn Disk>, dir: PathBuf, config: QuarantineConfig) -> io::Result<Self> {
-        disk.create_dir_all(&dir)?;
+        create_durably(disk.as_ref(), &dir)?;
         let inner = Inner { disk, dir, config, changing: Mutex::default(), state: Mutex::default() };
         let mut state = State::default();
         for name in inner.disk.list(&inner.dir)? {
@@ -205,6 +205,13 @@ impl Quarantine {
         });
         Ok(Box::pin(chunks))
     }
+}
+
+/// Makes a directory, and the names of all that had to be made for it durable.
+fn create_durably(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let missing: Vec<_> = dir.ancestors().take_while(|ancestor| disk.list(ancestor).is_err()).collect();
+    disk.create_dir_all(dir)?;
+    missing.iter().filter_map(|made| made.parent()).try_for_each(|parent| disk.sync_dir(parent))
 }
 
 fn finished<T>(outcome: Result<io::Result<T>, tokio::task::JoinError>) -> Result<T, Error> {
