@@ -1,4 +1,4 @@
-//! Changed studies as row changes: derived rows first, state rows next.
+//! Changed studies as row changes: derived rows first, state rows next, removed rows last.
 
 use super::batch::Parked;
 use crate::rows::{Rows, malformed};
@@ -192,13 +192,16 @@ impl Changes {
         self.state.push(RowChange::put(LEAVES, pk, vec![leaf], encode_leaf(to, now, Some(before))));
     }
 
-    /// All changes in the order of a commit: derived rows in the order of their keys, state rows next.
+    /// All changes in the order of a commit: derived rows, state rows, and what is removed last. So a commit that a
+    /// crash tore either left hints too many, or left its mark on the state row, and then every hint is written again.
     pub(crate) fn into_rows(mut self) -> Vec<RowChange> {
         self.derived.sort_unstable();
         // One event can be parked twice in a batch.
         self.derived.dedup_by(|b, a| (a.table, &a.pk, &a.ck) == (b.table, &b.pk, &b.ck));
         self.state.sort_unstable();
-        self.derived.append(&mut self.state);
-        self.derived
+        let (mut rows, removed): (Vec<_>, Vec<_>) = self.derived.into_iter().partition(|row| row.value.is_some());
+        rows.append(&mut self.state);
+        rows.extend(removed);
+        rows
     }
 }
