@@ -1,4 +1,4 @@
-//! One suite per storage port. Each clause of a port is at least one trial, named after it; an adapter's test file
+//! One suite per storage port, and one for the services' traits. Each clause of a port is at least one trial, named after it; an adapter's test file
 //! makes a backend and runs the suite:
 //!
 //! ```ignore
@@ -17,6 +17,7 @@
 pub mod event_log;
 pub mod index_store;
 pub mod object_store;
+pub mod services;
 
 use libtest_mimic::{Failed, Trial};
 use std::{future::Future, time::Duration};

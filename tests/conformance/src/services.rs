@@ -124,11 +124,12 @@ fn of_study(uid: &Uid) -> Selection {
 }
 
 async fn collect(bytes: AnswerStream<Bytes>) -> Result<Vec<u8>, Error> {
-    bytes.try_fold(Vec::new(), |mut all, chunk| async move {
-        all.extend_from_slice(&chunk);
-        Ok(all)
-    })
-    .await
+    bytes
+        .try_fold(Vec::new(), |mut all, chunk| async move {
+            all.extend_from_slice(&chunk);
+            Ok(all)
+        })
+        .await
 }
 
 async fn all<T>(answers: AnswerStream<T>) -> Vec<T> {

@@ -70,7 +70,8 @@ pub(super) async fn names_in_every_script_come_back(site: Arc<dyn Site>) {
     fill(&*site, 7, 40).await;
     let found = all(site.index().query(query(Level::Patient, &[(tags::PATIENT_NAME, "")])).await.unwrap()).await;
     let names: BTreeSet<_> = found.iter().map(|answer| answer.text(tags::PATIENT_NAME).unwrap()).collect();
-    for name in ["MÜLLER-LÜDENSCHEIDT^SYNTHETIC", "ДОСТОЕВСКИЙ^SYNTHETIC", "Yamada^SYNTHETIC=山田^太郎=やまだ^たろう"] {
+    for name in ["MÜLLER-LÜDENSCHEIDT^SYNTHETIC", "ДОСТОЕВСКИЙ^SYNTHETIC", "Yamada^SYNTHETIC=山田^太郎=やまだ^たろう"]
+    {
         assert!(names.contains(name), "{name} is not in {names:?}");
         let by_name = query(Level::Patient, &[(tags::PATIENT_NAME, name)]);
         assert!(!all(site.index().query(by_name).await.unwrap()).await.is_empty(), "{name}");

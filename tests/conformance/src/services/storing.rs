@@ -24,7 +24,10 @@ pub(super) async fn a_new_instance_is_stored_and_found(site: Arc<dyn Site>) {
     let (receipt, made) = (open(&*site).await, one());
     let stored = store(&*site, receipt, &made.file).await.unwrap();
     assert_eq!(stored.outcome, StoreOutcome::New);
-    assert_eq!((&stored.sop_instance_uid, &stored.study_instance_uid), (&made.sop_instance_uid, &made.study_instance_uid));
+    assert_eq!(
+        (&stored.sop_instance_uid, &stored.study_instance_uid),
+        (&made.sop_instance_uid, &made.study_instance_uid)
+    );
     seen(&*site, &stored).await;
     let found = all(site.index().instances(of_study(&made.study_instance_uid), Detail::Location).await.unwrap()).await;
     assert_eq!(found.len(), 1);
@@ -59,7 +62,8 @@ pub(super) async fn other_bytes_are_a_conflict_and_can_be_chosen(site: Arc<dyn S
     let shown: Vec<_> = conflict.versions.iter().map(|version| (version.digest, version.shown)).collect();
     assert_eq!(shown, [(first.digest, true), (second.digest, false)]);
 
-    let identity = (conflict.study_instance_uid.clone(), conflict.series_instance_uid.clone(), made.sop_instance_uid.clone());
+    let identity =
+        (conflict.study_instance_uid.clone(), conflict.series_instance_uid.clone(), made.sop_instance_uid.clone());
     let event = conflict.versions[1].store_event;
     let chosen = site.ingest().choose_version(DEFAULT_TENANT, identity, event, "trial", "it is right").await.unwrap();
     seen(&*site, &Stored { position: chosen, ..second.clone() }).await;
