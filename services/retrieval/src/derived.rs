@@ -179,6 +179,3 @@ fn frame_bits(header: Header<'_>, pixels: &PixelValue, frames: u32) -> Option<u6
     };
     Some(sub_sampled.filter(|sub| !fits(&full) && fits(sub)).unwrap_or(full))
 }
-
-#[cfg(test)]
-mod tests;

@@ -152,6 +152,3 @@ fn slices(chunks: &[Bytes], start: u64, range: &Range<u64>) -> Vec<Bytes> {
     }
     pieces
 }
-
-#[cfg(test)]
-mod tests;
