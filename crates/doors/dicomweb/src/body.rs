@@ -68,12 +68,13 @@ impl Stream for RequestBody {
 pub(crate) struct AnswerBody {
     data: AnswerStream<Bytes>,
     length: Option<u64>,
+    failed: Option<Error>,
 }
 
 impl AnswerBody {
     /// A body of this length in bytes, if known.
     pub(crate) fn body(data: AnswerStream<Bytes>, length: Option<u64>) -> Body {
-        Body::new(Self { data, length })
+        Body::new(Self { data, length, failed: None })
     }
 }
 
@@ -83,6 +84,9 @@ impl HttpBody for AnswerBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        if let Some(error) = this.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         loop {
             match std::task::ready!(this.data.as_mut().poll_next(context)) {
                 Some(Ok(chunk)) if chunk.is_empty() => {}
@@ -96,7 +100,11 @@ impl HttpBody for AnswerBody {
                     if error.kind != ErrorKind::Aborted {
                         tracing::warn!(kind = ?error.kind, error = %error, "an answer was cut");
                     }
-                    return Poll::Ready(Some(Err(error)));
+                    // The error drops what the connection has not sent yet; a pause lets it send that first, so that the
+                    // client sees an answer that was cut, not none.
+                    this.failed = Some(error);
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
                 None => return Poll::Ready(None),
             }

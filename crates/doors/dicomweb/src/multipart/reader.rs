@@ -30,7 +30,7 @@ const PADDING_BYTES_MAX: usize = 256;
 enum State {
     Preamble,
     Part,
-    AfterDelimiter,
+    BetweenParts,
     Closed,
 }
 
@@ -72,12 +72,14 @@ impl<S: Stream<Item = Result<Bytes, BodyError>> + Unpin> Reader<S> {
     pub(crate) async fn next_part(&mut self) -> Result<Option<PartHeaders>, BodyError> {
         match self.state {
             State::Closed => return Ok(None),
-            State::Preamble => self.skip_preamble().await?,
+            State::Preamble => {
+                self.skip_preamble().await?;
+                self.end_delimiter_line().await?;
+            }
             State::Part => while self.next_chunk().await?.is_some() {},
-            State::AfterDelimiter => {}
+            State::BetweenParts => {}
         }
-        if self.is_close_delimiter().await? {
-            self.state = State::Closed;
+        if self.state == State::Closed {
             return Ok(None);
         }
         let headers = self.read_headers().await?;
@@ -85,12 +87,13 @@ impl<S: Stream<Item = Result<Bytes, BodyError>> + Unpin> Reader<S> {
         // A part may have headers only; then the blank line's CRLF is the delimiter's.
         if self.begins_with_dash_boundary().await? {
             self.pending.advance(self.finder.needle().len() - 2);
-            self.state = State::AfterDelimiter;
+            self.end_delimiter_line().await?;
         }
         Ok(Some(headers))
     }
 
-    /// The next bytes of the current part; `None` at its end.
+    /// The next bytes of the current part; `None` at its end, once the whole line of its delimiter has been read: what
+    /// only begins like a delimiter must not end a part.
     pub(crate) async fn next_chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
         if self.state != State::Part {
             return Ok(None);
@@ -101,7 +104,10 @@ impl<S: Stream<Item = Result<Bytes, BodyError>> + Unpin> Reader<S> {
             }
             if !self.held.is_empty() {
                 match self.go_on_from_held() {
-                    Held::Delimiter => return Ok(self.end_of_part()),
+                    Held::Delimiter => {
+                        self.end_delimiter_line().await?;
+                        return Ok(None);
+                    }
                     Held::Content => return Ok(Some(self.held.split().freeze())),
                     Held::Undecided => continue,
                 }
@@ -109,7 +115,8 @@ impl<S: Stream<Item = Result<Bytes, BodyError>> + Unpin> Reader<S> {
             match self.finder.find(&self.pending) {
                 Some(0) => {
                     self.pending.advance(self.finder.needle().len());
-                    return Ok(self.end_of_part());
+                    self.end_delimiter_line().await?;
+                    return Ok(None);
                 }
                 Some(at) => return Ok(Some(self.pending.split_to(at))),
                 None => {}
@@ -137,11 +144,6 @@ impl<S: Stream<Item = Result<Bytes, BodyError>> + Unpin> Reader<S> {
                 return;
             }
         }
-    }
-
-    fn end_of_part(&mut self) -> Option<Bytes> {
-        self.state = State::AfterDelimiter;
-        None
     }
 
     fn go_on_from_held(&mut self) -> Held {
@@ -207,19 +209,21 @@ impl<S: Stream<Item = Result<Bytes, BodyError>> + Unpin> Reader<S> {
         }
     }
 
-    /// Reads the rest of a delimiter's line; whether it closes the message.
-    async fn is_close_delimiter(&mut self) -> Result<bool, BodyError> {
+    /// Reads the rest of a delimiter's line.
+    async fn end_delimiter_line(&mut self) -> Result<(), BodyError> {
         self.fill(2).await?;
         if self.pending.starts_with(b"--") {
             self.pending.advance(2);
-            return Ok(true);
+            self.state = State::Closed;
+            return Ok(());
         }
         for _ in 0..=PADDING_BYTES_MAX {
             self.fill(2).await?;
             match self.pending.as_ref() {
                 [b'\r', b'\n', ..] => {
                     self.pending.advance(2);
-                    return Ok(false);
+                    self.state = State::BetweenParts;
+                    return Ok(());
                 }
                 [b' ' | b'\t', ..] => self.pending.advance(1),
                 [] | [_] => return Err(BodyError::Framing("no close delimiter")),
