@@ -1,6 +1,7 @@
-//! What ingest promises, against ports in memory.
+//! What ingest promises, against ports in memory and against the embedded stores on a simulated disk.
 
 mod conflicts;
+mod embedded;
 mod failures;
 mod receipts;
 mod refusals;

@@ -1,10 +1,9 @@
 //! An index that folds the log anew for each question, as plainly as can be.
 
-use super::memory::MemoryLog;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{
-    Digest, EventId, ObjectKey, PositionVector,
+    Digest, EventId, ObjectKey, Offset, Partition, PositionVector,
     events::{Comparison, Event, InstanceStored},
 };
 use cairn_dicom::{Uid, dataset::DataSet};
@@ -15,7 +14,7 @@ use cairn_service_api::{
         Selection, StateDigest,
     },
 };
-use cairn_store_api::ObjectRef;
+use cairn_store_api::{EventLog, ObjectRef, Record};
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
@@ -26,7 +25,7 @@ use std::{
 };
 
 pub(crate) struct MemoryIndex {
-    log: Arc<MemoryLog>,
+    log: Arc<dyn EventLog>,
     /// Every call fails.
     pub(crate) away: AtomicBool,
     /// It never gets any further.
@@ -38,7 +37,7 @@ pub(crate) struct MemoryIndex {
 type Identity = (Uid, Uid, Uid);
 
 impl MemoryIndex {
-    pub(crate) fn new(log: Arc<MemoryLog>) -> Arc<Self> {
+    pub(crate) fn new(log: Arc<dyn EventLog>) -> Arc<Self> {
         Arc::new(Self { log, away: false.into(), behind: false.into(), gone: Mutex::default() })
     }
 
@@ -49,13 +48,13 @@ impl MemoryIndex {
         }
     }
 
-    fn stored(&self) -> Vec<(EventId, u64, InstanceStored)> {
+    async fn stored(&self) -> Vec<(EventId, u64, InstanceStored)> {
         let mut stored = Vec::new();
         if self.behind.load(Ordering::Relaxed) {
             return stored;
         }
+        let mut records = records_of(self.log.as_ref()).await;
         let gone = self.gone.lock().expect("not poisoned");
-        let mut records = self.log.records();
         records.sort_by_key(|record| (record.envelope.hlc, record.envelope.id));
         for record in records {
             let event = Event::decode(&record.envelope.kind, record.payload).expect("a known event");
@@ -68,9 +67,10 @@ impl MemoryIndex {
         stored
     }
 
-    fn comparisons(&self) -> Vec<(EventId, EventId, Comparison)> {
+    async fn comparisons(&self) -> Vec<(EventId, EventId, Comparison)> {
         let id = |bytes: &Bytes| EventId::from_slice(bytes).expect("an id");
-        let events = self.log.records().into_iter().map(|r| Event::decode(&r.envelope.kind, r.payload));
+        let events =
+            records_of(self.log.as_ref()).await.into_iter().map(|r| Event::decode(&r.envelope.kind, r.payload));
         let compared = |event| match event {
             Ok(Event::VersionsCompared(event)) => {
                 Some((id(&event.first_store_event_id), id(&event.second_store_event_id), event.comparison()))
@@ -80,9 +80,9 @@ impl MemoryIndex {
         events.filter_map(compared).collect()
     }
 
-    fn identities(&self) -> BTreeMap<Identity, Vec<(EventId, u64, InstanceStored)>> {
+    async fn identities(&self) -> BTreeMap<Identity, Vec<(EventId, u64, InstanceStored)>> {
         let mut identities = BTreeMap::<Identity, Vec<_>>::new();
-        for (id, at, event) in self.stored() {
+        for (id, at, event) in self.stored().await {
             let uid = |text: &str| text.parse::<Uid>().expect("a UID");
             let identity =
                 (uid(&event.study_instance_uid), uid(&event.series_instance_uid), uid(&event.sop_instance_uid));
@@ -90,6 +90,21 @@ impl MemoryIndex {
         }
         identities
     }
+}
+
+/// Every record of a log.
+pub(crate) async fn records_of(log: &dyn EventLog) -> Vec<Record> {
+    let mut records = Vec::new();
+    for partition in (0..log.partitions()).map(Partition) {
+        let mut from = Offset(0);
+        loop {
+            let batch = log.read(partition, from, 1_000, 16 << 20).await.expect("reads");
+            let Some(last) = batch.records.last() else { break };
+            from = last.offset.next();
+            records.extend(batch.records.into_iter().map(|record| record.record));
+        }
+    }
+    records
 }
 
 pub(crate) fn object_of(event: &InstanceStored) -> ObjectRef {
@@ -132,7 +147,7 @@ impl Index for MemoryIndex {
     async fn instances(&self, selection: Selection, _: Detail) -> Result<AnswerStream<InstanceRecord>, Error> {
         self.check()?;
         let mut records = Vec::new();
-        for (identity, versions) in self.identities() {
+        for (identity, versions) in self.identities().await {
             let matches = |list: &[Uid], uid: &Uid| list.is_empty() || list.contains(uid);
             if !matches(&selection.studies, &identity.0)
                 || !matches(&selection.series, &identity.1)
@@ -162,9 +177,9 @@ impl Index for MemoryIndex {
 
     async fn conflicts(&self, _tenant: &str, _: bool) -> Result<AnswerStream<Conflict>, Error> {
         self.check()?;
-        let comparisons = self.comparisons();
+        let comparisons = self.comparisons().await;
         let mut conflicts = Vec::new();
-        for (identity, versions) in self.identities().into_iter().filter(|(_, versions)| versions.len() > 1) {
+        for (identity, versions) in self.identities().await.into_iter().filter(|(_, versions)| versions.len() > 1) {
             let compared = |id: EventId| comparisons.iter().any(|(_, second, _)| *second == id);
             let all = versions.iter().skip(1).all(|(id, _, _)| compared(*id));
             let version = |(id, at, event): &(EventId, u64, InstanceStored)| ConflictVersion {
