@@ -60,6 +60,7 @@ struct State {
     /// Operations so far; `None` when they are not recorded.
     ops: Option<Vec<Op>>,
     count: usize,
+    /// Where recording began, and its number.
     start: Replay,
     /// Replay as far as the last crash asked for, so that ascending crash points cost one pass.
     cursor: Replay,
@@ -118,9 +119,27 @@ impl SimDisk {
         if state.cursor.done > at {
             state.cursor = state.start.clone();
         }
-        ops[state.cursor.done..at].iter().for_each(|op| state.cursor.step(op));
+        let first = state.start.done;
+        ops[state.cursor.done - first..at - first].iter().for_each(|op| state.cursor.step(op));
         let (names, files) = state.cursor.crash(loss);
         Self::with(names, files, true)
+    }
+
+    /// The disk as found after the process alone ended when `at` operations had been done: everything is there, and
+    /// what was not synced is lost if the machine crashes before it is. Operations are numbered on from `at`.
+    ///
+    /// # Panics
+    /// When operations are not recorded.
+    pub fn kill(&self, at: usize) -> SimDisk {
+        let killed = self.crash(at, Loss::Nothing);
+        let state = self.state();
+        let mut after = killed.state();
+        after.count = at;
+        after.next_inode = state.next_inode;
+        after.start = state.cursor.clone();
+        after.cursor = state.cursor.clone();
+        drop(after);
+        killed
     }
 
     /// Bytes of room from now on.

@@ -77,8 +77,32 @@ impl Queue {
 }
 
 enum Waiting {
-    Put(Arc<Entry>, Reservation, Reply<ObjectInfo>),
+    Put(ObjectInfo, Reservation, Reply<ObjectInfo>),
     Delete(ObjectKey, Option<Arc<Entry>>, Reply<Option<Arc<Entry>>>),
+}
+
+impl Waiting {
+    fn fail(self, error: &StoreError) {
+        match self {
+            Self::Put(_, room, reply) => {
+                drop(room);
+                drop(reply.send(Err(error.clone())));
+            }
+            Self::Delete(_, _, reply) => drop(reply.send(Err(error.clone()))),
+        }
+    }
+}
+
+/// What becomes durable by one sync.
+#[derive(Default)]
+struct Group {
+    records: Vec<Record>,
+    waiting: Vec<Waiting>,
+    /// Volumes to be synced, beside those that get the records.
+    dirty: BTreeSet<u32>,
+    /// Keys with a record here.
+    put: HashSet<ObjectKey>,
+    deleted: HashSet<ObjectKey>,
 }
 
 pub(crate) struct Committer {
@@ -106,83 +130,79 @@ impl Committer {
     }
 
     fn commit(&mut self, requests: Vec<Request>) {
-        let (mut records, mut waiting, mut evacuated) = (Vec::new(), Vec::new(), Vec::new());
-        let mut dirty = BTreeSet::new();
-        let mut seen = HashSet::new();
+        let mut group = Group::default();
+        let mut empty = Vec::new();
         let now = self.shared.clock.unix_ms();
         for request in requests {
             match request {
                 Request::Put { object, room, synced, reply } => {
-                    let entry = match self.admit(object, &room, synced, now, seen.insert(object.key)) {
-                        Ok(entry) => entry,
-                        Err(error) => {
-                            // The room first: whoever hears of the failure finds it free.
-                            drop(room);
-                            let _ = reply.send(Err(error));
-                            continue;
-                        }
-                    };
-                    if !synced {
-                        dirty.extend(room.volumes());
-                    }
-                    records.push(Record::Put(entry.clone()));
-                    waiting.push(Waiting::Put(entry, room, reply));
+                    let info = ObjectInfo { object, put_ended_at_ms: now };
+                    self.add_put(&mut group, info, room, synced, reply);
                 }
-                Request::Delete { key, reply } => match self.shared.index.get(key) {
-                    Err(error) => drop(reply.send(Err(error))),
-                    // The second of two in one group waits with the first, but frees nothing.
-                    Ok(Some(_)) if !seen.insert(key) => waiting.push(Waiting::Delete(key, None, reply)),
-                    Ok(Some(entry)) => {
-                        records.push(Record::Delete(key, entry.home));
-                        waiting.push(Waiting::Delete(key, Some(entry), reply));
-                    }
-                    Ok(None) => drop(reply.send(Ok(None))),
-                },
-                Request::Evacuate { volume } => match self.shared.useful_records(volume) {
-                    Ok(useful) => {
-                        let useful =
-                            useful.into_iter().filter(|record| record.key().is_some_and(|key| seen.insert(key)));
-                        records.extend(useful);
-                        evacuated.push(volume);
-                    }
-                    Err(error) => {
-                        tracing::warn!(volume, %error, "journal of an empty volume can't be read; the volume stays")
-                    }
-                },
+                Request::Delete { key, reply } => self.add_delete(&mut group, key, reply),
+                Request::Evacuate { volume } => empty.push(volume),
             }
         }
+        // Last, so that what this group changes is known to be of no use.
+        empty.retain(|volume| self.add_useful(&mut group, *volume));
+        let Group { mut records, waiting, dirty, .. } = group;
         match self.write_group(&mut records, dirty) {
             Ok(()) => {
                 self.apply(records, waiting);
-                evacuated.into_iter().for_each(|volume| self.remove(volume));
+                empty.into_iter().for_each(|volume| self.remove(volume));
             }
-            Err(error) => {
-                for waiting in waiting {
-                    match waiting {
-                        Waiting::Put(_, room, reply) => {
-                            drop(room);
-                            drop(reply.send(Err(error.clone())));
-                        }
-                        Waiting::Delete(_, _, reply) => drop(reply.send(Err(error.clone()))),
-                    }
-                }
-            }
+            Err(error) => waiting.into_iter().for_each(|waiting| waiting.fail(&error)),
         }
     }
 
-    fn admit(
-        &self,
-        object: ObjectRef,
-        room: &Reservation,
-        synced: bool,
-        put_ended_at_ms: u64,
-        first: bool,
-    ) -> Result<Arc<Entry>, StoreError> {
-        if !first || self.shared.index.get(object.key)?.is_some() {
-            return Err(StoreError::new(StoreErrorKind::Conflict, format!("object {} is there already", object.key)));
+    fn add_put(&self, group: &mut Group, info: ObjectInfo, room: Reservation, synced: bool, reply: Reply<ObjectInfo>) {
+        let key = info.object.key;
+        let refused = match self.shared.index.get(key) {
+            Err(error) => Some(error),
+            Ok(None) if group.put.insert(key) => None,
+            Ok(_) => Some(StoreError::new(StoreErrorKind::Conflict, format!("object {key} is there already"))),
+        };
+        if let Some(error) = refused {
+            // The room first: whoever hears of the failure finds it free.
+            drop(room);
+            let _ = reply.send(Err(error));
+            return;
         }
-        let info = ObjectInfo { object, put_ended_at_ms };
-        Ok(Arc::new(Entry { info, home: 0, synced, extents: room.extents().to_vec() }))
+        if !synced {
+            group.dirty.extend(room.volumes());
+        }
+        let entry = Entry { info, home: 0, synced, extents: room.extents().to_vec() };
+        group.records.push(Record::Put(Arc::new(entry)));
+        group.waiting.push(Waiting::Put(info, room, reply));
+    }
+
+    fn add_delete(&self, group: &mut Group, key: ObjectKey, reply: Reply<Option<Arc<Entry>>>) {
+        match self.shared.index.get(key) {
+            Err(error) => drop(reply.send(Err(error))),
+            Ok(None) => drop(reply.send(Ok(None))),
+            Ok(Some(entry)) if group.deleted.insert(key) => {
+                group.records.push(Record::Delete(key, entry.home));
+                group.waiting.push(Waiting::Delete(key, Some(entry), reply));
+            }
+            // The second of two waits with the first, but frees nothing.
+            Ok(Some(_)) => group.waiting.push(Waiting::Delete(key, None, reply)),
+        }
+    }
+
+    /// Adds what the journal of an empty volume says that nothing else does; tells whether that is known.
+    fn add_useful(&self, group: &mut Group, volume: u32) -> bool {
+        match self.shared.useful_records(volume) {
+            Ok(mut useful) => {
+                let changed = |key| group.put.contains(&key) || group.deleted.contains(&key);
+                useful.retain(|record| record.key().is_some_and(|key| !changed(key)));
+                group.records.append(&mut useful);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(volume, %error, "journal of an empty volume can't be read; the volume stays");
+                false
+            }
+        }
     }
 
     /// Writes records and syncs them and the volumes given. On success the records know their home.
@@ -241,9 +261,9 @@ impl Committer {
         }
         for waiting in waiting {
             match waiting {
-                Waiting::Put(entry, room, reply) => {
+                Waiting::Put(info, room, reply) => {
                     room.commit();
-                    let _ = reply.send(Ok(entry.info));
+                    let _ = reply.send(Ok(info));
                 }
                 Waiting::Delete(key, entry, reply) => {
                     self.shared.cache.remove(&key);

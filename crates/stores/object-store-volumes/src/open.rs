@@ -185,8 +185,8 @@ struct Recovery<'a> {
     complete: bool,
     /// Groups some of whose blocks are missing.
     cut: BTreeSet<u64>,
-    /// Where the known contents of volumes end, and their journals.
-    ends: BTreeMap<u32, (u64, u64)>,
+    /// Last block of the journal of each volume.
+    ends: BTreeMap<u32, u64>,
 }
 
 fn failed(error: io::Error) -> StoreError {
@@ -294,12 +294,8 @@ impl Recovery<'_> {
         if block.group <= self.manifest.group || block.group < self.group {
             return Ok(());
         }
-        self.extend(block.volume, block.offset + BLOCK, block.offset);
-        for record in &block.records {
-            if let Record::Put(entry) = record {
-                entry.extents.iter().for_each(|extent| self.extend(extent.volume, extent.end(), 0));
-            }
-        }
+        let end = self.ends.entry(block.volume).or_default();
+        *end = block.offset.max(*end);
         if block.group > self.group {
             // Its first block was written after the sync of the group before.
             self.apply_held()?;
@@ -310,11 +306,6 @@ impl Recovery<'_> {
         }
         self.held.push(block);
         Ok(())
-    }
-
-    fn extend(&mut self, volume: u32, end: u64, journal: u64) {
-        let ends = self.ends.entry(volume).or_default();
-        *ends = (ends.0.max(end), ends.1.max(journal));
     }
 
     fn apply_held(&mut self) -> Result<(), StoreError> {
@@ -384,12 +375,13 @@ impl Recovery<'_> {
         }
     }
 
-    /// Goes on writing where the last volume's known contents end.
+    /// Goes on writing in the last volume: after its journal, as a record is written after all room of its object was
+    /// taken. What comes later belongs to nobody any more.
     fn go_on(&self, volume: u32) -> Result<(), StoreError> {
         let known = self.manifest.place.as_ref().filter(|place| place.volume == volume);
-        let known = known.map_or((BODY, 0), |place| (place.frontier, place.last_journal));
-        let found = self.ends.get(&volume).copied().unwrap_or_default();
-        let place = Place { volume, frontier: known.0.max(found.0), last_journal: known.1.max(found.1) };
+        let known = known.cloned().unwrap_or(Place { volume, frontier: BODY, last_journal: 0 });
+        let place =
+            self.ends.get(&volume).map_or(known, |last| Place { volume, frontier: last + BLOCK, last_journal: *last });
         self.shared.volumes.restore_active(&place).map_err(failed)
     }
 

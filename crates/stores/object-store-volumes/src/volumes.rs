@@ -140,12 +140,15 @@ impl Volumes {
     /// Goes on in the volume that was in use.
     pub(crate) fn restore_active(&self, place: &Place) -> io::Result<()> {
         let file = self.file(place.volume)?;
+        let length = file.len()?;
         let mut state = lock(&self.state);
         let capacity = state.volumes.get(&place.volume).map_or(0, |volume| volume.capacity);
+        // A file that grew by being written may have holes before its end.
+        let prewritten = if length >= capacity { capacity } else { place.frontier };
         state.active = Some(Active {
             id: place.volume,
             capacity,
-            prewritten: file.len()?.min(capacity),
+            prewritten,
             file,
             frontier: place.frontier,
             floor: place.frontier,

@@ -133,3 +133,21 @@ fn one_lock_at_a_time() {
     drop(guard);
     disk.lock(&path("/lock")).unwrap();
 }
+
+#[test]
+fn after_a_kill_all_is_there_and_durable_once_synced() {
+    let disk = SimDisk::new();
+    let file = disk.create_new(&path("/a")).unwrap();
+    disk.sync_dir(&path("/")).unwrap();
+    file.write_all_at(b"one", 0).unwrap();
+    let at = disk.operations();
+    file.write_all_at(b"two", 0).unwrap();
+    let killed = disk.kill(at);
+    assert_eq!(bytes(&killed, "/a"), Some(b"one".to_vec()));
+    let before = killed.operations();
+    killed.open(&path("/a")).unwrap().sync_data().unwrap();
+    assert_eq!(bytes(&killed.crash(before, Loss::Everything), "/a"), Some(Vec::new()));
+    assert_eq!(bytes(&killed.crash(killed.operations(), Loss::Everything), "/a"), Some(b"one".to_vec()));
+    let again = killed.kill(before);
+    assert_eq!(bytes(&again.crash(before, Loss::Everything), "/a"), Some(Vec::new()));
+}

@@ -15,10 +15,10 @@ impl Volumes {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         self.check_room(state, needed)?;
+        // The end of a volume is used by what goes on elsewhere anyway; what fits in one piece goes on to the next volume.
         let full = |active: &Active| {
             let left = active.capacity.saturating_sub(active.frontier);
-            // What is large may be cut in two so that the end of a volume is used; what is small goes on to the next one.
-            left < BLOCK || (left < want && (want <= active.capacity / 8 || left < active.capacity / 16))
+            left < needed || left < want / 4
         };
         let mut last = last;
         if let (Some(last), Some(active)) = (last.as_deref_mut(), state.active.as_mut())

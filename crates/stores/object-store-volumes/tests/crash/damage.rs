@@ -119,14 +119,28 @@ fn a_flipped_bit_is_never_given_out() {
 
 #[test]
 fn a_lost_index_is_made_anew() {
-    let run = Workload::small(32).run();
-    let fates = kept(&run);
+    for run in [Workload::small(32).run(), Workload::emptied(33).run()] {
+        lose_index(&run);
+    }
+}
+
+#[test]
+fn volumes_without_objects_go() {
+    let run = Workload::emptied(34).run();
+    let left = files(&run.disk, "volume-");
+    let last = left.iter().map(|(path, _)| path.clone()).max().unwrap();
+    let last = u32::from_str_radix(&last.to_string_lossy()[DIRECTORY.len() + 8..], 16).unwrap();
+    assert!((left.len() as u32) < last, "all of {} volumes are there", last + 1);
+}
+
+fn lose_index(run: &Run) {
+    let fates = kept(run);
     for lost in [vec!["manifest"], vec!["index-"], vec!["manifest", "index-"]] {
         let disk = run.disk.crash(run.operations(), Loss::Nothing);
         for (path, _) in lost.iter().flat_map(|prefix| files(&disk, prefix)) {
             disk.remove(&path).unwrap();
         }
-        assert!(find(&run, &disk, &fates).iter().all(|whole| *whole), "without {lost:?}");
+        assert!(find(run, &disk, &fates).iter().all(|whole| *whole), "without {lost:?}");
         // Deleted ones stay so, and the next opening is an ordinary one.
         let again = block_on(async {
             let store = open(Arc::new(disk.clone()), &run.workload.config).unwrap();

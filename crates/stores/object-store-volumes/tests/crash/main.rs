@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod damage;
+mod floor;
 mod late;
 mod workload;
 
@@ -27,7 +28,7 @@ fn check_all(run: &Run) -> Result<usize, String> {
 
 #[test]
 fn every_crash_point_leaves_what_was_acknowledged_and_nothing_unfinished() {
-    for workload in [Workload::small(1), Workload::spanning(2), Workload::reopened(3)] {
+    for workload in [Workload::small(1), Workload::spanning(2), Workload::reopened(3), Workload::emptied(10)] {
         let run = workload.run();
         let checked = check_all(&run).unwrap();
         println!("{}: {} operations, {checked} crashes", workload.name, run.operations());
@@ -38,11 +39,26 @@ fn every_crash_point_leaves_what_was_acknowledged_and_nothing_unfinished() {
 #[test]
 fn a_crash_after_a_crash_leaves_it_too() {
     let run = Workload::small(4).run();
-    for at in (0..=run.operations()).step_by(11) {
-        for seed in 0..2 {
-            run.check_twice(at, seed).unwrap();
+    let mut dropped = 0;
+    for at in 0..=run.operations() {
+        for loss in [Loss::Nothing, Loss::Seeded(at as u64), Loss::Seeded(at as u64 + 5000)] {
+            dropped += usize::from(run.check_twice(at, loss).unwrap());
         }
     }
+    assert!(dropped > 2, "only {dropped} restarts found an object that was not whole");
+}
+
+#[test]
+fn what_a_restart_shows_survives_a_crash() {
+    for workload in [Workload::small(11), Workload::spanning(12)] {
+        let run = workload.run();
+        (0..=run.operations()).for_each(|at| run.check_killed(at).unwrap());
+    }
+}
+
+#[test]
+fn room_given_back_after_a_checkpoint_does_not_hide_the_journal() {
+    floor::run();
 }
 
 #[test]

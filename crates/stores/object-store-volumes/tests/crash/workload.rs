@@ -36,6 +36,8 @@ pub(crate) struct Workload {
     writers: u64,
     /// Closed and opened again between rounds.
     reopen: bool,
+    /// Everything of the round before is deleted, so that whole volumes go.
+    empty: bool,
     pub(crate) config: VolumeConfig,
 }
 
@@ -54,7 +56,7 @@ impl Workload {
             ..VolumeConfig::new(DIRECTORY)
         };
         let lengths = &[0, 1, 700, 5000, 20_000, 70_000];
-        Self { name: "small", seed, lengths, rounds: 5, writers: 5, reopen: false, config }
+        Self { name: "small", seed, lengths, rounds: 5, writers: 5, reopen: false, empty: false, config }
     }
 
     /// Objects larger than a volume, each synced by its writer.
@@ -67,6 +69,11 @@ impl Workload {
     /// Closed in between.
     pub(crate) fn reopened(seed: u64) -> Self {
         Self { name: "reopened", reopen: true, ..Self::small(seed) }
+    }
+
+    /// Hardly anything stays.
+    pub(crate) fn emptied(seed: u64) -> Self {
+        Self { name: "emptied", empty: true, rounds: 9, ..Self::small(seed) }
     }
 
     pub(crate) fn run(&self) -> Run {
@@ -94,18 +101,21 @@ impl Workload {
     async fn perform(&self, disk: Arc<dyn Disk>, run: &mut Run) {
         let mut store = open(disk.clone(), &self.config).unwrap();
         for round in 0..self.rounds {
-            let numbers = (0..self.writers).map(|writer| self.seed * 1000 + round * self.writers + writer);
+            let first = self.seed * 1000 + round * self.writers;
+            let numbers = first..first + self.writers;
             let puts = numbers.clone().map(|number| self.put(&store, &run.disk, number));
             for fate in join_all(puts).await {
                 run.refused += u64::from(fate.acknowledged.is_none());
                 run.objects.insert(fate.number, fate);
             }
-            // One that is never finished, and of those before every third is deleted.
+            // One that is never finished, and some are deleted.
             let mut dropped = store.put(key(self.seed * 1000 + 900 + round), None).await;
             if let Ok(writer) = &mut dropped {
                 writer.write(bytes(1, 90_000)).await.unwrap_or_default();
             }
-            for number in numbers.filter(|number| number % 3 == 0) {
+            let before = numbers.start.saturating_sub(self.writers)..numbers.start;
+            let doomed = if self.empty { before } else { numbers };
+            for number in doomed.filter(|number| self.empty || number % 3 == 0) {
                 let Some(fate) = run.objects.get_mut(&number) else { continue };
                 fate.deleting = Some(run.disk.operations());
                 match store.delete(key(number)).await {
@@ -194,16 +204,43 @@ impl Run {
         block_on(self.check_disk(disk, at, 1)).map_err(|what| format!("crash at {at}, {loss:?}: {what}"))
     }
 
-    /// A second crash at points of the restart after the first.
-    pub(crate) fn check_twice(&self, at: usize, seed: u64) -> Result<(), String> {
-        let first = self.disk.crash(at, Loss::Seeded(seed));
-        block_on(self.check_disk(first.clone(), at, 1)).map_err(|what| format!("crash at {at}: {what}"))?;
-        for again in 0..=first.operations() {
-            let second = first.crash(again, Loss::Seeded(seed ^ again as u64));
-            let checked = block_on(self.check_disk(second, at, 2));
-            checked.map_err(|what| format!("crash at {at}, seed {seed}, then at {again}: {what}"))?;
+    /// A second crash at points of the restart after the first, if that had to decide about anything. Gives whether so.
+    pub(crate) fn check_twice(&self, at: usize, loss: Loss) -> Result<bool, String> {
+        let first = self.disk.crash(at, loss);
+        let report =
+            block_on(self.check_disk(first.clone(), at, 1)).map_err(|what| format!("crash at {at}: {what}"))?;
+        if report.objects_checked == 0 {
+            return Ok(false);
         }
-        Ok(())
+        let last = first.operations();
+        for again in (0..last).step_by(if report.objects_dropped > 0 { 3 } else { 11 }).chain([last]) {
+            for second in [Loss::Everything, Loss::Nothing, Loss::Seeded(again as u64)] {
+                let checked = block_on(self.check_disk(first.crash(again, second), at, 2));
+                checked.map_err(|what| format!("crash at {at}, {loss:?}, then at {again}, {second:?}: {what}"))?;
+            }
+        }
+        Ok(report.objects_dropped > 0)
+    }
+
+    /// The process ends, and after a restart the machine crashes: what the restart showed is there to stay.
+    pub(crate) fn check_killed(&self, at: usize) -> Result<(), String> {
+        let killed = self.disk.kill(at);
+        let shown = block_on(async {
+            let store = open(Arc::new(killed.clone()), &self.workload.config).map_err(|error| error.to_string())?;
+            let page = store.list(None, 1000).await.map_err(|error| error.to_string())?;
+            Ok::<_, String>(page.objects)
+        })?;
+        block_on(async {
+            let after = killed.crash(killed.operations(), Loss::Everything);
+            let store = open(Arc::new(after.clone()), &self.workload.config).map_err(|error| error.to_string())?;
+            for info in shown {
+                let found = read(&store, &info.object).await;
+                found.map_err(|error| format!("killed at {at}: {} was shown: {error}", info.object.key))?;
+            }
+            drop(store);
+            self.check_disk(after, at, 1).await.map_err(|what| format!("killed at {at}, then a crash: {what}"))
+        })
+        .map(drop)
     }
 
     async fn check_disk(&self, disk: SimDisk, at: usize, own: u128) -> Result<RecoveryReport, String> {
