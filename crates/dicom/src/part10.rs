@@ -12,8 +12,9 @@ use crate::{
     vr::Vr,
 };
 
-/// Our Implementation Class UID. Part of the frozen layout: it never changes with the version.
-pub const IMPLEMENTATION_CLASS_UID: &str = "1.2.826.0.1.3680043.10.1563";
+/// Our Implementation Class UID, made from a UUID (PS3.5 section B.2). Part of the frozen layout: it never changes with
+/// the version.
+pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.209229085013845558460887371063474443432";
 /// Our Implementation Version Name. Part of the frozen layout: the digit is that of the layout.
 pub const IMPLEMENTATION_VERSION_NAME: &str = "CAIRN_0";
 
@@ -310,12 +311,12 @@ mod tests {
     fn the_layout_is_frozen() {
         let mut golden = vec![0u8; 128];
         golden.extend_from_slice(
-            b"DICM\x02\x00\x00\x00UL\x04\x00\x90\x00\x00\x00\
+            b"DICM\x02\x00\x00\x00UL\x04\x00\xa0\x00\x00\x00\
             \x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01\
             \x02\x00\x02\x00UI\x1a\x001.2.840.10008.5.1.4.1.1.2\x00\
             \x02\x00\x03\x00UI\x08\x001.2.3.4\x00\
             \x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\x00\
-            \x02\x00\x12\x00UI\x1c\x001.2.826.0.1.3680043.10.1563\x00\
+            \x02\x00\x12\x00UI\x2c\x002.25.209229085013845558460887371063474443432\
             \x02\x00\x13\x00SH\x08\x00CAIRN_0 ",
         );
         assert_eq!(new_meta(None), golden);

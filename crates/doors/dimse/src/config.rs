@@ -129,7 +129,7 @@ pub struct Implementation {
 impl Default for Implementation {
     fn default() -> Self {
         Self {
-            class_uid: "2.25.193245876212094571563209981187334462903".into(),
+            class_uid: cairn_dicom::part10::IMPLEMENTATION_CLASS_UID.into(),
             version_name: concat!("CAIRN_", env!("CARGO_PKG_VERSION")).into(),
         }
     }
