@@ -2,10 +2,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check bench bench-peers deps deps-peers fuzz clean-data
+.PHONY: help run test test-long check bench deps
 
 CARGO ?= cargo
-PY := target/py
 DATA ?= ./data
 
 help: ## list the targets
@@ -19,7 +18,7 @@ run: ## build and serve the embedded archive, ready to receive (data in ./data)
 test: deps ## install what is needed, then every test, with the minutes of each layer
 	tools/test
 
-test-long: deps ## many rounds of each fault, more seeds, longer outages, fuzzing
+test-long: deps ## many rounds of each fault, more seeds
 	tools/test --long
 
 check: ## formatting, lints, layers, schema guard: under a minute when warm
@@ -31,16 +30,5 @@ check: ## formatting, lints, layers, schema guard: under a minute when warm
 deps: ## packages and Python modules that the tests use
 	@tools/install-deps test
 
-deps-peers: deps ## Orthanc beside it, for bench-peers
-	@tools/install-deps peers
-
-bench: ## benchmarks of this archive (figures for RESULTS.md)
-	$(CARGO) build --release --locked -p cairn -p cairn-benches
-	target/release/cairn-benches
-
-bench-peers: deps-peers ## the same with Orthanc in the same run
-	$(CARGO) build --release --locked -p cairn -p cairn-benches
-	target/release/cairn-benches --peers
-
-fuzz: ## run every fuzz target for FUZZ_SECONDS (default 60) each
-	tools/fuzz
+bench: ## benchmarks of this archive (figures go to RESULTS.md)
+	$(CARGO) bench --locked -p cairn-benches
