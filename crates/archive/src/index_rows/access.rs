@@ -153,7 +153,7 @@ fn tokens(state: &StudyState) -> BTreeSet<Token> {
 
 /// Dates that a range can name and under which the study does not stand.
 fn other_dates(attributes: &Attributes, found: &mut BTreeSet<Token>) {
-    let own = attributes.of(tags::STUDY_DATE).first().map(|first| Attributes::decode_one(first));
+    let own = attributes.of(tags::STUDY_DATE).first().map(Attributes::decode_one);
     let own = own.as_ref().and_then(|set| set.text(tags::STUDY_DATE).and_then(sort_date));
     for text in attributes.texts(tags::STUDY_DATE) {
         match sort_date(&text) {

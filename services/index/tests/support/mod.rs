@@ -121,6 +121,7 @@ impl EventLog for MemoryLog {
 }
 
 type Key = (u32, u8, Bytes, Bytes);
+type Ends = HashMap<(u32, u16), (Incarnation, Offset, Bytes)>;
 
 /// What the store does wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -139,7 +140,7 @@ pub enum Fault {
 #[derive(Default)]
 pub struct MemoryStore {
     rows: Mutex<BTreeMap<Key, Bytes>>,
-    offsets: Mutex<HashMap<(u32, u16), (Incarnation, Offset, Bytes)>>,
+    offsets: Mutex<Ends>,
     pointer: Mutex<Bytes>,
     commits: Mutex<u64>,
     pub fault: Mutex<Fault>,
