@@ -221,9 +221,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins to make the next segment when this one is half full.
+    /// Begins to make the next segment early in this one: a burst must not wait for it.
     fn prepare_next(&mut self) {
-        if self.next.is_some() || self.open.end < self.open.capacity / 2 {
+        if self.next.is_some() || self.open.end < self.open.capacity / 8 {
             return;
         }
         let (shared, number) = (self.shared.clone(), self.open.number + 1);

@@ -7,7 +7,7 @@ use crate::{
 use bytes::Bytes;
 use cairn_archive::{Incarnation, Offset, Partition};
 use cairn_store_api::{CkRange, Commit, Generation, Mutation, Page, Row, StoreError, StoreErrorKind, Table};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, compaction::Leveled, config::PartitioningPolicy};
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
@@ -89,7 +89,7 @@ impl Engine {
     }
 
     fn keyspace(&self, generation: Generation) -> Result<Keyspace, StoreError> {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(self.memtable_bytes);
+        let options = || generation_options(self.memtable_bytes);
         let name = format!("{GENERATION_KEYSPACE}{}", generation.0);
         self.database.keyspace(&name, options).map_err(|error| failed("open generation", &error))
     }
@@ -250,6 +250,17 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Tables are small, so that what enters a level is merged with little more than itself. Filters and block indexes
+/// are cut into blocks: a cold one is read in parts, not whole, and only parts stay in the cache.
+fn generation_options(memtable_bytes: u64) -> KeyspaceCreateOptions {
+    let leveled = Leveled::default().with_table_target_size(memtable_bytes.saturating_mul(2));
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(memtable_bytes)
+        .compaction_strategy(Arc::new(leveled))
+        .filter_block_partitioning_policy(PartitioningPolicy::all(true))
+        .index_block_partitioning_policy(PartitioningPolicy::all(true))
 }
 
 impl GenerationState {
