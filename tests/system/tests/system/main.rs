@@ -5,5 +5,7 @@
 
 mod crashes;
 mod dcmtk;
+mod dicomweb_client;
+mod pynetdicom;
 mod stow;
 mod support;
