@@ -3,6 +3,7 @@
 //! fails; nothing is skipped.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests, in modules of one binary")]
 
+mod bad_input;
 mod crashes;
 mod dcmtk;
 mod dicomweb_client;
