@@ -22,6 +22,7 @@ mod refusal;
 mod service;
 mod store;
 mod stored_event;
+mod unnamed;
 mod versions;
 
 pub use config::IngestConfig;

@@ -48,6 +48,8 @@ struct State {
     used: Duration,
     /// Stores under way.
     busy: u32,
+    /// Set when it ended and its events could not be appended: they are tried again.
+    ended: Option<ReceiptEnd>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -126,6 +128,11 @@ impl OpenReceipt {
         })
     }
 
+    /// How it ended, where that is known.
+    pub(crate) fn ended(&self) -> Option<ReceiptEnd> {
+        lock(&self.state).ended
+    }
+
     /// The events that close it, by study. Nothing was counted: none.
     pub(crate) fn sums(&self, end: ReceiptEnd) -> Vec<(String, Event)> {
         let studies: Vec<_> = lock(&self.state).studies.iter().map(|(s, c)| (s.clone(), *c)).collect();
@@ -161,7 +168,7 @@ impl Receipts {
         Self { open: Mutex::default(), config }
     }
 
-    /// Opens a receipt. Receipts idle for too long make room; they are returned, to be closed.
+    /// Opens a receipt. Receipts that ended, or are idle for too long, make room; they are returned, to be closed.
     pub(crate) fn open(
         &self,
         id: ReceiptId,
@@ -175,7 +182,8 @@ impl Receipts {
         if open.len() >= self.config.open_max {
             let is_idle = |receipt: &OpenReceipt| {
                 let state = lock(&receipt.state);
-                state.busy == 0 && now.saturating_sub(state.used) > self.config.idle_max
+                let idle = state.busy == 0 && now.saturating_sub(state.used) > self.config.idle_max;
+                idle || state.ended.is_some()
             };
             open.retain(|_, receipt| {
                 let keep = !is_idle(receipt);
@@ -188,7 +196,7 @@ impl Receipts {
         if open.len() >= self.config.open_max {
             return Err(Error::new(ErrorKind::Exhausted, "too many associations, requests and imports at once"));
         }
-        let state = State { studies: HashMap::new(), touches: 0, used: now, busy: 0 };
+        let state = State { studies: HashMap::new(), touches: 0, used: now, busy: 0, ended: None };
         open.insert(id, Arc::new(OpenReceipt { id, sender, profile, opened_at_ms, state: Mutex::new(state) }));
         metrics::receipts_open(open.len());
         Ok(idle)
@@ -212,9 +220,17 @@ impl Receipts {
         Ok(receipt)
     }
 
-    /// Puts back a receipt whose closing failed, so that it can be tried again.
-    pub(crate) fn put_back(&self, receipt: Arc<OpenReceipt>) {
+    /// Puts back a receipt whose events could not be appended, so that they can be tried again.
+    pub(crate) fn put_back(&self, receipt: Arc<OpenReceipt>, end: ReceiptEnd) {
+        lock(&receipt.state).ended = Some(end);
         lock(&self.open).insert(receipt.id, receipt);
+    }
+
+    /// Takes out a receipt that ended and is still to be summed up.
+    pub(crate) fn take_ended(&self) -> Option<(Arc<OpenReceipt>, ReceiptEnd)> {
+        let mut open = lock(&self.open);
+        let (id, end) = open.iter().find_map(|(id, receipt)| Some((*id, lock(&receipt.state).ended?)))?;
+        Some((open.remove(&id)?, end))
     }
 
     /// Takes out all receipts.

@@ -28,6 +28,9 @@ use cairn_store_api::{EventLog, ObjectStore};
 use futures_util::TryStreamExt;
 use std::sync::Arc;
 
+/// Receipts tried again whenever another is closed.
+const RETRIED_RECEIPTS: usize = 8;
+
 /// The ingest service. Cloning is cheap; all clones are one service.
 #[derive(Clone)]
 pub struct IngestService(Arc<Service>);
@@ -87,7 +90,8 @@ impl IngestService {
         self.0.comparer.stop().await;
         let mut outcome = Ok(());
         for receipt in self.0.receipts.drain() {
-            outcome = outcome.and(self.0.append_sums(&receipt, ReceiptEnd::EndedByArchive).await);
+            let end = receipt.ended().unwrap_or(ReceiptEnd::EndedByArchive);
+            outcome = outcome.and(self.0.append_sums(&receipt, end).await);
         }
         outcome
     }
@@ -101,12 +105,15 @@ impl Ingest for IngestService {
         let profile = service.config.profile(&sender.calling_ae_title, sender.issuer_of_patient_id.as_deref());
         let idle = service.receipts.open(id, sender, profile, clock.unix_ms(), clock.elapsed())?;
         for receipt in idle {
-            tracing::warn!(receipt = %receipt.id, "a receipt that nobody used any more was closed to make room");
-            service.append_sums(&receipt, ReceiptEnd::EndedByArchive).await?;
+            let end = receipt.ended().unwrap_or(ReceiptEnd::EndedByArchive);
+            if let Err(error) = service.append_sums(&receipt, end).await {
+                tracing::warn!(receipt = %receipt.id, %error, "the counts of a receipt that made room were lost");
+            }
         }
         Ok(id)
     }
 
+    #[tracing::instrument(name = "ingest.store", skip_all, fields(receipt = %receipt))]
     async fn store(&self, receipt: ReceiptId, offer: InstanceOffer, body: Body<'_>) -> Result<Stored, Error> {
         let service = &self.0;
         let begun = service.appender.clock().elapsed();
@@ -119,11 +126,16 @@ impl Ingest for IngestService {
 
     async fn close_receipt(&self, receipt: ReceiptId, end: ReceiptEnd) -> Result<(), Error> {
         let receipt = self.0.receipts.close(receipt)?;
-        let outcome = self.0.append_sums(&receipt, end).await;
-        if outcome.is_err() {
-            self.0.receipts.put_back(receipt);
+        self.0.append_sums(&receipt, end).await.inspect_err(|_| self.0.receipts.put_back(receipt, end))?;
+        // The log takes events: those that it did not take before go too.
+        for _ in 0..RETRIED_RECEIPTS {
+            let Some((earlier, end)) = self.0.receipts.take_ended() else { break };
+            if self.0.append_sums(&earlier, end).await.is_err() {
+                self.0.receipts.put_back(earlier, end);
+                break;
+            }
         }
-        outcome
+        Ok(())
     }
 
     async fn choose_version(

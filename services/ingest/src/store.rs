@@ -11,6 +11,7 @@ use crate::{
     refusal::{Cause, Failure, Kept, Refusal},
     service::Service,
     stored_event::{findings_in_event, issuer_in_data_set, object_in_event, split_side, stored_event},
+    unnamed::Unnamed,
     versions::{Identity, Key, Relation, Source, Version, join, relate},
 };
 use bytes::Bytes;
@@ -23,51 +24,13 @@ use cairn_service_api::{
     index::{Detail, Selection},
     ingest::{Body, InstanceOffer, StoreOutcome, Stored},
 };
-use cairn_store_api::{ObjectRef, ObjectStore, ObjectWriter};
+use cairn_store_api::{ObjectRef, ObjectWriter};
 use futures_util::{StreamExt, TryStreamExt};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// File Meta Information taken at most, in bytes: it is kept in the event.
 const FILE_META_BYTES_MAX: usize = 64 << 10;
-
-/// Objects that are durable. Until an event may name them, they are removed when this is dropped.
-struct Unnamed {
-    objects: Arc<dyn ObjectStore>,
-    keys: Vec<ObjectKey>,
-}
-
-impl Unnamed {
-    /// From here on an event may name the objects: they stay.
-    fn may_be_named(&mut self) {
-        self.keys.clear();
-    }
-
-    /// Removes the objects now.
-    async fn remove(mut self) {
-        for key in std::mem::take(&mut self.keys) {
-            remove(self.objects.as_ref(), key).await;
-        }
-    }
-}
-
-impl Drop for Unnamed {
-    fn drop(&mut self) {
-        let keys = std::mem::take(&mut self.keys);
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        for key in keys {
-            let objects = self.objects.clone();
-            runtime.spawn(async move { remove(objects.as_ref(), key).await });
-        }
-    }
-}
-
-async fn remove(objects: &dyn ObjectStore, key: ObjectKey) {
-    if let Err(error) = objects.delete(key).await {
-        tracing::warn!(%key, %error, "an object that no event names could not be removed now");
-        metrics::orphan_left();
-    }
-}
 
 /// What the index knows, asked for while the bytes still arrive. Dropping it stops asking.
 struct Hint(JoinHandle<Vec<Version>>);
@@ -173,7 +136,7 @@ impl Service {
         writer: Box<dyn ObjectWriter>,
     ) -> Result<Staged, Failure> {
         let finished = writer.finish().await?;
-        let unnamed = Unnamed { objects: self.objects.clone(), keys: vec![received.key] };
+        let unnamed = Unnamed::new(self.objects.clone(), received.key);
         crash_point(Step::AfterObjectFinish);
         let issuer_in_data_set = issuer_in_data_set(&received.walked, &receipt.profile.default_character_set);
         Ok(Staged { received, object: finished.object, issuer_in_data_set, unnamed })
@@ -246,6 +209,7 @@ impl Service {
             }
         };
         crash_point(Step::AfterAppend);
+        tracing::debug!(study = %identity.study_instance_uid, position = %appended.position, ?outcome, "stored");
         (version.store_event, version.position) = (appended.id, Some(appended.position.clone()));
         self.recent.remember((receipt.sender.tenant.clone(), identity.sop_instance_uid.clone()), version.clone());
         Ok((stored(identity, object, appended.position, outcome, findings), version))
@@ -395,8 +359,13 @@ impl Service {
             }
             Err(Failure::Failed(error)) => {
                 metrics::failed(door);
-                tracing::warn!(receipt = %receipt.0.id, kind = ?error.kind, %error, "an instance was not stored");
-                return Err(error);
+                if error.kind == ErrorKind::Aborted {
+                    tracing::debug!(%error, "an instance broke off");
+                    return Err(error);
+                }
+                tracing::warn!(kind = ?error.kind, %error, "an instance was not stored");
+                // The study may be known, but what failed was not of its making.
+                (String::new(), Counted::Refused, Err(error))
             }
         };
         if let Some(summed) = receipt.0.count(&study, counted, self.config.receipts.studies_max)
@@ -411,7 +380,6 @@ impl Service {
     async fn quarantine_refused(&self, receipt: &OpenReceipt, refusal: Refusal) -> Error {
         let kept = refusal.kept.unwrap_or_else(|| Kept::up_to(0));
         tracing::info!(
-            receipt = %receipt.id,
             reason = refusal.cause.code(),
             calling_ae_title = %receipt.sender.calling_ae_title,
             "an instance was refused"

@@ -42,13 +42,16 @@ async fn a_receipt_ends_with_one_event_per_study() {
     let wrong = Image { instance: "1.2.9".into(), ..image("1.2.2", 7) };
     let outcome = service.store(receipt, offer(&wrong), body(&image("1.2.2", 7).bytes(), 100)).await;
     assert_eq!(outcome.map_err(|error| error.kind), Err(ErrorKind::Invalid));
+    site.objects.set_room(Some(10));
+    let full = send(&service, receipt, &image("1.2.2", 8)).await;
+    assert_eq!(full.map_err(|error| error.kind), Err(ErrorKind::Exhausted));
     let junk = service.store(receipt, offer(&wrong), body(b"no data set at all", 100)).await;
     assert_eq!(junk.map_err(|error| error.kind), Err(ErrorKind::Invalid));
     service.close_receipt(receipt, ReceiptEnd::Completed).await.expect("closes");
 
     let mut events = closed(&site);
     events.sort_by(|a, b| a.study_instance_uid.cmp(&b.study_instance_uid));
-    assert_eq!(events.iter().map(counts).collect::<Vec<_>>(), [("", 0, 0, 1), ("1.2.1", 2, 1, 0), ("1.2.2", 1, 0, 1)]);
+    assert_eq!(events.iter().map(counts).collect::<Vec<_>>(), [("", 0, 0, 2), ("1.2.1", 2, 1, 0), ("1.2.2", 1, 0, 1)]);
     for event in &events {
         let from = event.receipt.as_ref().expect("a receipt");
         assert_eq!((from.receipt_id.as_ref(), from.door()), (&receipt.as_bytes()[..], Door::Dimse));
@@ -82,6 +85,23 @@ async fn a_closing_that_failed_can_be_tried_again() {
     assert_eq!(failed.map_err(|error| error.kind), Err(ErrorKind::Unavailable));
     service.close_receipt(receipt, ReceiptEnd::Completed).await.expect("closes");
     assert_eq!(closed(&site).iter().map(counts).collect::<Vec<_>>(), [("1.2.3", 1, 0, 0)]);
+}
+
+#[tokio::test]
+async fn a_closing_that_failed_and_that_nobody_tries_again_is_made_up_for() {
+    let site = Site::configured(|config| config.receipts.open_max = 2);
+    let service = site.open().await;
+    let receipt = service.open_receipt(sender("CT1")).await.expect("opens");
+    send(&service, receipt, &Image::default()).await.expect("stored");
+    site.faults.set(Call::Append, [Some(Fault::Before(StoreErrorKind::Exhausted))]);
+    service.close_receipt(receipt, ReceiptEnd::Aborted).await.expect_err("the log is full");
+    // It holds up nobody: with the log full there is room for other receipts.
+    let other = service.open_receipt(sender("CT2")).await.expect("opens");
+    send(&service, other, &Image { instance: "1.2.3.4.6".into(), ..Image::default() }).await.expect("stored");
+    service.close_receipt(other, ReceiptEnd::Completed).await.expect("closes");
+    let ends: Vec<_> = closed(&site).iter().map(ReceiptClosed::end).collect();
+    assert_eq!(ends, [ReceiptEnd::Completed, ReceiptEnd::Aborted]);
+    assert!(service.close_receipt(receipt, ReceiptEnd::Aborted).await.is_err(), "it is closed");
 }
 
 #[tokio::test]
