@@ -9,10 +9,12 @@ use axum::body::{Body, BodyDataStream, HttpBody};
 use bytes::Bytes;
 use cairn_service_api::{AnswerStream, Error, ErrorKind};
 use futures_core::Stream;
+use futures_util::StreamExt;
 use hyper::body::{Frame, SizeHint};
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 /// A request's body.
@@ -31,6 +33,24 @@ impl RequestBody {
         let clock = StallClock::new(StallLimit::of_body(&config.timeouts));
         Self { data: body.into_data_stream(), clock, left: bound, bound, ended: false }
     }
+}
+
+/// Takes what is left of a body that is not wanted, up to `bytes`, and no longer than `patience`. A connection closed on
+/// a sender in mid-body is reset, and the sender then may never read why.
+pub(crate) async fn discard<S>(mut body: S, mut bytes: u64, patience: Duration)
+where
+    S: Stream<Item = Result<Bytes, BodyError>> + Unpin,
+{
+    let rest = async {
+        while let Some(Ok(chunk)) = body.next().await {
+            match bytes.checked_sub(chunk.len() as u64) {
+                Some(left) => bytes = left,
+                None => return,
+            }
+        }
+    };
+    // Out of patience is out of patience: the answer goes out, read or not.
+    let _ = tokio::time::timeout(patience, rest).await;
 }
 
 impl Stream for RequestBody {

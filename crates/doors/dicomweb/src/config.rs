@@ -82,6 +82,10 @@ pub struct Limits {
     #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub preamble_bytes_max: usize,
+    /// Bytes of a refused request's body that are still taken, so that its sender reads the answer.
+    #[serde(with = "units::size")]
+    #[schemars(with = "String")]
+    pub discarded_bytes_max: u64,
     /// Instances of one STOW-RS request that are waited for at once.
     pub stores_in_flight_max: usize,
     /// Bytes of a Store Instances Response, which grows with the request; a request that would need more ends there.
@@ -117,6 +121,7 @@ impl Default for Limits {
             request_bytes_max: 1 << 40,
             part_header_bytes_max: 8 * 1024,
             preamble_bytes_max: 64 * 1024,
+            discarded_bytes_max: 64 << 20,
             stores_in_flight_max: 8,
             store_response_bytes_max: 64 << 20,
             query_keys_max: 256,
@@ -149,6 +154,10 @@ pub struct Timeouts {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub body_idle: Duration,
+    /// For the rest of a refused request's body, so that its sender reads the answer.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "String")]
+    pub discard: Duration,
     /// For a reader that takes no bytes of an answer.
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
@@ -186,6 +195,7 @@ impl Default for Timeouts {
         Self {
             header: Duration::from_secs(30),
             body_idle: Duration::from_secs(30),
+            discard: Duration::from_secs(5),
             write_stall: Duration::from_secs(30),
             rate_min_bytes_per_s: 1024,
             rate_grace: Duration::from_secs(60),

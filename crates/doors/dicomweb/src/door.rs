@@ -3,6 +3,7 @@
 use crate::{
     Services,
     config::DicomWebConfig,
+    metrics,
     problem::{Answer, Problem},
     request::{Call, READ_AFTER},
 };
@@ -23,7 +24,10 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 /// The state behind the resources.
 pub(crate) struct Door {
@@ -91,10 +95,13 @@ impl Door {
 /// Lets a request in when there is room for it, and gives every answer the header fields that all have.
 pub(crate) async fn admit(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response<Body> {
     let cross_origin = allowed_origin(&door.config, request.headers());
+    let (method, resource, started) =
+        (request.method().clone(), metrics::resource(request.uri().path()), Instant::now());
     let mut response = match answer(&door, request, next, cross_origin.is_some()).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     };
+    metrics::answered(&method, resource, response.status(), started.elapsed());
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if !door.config.cors_origins.is_empty() {

@@ -13,6 +13,7 @@ mod conditional;
 mod config;
 mod door;
 mod media_type;
+mod metrics;
 mod multipart;
 mod problem;
 mod qido;

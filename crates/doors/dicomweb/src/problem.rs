@@ -86,7 +86,7 @@ impl From<BodyError> for Problem {
         let status = match error {
             BodyError::Framing(_) | BodyError::Incomplete => StatusCode::BAD_REQUEST,
             BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::TooLarge(_) | BodyError::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
         };
         Self::new(status, error.to_string())
     }

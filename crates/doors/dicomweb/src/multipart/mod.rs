@@ -5,7 +5,7 @@ mod reader;
 mod tests;
 mod writer;
 
-pub(crate) use reader::{MultipartLimits, PartHeaders, Reader};
+pub(crate) use reader::{MultipartLimits, PartHeaders, Reader, is_boundary};
 pub(crate) use writer::{Boundary, content_type};
 
 /// Why a request body can't be read on.
@@ -20,6 +20,9 @@ pub(crate) enum BodyError {
     /// The sender is slower than is waited for.
     #[error("the body arrived too slowly")]
     TooSlow,
+    /// More instances than one answer can list.
+    #[error("the request holds more instances than one answer can list")]
+    TooMany,
     /// The request is larger than the configured bound.
     #[error("the request is larger than {0} bytes")]
     TooLarge(u64),

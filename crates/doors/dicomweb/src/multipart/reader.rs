@@ -68,6 +68,11 @@ impl<S: Stream<Item = Result<Bytes, BodyError>> + Unpin> Reader<S> {
         })
     }
 
+    /// What the body comes from.
+    pub(crate) fn into_source(self) -> S {
+        self.source
+    }
+
     /// The headers of the next part; what is left of the current one is passed over. `None` after the last.
     pub(crate) async fn next_part(&mut self) -> Result<Option<PartHeaders>, BodyError> {
         match self.state {
@@ -306,7 +311,8 @@ fn delimiter_begun_at_end(bytes: &[u8], delimiter: &[u8]) -> usize {
     }
 }
 
-fn is_boundary(text: &str) -> bool {
+/// Whether this can be a boundary (RFC 2046 section 5.1.1).
+pub(crate) fn is_boundary(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&b);
     (1..=70).contains(&text.len()) && text.bytes().all(allowed) && !text.ends_with(' ')
 }

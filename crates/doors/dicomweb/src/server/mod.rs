@@ -2,7 +2,7 @@
 
 mod stall;
 
-use crate::config::DicomWebConfig;
+use crate::{config::DicomWebConfig, metrics};
 use axum::{Router, body::Body};
 use hyper::{
     Request,
@@ -56,9 +56,17 @@ pub async fn serve(
                 }
             },
             () = &mut drain => break,
-            Some(_) = connections.join_next() => continue,
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection ended unexpectedly");
+                }
+                metrics::open(connections.len());
+                continue;
+            }
         };
+        metrics::open(connections.len() + 1);
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            metrics::connection_refused();
             connections.spawn(turn_away(stream, config.timeouts.retry_after));
             continue;
         };

@@ -6,17 +6,18 @@ mod sniff;
 mod store;
 
 use crate::{
-    body::RequestBody,
+    body::{self, RequestBody},
+    config::DicomWebConfig,
     door::Door,
     media_type::MediaType,
-    multipart::{BodyError, Reader},
+    multipart::{BodyError, Reader, is_boundary},
     problem::{Answer, Problem},
     request::{Call, joined},
     respond::{DICOM_JSON, JSON},
 };
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use cairn_archive::events::ReceiptEnd;
 use std::sync::Arc;
@@ -27,28 +28,47 @@ use store::StoreRun;
 /// 200: all stored. 202: some refused, or stored with a warning. 409, or a more telling 4xx or 5xx: nothing stored.
 pub(crate) async fn store(State(door): State<Arc<Door>>, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
-    let call = Call::read(&parts, &door.config)?;
-    call.no_other_parameters()?;
-    let answer_type =
-        call.accept.choose(&[DICOM_JSON, JSON]).ok_or_else(|| Problem::not_acceptable("the answer is DICOM JSON"))?;
-    let content = Content::of(&call.headers)?;
-    refuse_announced_length(&call.headers, door.config.limits.request_bytes_max)?;
     let body = RequestBody::new(body, &door.config);
+    let (call, answer_type, content) = match read_head(&parts, &door.config) {
+        Ok(head) => head,
+        Err(problem) => {
+            refuse(&door, body).await;
+            return Err(problem);
+        }
+    };
     let mut run = StoreRun::new(Arc::clone(&door), call);
     let read = match content {
         Content::Single => run.take_single(body).await,
         Content::Multipart { boundary } => {
             let mut reader = Reader::new(body, &boundary, door.config.limits.multipart())?;
-            run.take_parts(&mut reader).await
+            let read = run.take_parts(&mut reader).await;
+            if read.is_err() {
+                refuse(&door, reader.into_source()).await;
+            }
+            read
         }
     };
     let end = match read {
         Ok(()) => ReceiptEnd::Completed,
-        Err(BodyError::TooLarge(_)) => ReceiptEnd::EndedByArchive,
+        Err(BodyError::TooLarge(_) | BodyError::TooMany) => ReceiptEnd::EndedByArchive,
         Err(_) => ReceiptEnd::Aborted,
     };
-    let report = run.finish(end).await?;
+    let report = run.finish(end).await;
     report.into_answer(read, answer_type, door.config.timeouts.retry_after)
+}
+
+async fn refuse(door: &Door, body: RequestBody) {
+    body::discard(body, door.config.limits.discarded_bytes_max, door.config.timeouts.discard).await;
+}
+
+fn read_head(parts: &Parts, config: &DicomWebConfig) -> Result<(Call, &'static str, Content), Problem> {
+    let call = Call::read(parts, config)?;
+    call.no_other_parameters()?;
+    let answer_type =
+        call.accept.choose(&[DICOM_JSON, JSON]).ok_or_else(|| Problem::not_acceptable("the answer is DICOM JSON"))?;
+    let content = Content::of(&call.headers)?;
+    refuse_announced_length(&call.headers, config.limits.request_bytes_max)?;
+    Ok((call, answer_type, content))
 }
 
 /// How instances are packed in a request's body.
@@ -76,7 +96,8 @@ impl Content {
                     return Err(unsupported());
                 }
                 let boundary = media_type.parameter("boundary").map(str::to_owned);
-                let boundary = boundary.ok_or_else(|| Problem::bad_request("Content-Type names no boundary"))?;
+                let boundary = boundary.filter(|boundary| is_boundary(boundary));
+                let boundary = boundary.ok_or_else(|| Problem::bad_request("Content-Type names no usable boundary"))?;
                 Ok(Self::Multipart { boundary })
             }
             _ => Err(unsupported()),

@@ -122,6 +122,11 @@ impl Report {
 
     pub(super) fn stored(&mut self, number: u32, stored: &Stored) {
         self.positions.include(&stored.position);
+        crate::metrics::instance(match stored.outcome {
+            StoreOutcome::New => "stored",
+            StoreOutcome::Repeat => "repeated",
+            StoreOutcome::Conflict { .. } | StoreOutcome::ElsewhereToo => "conflict",
+        });
         let uids = PathUids {
             study: Some(stored.study_instance_uid.clone()),
             series: Some(stored.series_instance_uid.clone()),
@@ -151,6 +156,7 @@ impl Report {
             true => Failure::of(&Error::because(ErrorKind::Invalid, Reason::TooLarge, "the instance is too large")),
             false => failure,
         };
+        crate::metrics::instance("refused");
         if !self.statuses.contains(&failure.status) {
             self.statuses.push(failure.status);
         }

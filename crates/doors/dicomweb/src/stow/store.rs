@@ -8,7 +8,6 @@ use crate::{
     door::Door,
     media_type::MediaType,
     multipart::{BodyError, PartHeaders, Reader},
-    problem::Problem,
     request::Call,
 };
 use bytes::Bytes;
@@ -87,7 +86,7 @@ impl StoreRun {
     {
         while let Some(headers) = reader.next_part().await? {
             if self.report.bytes() > self.door.config.limits.store_response_bytes_max {
-                return Err(BodyError::TooLarge(self.door.config.limits.store_response_bytes_max as u64));
+                return Err(BodyError::TooMany);
             }
             if is_dicom(&headers) {
                 self.take_instance(reader, headers.content_length).await?;
@@ -206,14 +205,14 @@ impl StoreRun {
     }
 
     /// Waits for every store and closes the receipt.
-    pub(super) async fn finish(mut self, end: ReceiptEnd) -> Result<Report, Problem> {
+    pub(super) async fn finish(mut self, end: ReceiptEnd) -> Report {
         while !self.stores.is_empty() {
             self.collect_one().await;
         }
         if let Some(receipt) = self.receipt.take() {
             receipt.close(end).await;
         }
-        Ok(self.report)
+        self.report
     }
 }
 

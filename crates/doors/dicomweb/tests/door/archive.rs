@@ -29,7 +29,7 @@ use cairn_store_api::ObjectRef;
 use futures_util::{StreamExt, stream};
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -41,8 +41,8 @@ const CHUNK: usize = 256 * 1024;
 pub(crate) struct Held {
     pub(crate) record: InstanceRecord,
     pub(crate) file: Bytes,
-    pub(crate) set: DataSet,
-    walked: std::sync::Arc<Walked>,
+    pub(crate) set: Arc<DataSet>,
+    walked: Arc<Walked>,
 }
 
 /// What the archive holds, and what it was asked.
@@ -167,7 +167,7 @@ fn read(file: &[u8]) -> Result<Held, Error> {
         issuer_of_patient_id: String::new(),
     };
     let set = set.map_err(|error| refuse(&error.to_string()))?.0;
-    Ok(Held { record, file: Bytes::copy_from_slice(file), set, walked: walked.into() })
+    Ok(Held { record, file: Bytes::copy_from_slice(file), set: set.into(), walked: walked.into() })
 }
 
 fn entry(bulk: &cairn_dicom::walk::BulkEntry) -> BulkDataEntry {
@@ -398,10 +398,13 @@ impl Retrieval for Archive {
         let mut frames = Vec::new();
         for number in numbers {
             let ranges = held.walked.frames.as_ref().and_then(|table| table.ranges(number - 1)).ok_or_else(none)?;
-            let bytes: Vec<u8> =
-                ranges.into_iter().flat_map(|r| data_set[r.start as usize..r.end as usize].to_vec()).collect();
+            let slice = |range: &std::ops::Range<u64>| data_set.slice(range.start as usize..range.end as usize);
+            let bytes = match ranges.as_slice() {
+                [only] => slice(only),
+                several => several.iter().map(slice).collect::<Vec<_>>().concat().into(),
+            };
             let length = bytes.len() as u64;
-            frames.push(Ok(Frame { number: *number, length, bytes: self.chunks(&held, bytes.into()) }));
+            frames.push(Ok(Frame { number: *number, length, bytes: self.chunks(&held, bytes) }));
         }
         Ok(Box::pin(stream::iter(frames)))
     }

@@ -110,6 +110,24 @@ async fn dozens_of_half_open_peers_hold_nobody_up() {
 }
 
 #[tokio::test]
+async fn a_refused_sender_reads_why_though_it_sends_on() {
+    let server = Server::plain().await;
+    let megabytes = vec![0; 8 << 20];
+    let dicom = "multipart/related; type=\"application/dicom\"; boundary=b";
+    for (content_type, body, status) in [
+        ("text/plain", megabytes.as_slice(), 415),
+        (dicom, megabytes.as_slice(), 400),
+        (dicom, &[b"--b\n\n".as_slice(), &megabytes].concat(), 400),
+        ("multipart/related; type=\"application/dicom\"; boundary=\"\u{e9}\"", megabytes.as_slice(), 400),
+    ] {
+        let mut client = server.connect().await;
+        client.send(&post("/studies", content_type, body)).await;
+        assert_eq!(client.answer(false).await.status, status, "{content_type}");
+        assert_eq!(client.ask("GET /dicom-web/studies HTTP/1.1\r\nHost: a\r\n\r\n").await.status, 204);
+    }
+}
+
+#[tokio::test]
 async fn a_request_is_the_same_wherever_it_is_split() {
     let server = Server::plain().await;
     let file = ct(1, 20).file();
@@ -158,8 +176,7 @@ async fn very_many_small_parts() {
     config.limits.store_response_bytes_max = 100_000;
     let server = Server::start(config).await;
     let mut client = server.connect().await;
-    client.stream.set_nodelay(true).expect("a socket");
-    client.send(&request[..400_000]).await;
+    client.send(&request).await;
     let answer = client.answer(false).await;
     assert_eq!(answer.status, 413);
 }
