@@ -93,12 +93,6 @@ impl Rows {
         found.into_iter().map(|row| row.map(|row| decode_study(&row)).transpose().map_err(malformed)).collect()
     }
 
-    /// The state of a study.
-    pub(crate) async fn study(&self, key: &StudyKey) -> Result<Option<StudyState>, Error> {
-        let row = self.get(STUDIES, &study_pk(key), &[]).await?;
-        Ok(row.map(|row| decode_study(&row)).transpose().map_err(malformed)?.map(|row| row.now))
-    }
-
     /// The series of a study, in pages.
     pub(crate) fn series(&self, key: &StudyKey) -> Pages {
         self.pages(SERIES, study_pk(key), CkRange::default())

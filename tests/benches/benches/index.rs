@@ -312,6 +312,7 @@ fn percentile(times: &mut [Duration], of: f64) -> f64 {
 
 async fn ask(index: &IndexService, what: &str, rounds: u64, make: impl Fn(u64) -> Query) {
     let (mut first, mut whole, mut found) = (Vec::new(), Vec::new(), 0);
+    let stretch = Stretch::begin();
     for round in 0..rounds {
         let begun = Instant::now();
         let mut answers = index.query(make(round)).await.unwrap();
@@ -326,9 +327,10 @@ async fn ask(index: &IndexService, what: &str, rounds: u64, make: impl Fn(u64) -
         whole.push(begun.elapsed());
         found += count;
     }
+    let cpu = stretch.cpu_seconds() / rounds as f64 * 1e3;
     let first = if first.is_empty() { 0.0 } else { percentile(&mut first, 0.5) };
     println!(
-        "  {what:34} p50 {:8.3} ms  p99 {:8.3} ms  first {first:8.3} ms  {:7.1} answers",
+        "  {what:34} p50 {:8.3} ms  p99 {:8.3} ms  first {first:8.3} ms  cpu {cpu:7.3} ms  {:6.1} answers",
         percentile(&mut whole, 0.5),
         percentile(&mut whole, 0.99),
         found as f64 / rounds as f64

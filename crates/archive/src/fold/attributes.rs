@@ -4,8 +4,9 @@
 use super::EventOrder;
 use bytes::Bytes;
 use cairn_dicom::{
-    CharacterSet, Tag,
+    CharacterSet, Tag, Vr,
     dataset::{DataSet, DecodeLimits},
+    header::Header,
     transfer_syntax::Encoding,
 };
 
@@ -27,6 +28,18 @@ pub struct Variant {
     pub element: Bytes,
     /// The earliest event that says so.
     pub order: EventOrder,
+}
+
+impl Variant {
+    /// The values of a text element, without padding; none is empty.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let element = Header::new(&self.element).elements().next();
+        let (vr, value) = element.map_or((Vr::UN, &[][..]), |element| (element.vr, element.value));
+        let text = if vr.is_text() { std::str::from_utf8(value).unwrap_or_default() } else { "" };
+        let several = vr.is_multi_valued_text();
+        let parts = text.split(move |character| several && character == '\\');
+        parts.map(|part| part.trim_matches([' ', '\0'])).filter(|part| !part.is_empty())
+    }
 }
 
 /// Attributes of one entity.
@@ -152,10 +165,14 @@ impl Attributes {
         decode(std::iter::once(variant))
     }
 
-    /// First texts of the variants of an attribute, in event order.
-    pub fn texts(&self, tag: Tag) -> Vec<String> {
-        let set = |variant: &Variant| Self::decode_one(variant).texts(tag).to_vec();
-        self.of(tag).iter().flat_map(set).filter(|text| !text.is_empty()).collect()
+    /// Texts of the variants of a text attribute, in event order; none is empty.
+    pub fn texts(&self, tag: Tag) -> impl Iterator<Item = &str> {
+        self.of(tag).iter().flat_map(Variant::texts)
+    }
+
+    /// The first text that counts.
+    pub fn first_text(&self, tag: Tag) -> Option<&str> {
+        self.of(tag).first().and_then(|variant| variant.texts().next())
     }
 
     /// What of the canonical state the attributes are.

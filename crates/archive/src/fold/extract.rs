@@ -1,6 +1,9 @@
 //! What one instance's header tells of its patient, study and series.
 
-use super::levels::{Level, LevelWalk};
+use super::{
+    Version,
+    levels::{Level, LevelWalk},
+};
 use bytes::Bytes;
 use cairn_dicom::{
     CharacterSet, Tag,
@@ -33,10 +36,21 @@ pub(crate) struct Profile<'a> {
     pub(crate) time_zone: &'a str,
 }
 
+impl<'a> Profile<'a> {
+    /// What applied to a version.
+    pub(crate) fn of(version: &'a Version) -> Self {
+        Self {
+            issuer_of_patient_id: &version.issuer_of_patient_id,
+            default_character_set: &version.default_character_set,
+            time_zone: &version.time_zone,
+        }
+    }
+}
+
 impl Told {
     /// Splits a header by level, in one pass and without decoding.
     pub(crate) fn read(header: &[u8]) -> Self {
-        let mut told = Self::default();
+        let mut told = Self { study: Vec::with_capacity(512), series: Vec::with_capacity(256), ..Self::default() };
         let mut levels = LevelWalk::default();
         let elements = Header::new(header);
         let mut at = 0;

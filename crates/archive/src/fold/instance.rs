@@ -124,7 +124,27 @@ pub enum Fact {
     Chosen(Chosen),
 }
 
+/// One fact of an [`InstanceState`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FactRef<'a> {
+    /// A version was stored.
+    Stored(&'a Version),
+    /// Versions were compared.
+    Compared(&'a Compared),
+    /// A version was chosen.
+    Chosen(&'a Chosen),
+}
+
 impl Fact {
+    /// The same, borrowed.
+    pub fn as_ref(&self) -> FactRef<'_> {
+        match self {
+            Self::Stored(version) => FactRef::Stored(version),
+            Self::Compared(compared) => FactRef::Compared(compared),
+            Self::Chosen(chosen) => FactRef::Chosen(chosen),
+        }
+    }
+
     /// The event that says so.
     pub fn order(&self) -> &EventOrder {
         match self {
@@ -191,6 +211,14 @@ impl InstanceState {
             Fact::Compared(compared) => insert(&mut self.compared, compared, |compared| &compared.order),
             Fact::Chosen(chosen) => insert(&mut self.chosen, chosen, |chosen| &chosen.order),
         }
+    }
+
+    /// The fact that an event is.
+    pub fn fact(&self, event: EventId) -> Option<FactRef<'_>> {
+        let version = self.version(event).map(FactRef::Stored);
+        let compared = || self.compared.iter().find(|compared| compared.order.id == event).map(FactRef::Compared);
+        let chosen = || self.chosen.iter().find(|chosen| chosen.order.id == event).map(FactRef::Chosen);
+        version.or_else(compared).or_else(chosen)
     }
 
     /// Whether nothing is known.
@@ -291,40 +319,45 @@ impl InstanceState {
 
     /// Hash of the canonical state; `None` while nothing is known.
     pub fn hash(&self, series_instance_uid: &str, sop_instance_uid: &str) -> Option<[u8; 32]> {
+        fn text(out: &mut Vec<u8>, text: &str) {
+            out.extend((text.len() as u64).to_le_bytes());
+            out.extend_from_slice(text.as_bytes());
+        }
         if self.is_empty() {
             return None;
         }
-        let mut hasher = blake3::Hasher::new();
-        let mut text = |text: &str| {
-            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
-        };
-        text(series_instance_uid);
-        text(sop_instance_uid);
+        let mut out = Vec::with_capacity(512);
+        text(&mut out, series_instance_uid);
+        text(&mut out, sop_instance_uid);
         for version in &self.versions {
-            text(&version.sop_class_uid);
-            text(&version.transfer_syntax_uid);
-            text(&version.calling_ae_title);
-            text(&version.issuer_of_patient_id);
-            text(&version.default_character_set);
-            text(&version.time_zone);
-        }
-        for version in &self.versions {
-            hasher.update(version.order.id.as_bytes()).update(version.object.key.as_bytes());
-            hasher.update(&version.object.digest.0).update(&version.object.length.to_le_bytes());
-            hasher.update(&version.data_set_offset.to_le_bytes()).update(&version.pixel_data_offset.to_le_bytes());
-            hasher.update(&[version.resend as u8, u8::from(version.has_header)]);
-            hasher.update(&version.frames.to_le_bytes());
+            text(&mut out, &version.sop_class_uid);
+            text(&mut out, &version.transfer_syntax_uid);
+            text(&mut out, &version.calling_ae_title);
+            text(&mut out, &version.issuer_of_patient_id);
+            text(&mut out, &version.default_character_set);
+            text(&mut out, &version.time_zone);
+            out.extend_from_slice(version.order.id.as_bytes());
+            out.extend_from_slice(version.object.key.as_bytes());
+            out.extend_from_slice(&version.object.digest.0);
+            for number in [version.object.length, version.data_set_offset, version.pixel_data_offset] {
+                out.extend(number.to_le_bytes());
+            }
+            out.extend([version.resend as u8, u8::from(version.has_header)]);
+            out.extend(version.frames.to_le_bytes());
         }
         for compared in &self.compared {
-            hasher.update(compared.order.id.as_bytes()).update(compared.first.as_bytes());
-            hasher.update(compared.second.as_bytes()).update(&[compared.verdict as u8]);
+            for id in [&compared.order.id, &compared.first, &compared.second] {
+                out.extend_from_slice(id.as_bytes());
+            }
+            out.push(compared.verdict as u8);
         }
         for chosen in &self.chosen {
-            hasher.update(chosen.order.id.as_bytes()).update(chosen.store_event.as_bytes());
+            out.extend_from_slice(chosen.order.id.as_bytes());
+            out.extend_from_slice(chosen.store_event.as_bytes());
         }
         if let Some(shown) = self.shown() {
-            hasher.update(shown.order.id.as_bytes());
+            out.extend_from_slice(shown.order.id.as_bytes());
         }
-        Some(*hasher.finalize().as_bytes())
+        Some(*blake3::hash(&out).as_bytes())
     }
 }

@@ -6,6 +6,7 @@
 //! loads them, applies events, and writes what [`StudyFold::finish`] says.
 
 mod attributes;
+mod event;
 mod extract;
 mod instance;
 mod levels;
@@ -16,13 +17,14 @@ mod study;
 mod tests;
 
 pub use attributes::{Attributes, VALUE_BYTES_MAX, VARIANT_BYTES_MAX, VARIANTS_MAX, Variant};
+pub use event::{Identity, Poison, Trace, TraceKind};
 pub use extract::{HEADER_LIMITS, default_character_set, select};
-pub use instance::{Chosen, Compared, Fact, InstanceState, Relation, Resend, StoredObject, TablesAt, Verdict, Version};
+pub use instance::{
+    Chosen, Compared, Fact, FactRef, InstanceState, Relation, Resend, StoredObject, TablesAt, Verdict, Version,
+};
 pub use levels::{Level, level_of};
 pub use order::{EventOrder, Stamp};
 pub use state::{
     DISTINCT_MAX, OpenChunks, PatientIdentity, SeriesState, SortKey, StudyKey, StudyState, sort_date, sort_time,
 };
-pub use study::{
-    Identity, Loaded, Needs, PendingHeader, Poison, Rescan, SeriesChange, StudyChange, StudyFold, Trace, TraceKind,
-};
+pub use study::{InstanceChange, Loaded, Needs, PendingHeader, Rescan, SeriesChange, StudyChange, StudyFold};

@@ -129,9 +129,8 @@ impl StudyState {
 
     /// Study Date and Study Time that count, as they order answers.
     pub fn sort_key(&self) -> SortKey {
-        let first = |tag| self.attributes.of(tag).first().map(Attributes::decode_one);
-        let date = first(tags::STUDY_DATE).and_then(|set| set.text(tags::STUDY_DATE).and_then(sort_date));
-        let time = first(tags::STUDY_TIME).and_then(|set| set.text(tags::STUDY_TIME).and_then(sort_time));
+        let date = self.attributes.first_text(tags::STUDY_DATE).and_then(sort_date);
+        let time = self.attributes.first_text(tags::STUDY_TIME).and_then(sort_time);
         SortKey { date, time }
     }
 

@@ -1,63 +1,19 @@
 //! Folding a batch of events into one study.
 
 use super::{
-    Chosen, Compared, EventOrder, Fact, InstanceState, Resend, SeriesState, Stamp, StoredObject, StudyKey, StudyState,
-    TablesAt, Verdict, Version,
+    Chosen, Compared, EventOrder, Fact, InstanceState, SeriesState, Stamp, StudyKey, StudyState, Verdict, Version,
+    event::{Identity, Poison, Trace, TraceKind, event_id, identity, version_of},
     extract::{Profile, Told, fingerprint, series_elements, study_elements},
 };
 use crate::{
     digest::event_hash,
-    events::{
-        Comparison, Event, InstanceProtected, InstanceReceivedAgain, InstanceStored, InstanceStoredSide, Object,
-        ReceiptClosed, ResendPolicy, frame_table::Layout,
-    },
-    ids::{Digest, EventId, ObjectKey},
+    events::{Comparison, Event, InstanceProtected, InstanceReceivedAgain, InstanceStored, ReceiptClosed},
+    ids::EventId,
 };
 use bytes::Bytes;
 use cairn_dicom::{Uid, tags};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-
-/// Frame and bulk data tables up to this many bytes stay in the version's row.
-const TABLES_HERE_BYTES_MAX: usize = 256;
-
-/// Why an event can't be folded. It is parked with this reason; later events apply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Poison {
-    /// Its type is not known to this build.
-    #[error("event type is not known to this build")]
-    UnknownType,
-    /// Its payload does not decode.
-    #[error("event payload does not decode")]
-    Undecodable,
-    /// Its payload is about another study or tenant than its envelope says.
-    #[error("event payload and envelope disagree")]
-    Disagreement,
-    /// It stands in another partition than its study's.
-    #[error("event stands in the wrong partition")]
-    WrongPartition,
-    /// A UID in it can't be used.
-    #[error("event has an unusable identifier")]
-    BadIdentifier,
-    /// Something that it must name is missing or malformed.
-    #[error("event lacks a required field or has it malformed")]
-    Malformed,
-    /// It is encrypted under a key that this build can't open.
-    #[error("event is encrypted")]
-    Encrypted,
-    /// What it would add to a row goes beyond the row's bounds.
-    #[error("event is too large for the index")]
-    TooLarge,
-}
-
-/// A SOP Instance within its study.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Identity {
-    /// Series Instance UID.
-    pub series: Uid,
-    /// SOP Instance UID.
-    pub instance: Uid,
-}
 
 /// Which rows of a study a batch touches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,58 +39,6 @@ impl Needs {
         if let (Ok(series), Ok(instance)) = (identity.0.parse(), identity.1.parse()) {
             self.identities.insert(Identity { series, instance });
         }
-    }
-}
-
-/// An event that changes nothing shown but leaves a trace (I5).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trace {
-    /// The event.
-    pub order: EventOrder,
-    /// Where the log stood; local.
-    pub stamp: Stamp,
-    /// What it says.
-    pub kind: TraceKind,
-}
-
-/// What a trace says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TraceKind {
-    /// The bytes of a stored version arrived again.
-    ReceivedAgain {
-        /// Which instance.
-        identity: Identity,
-        /// The store event whose object has the same bytes.
-        store_event: EventId,
-    },
-    /// A receipt was closed: stored, repeated, refused.
-    ReceiptClosed {
-        /// Counts of the study.
-        counts: [u32; 3],
-    },
-    /// The event was parked. Local: another build may fold it.
-    Parked,
-}
-
-impl Trace {
-    fn hash(&self) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(self.order.id.as_bytes());
-        match &self.kind {
-            TraceKind::ReceivedAgain { identity, store_event } => {
-                hasher.update(b"again").update(store_event.as_bytes());
-                hasher.update(identity.series.as_str().as_bytes()).update(&[0]);
-                hasher.update(identity.instance.as_str().as_bytes());
-            }
-            TraceKind::ReceiptClosed { counts } => {
-                hasher.update(b"receipt");
-                counts.iter().for_each(|count| {
-                    hasher.update(&count.to_le_bytes());
-                });
-            }
-            TraceKind::Parked => {}
-        }
-        *hasher.finalize().as_bytes()
     }
 }
 
@@ -165,7 +69,8 @@ struct InstanceFold {
     before_hash: Option<[u8; 32]>,
     before_shown: Option<EventId>,
     is_new: bool,
-    touched: bool,
+    /// Events of the batch.
+    new: Vec<EventId>,
     state: InstanceState,
 }
 
@@ -193,6 +98,17 @@ pub struct SeriesChange {
     pub pending: Vec<PendingHeader>,
 }
 
+/// An identity as a batch changed it.
+#[derive(Clone, Debug)]
+pub struct InstanceChange {
+    /// Which.
+    pub identity: Identity,
+    /// After the batch.
+    pub state: InstanceState,
+    /// The batch's events about it, each a fact of `state`.
+    pub new: Vec<EventId>,
+}
+
 /// A study as a batch changed it.
 #[derive(Clone, Debug)]
 pub struct StudyChange {
@@ -206,14 +122,12 @@ pub struct StudyChange {
     pub after: StudyState,
     /// Series touched.
     pub series: Vec<SeriesChange>,
-    /// New facts.
-    pub facts: Vec<(Identity, Fact)>,
     /// Tables kept in rows of their own.
     pub tables: Vec<(EventId, Bytes)>,
     /// Identities stored for the first time.
     pub new_identities: Vec<Identity>,
-    /// Identities touched, with their states.
-    pub instances: Vec<(Identity, InstanceState)>,
+    /// Identities touched.
+    pub instances: Vec<InstanceChange>,
     /// New traces.
     pub traces: Vec<Trace>,
 }
@@ -228,10 +142,11 @@ pub struct StudyFold {
     series: BTreeMap<Uid, SeriesFold>,
     instances: HashMap<Identity, InstanceFold>,
     known_traces: HashSet<EventId>,
-    facts: Vec<(Identity, Fact)>,
     tables: Vec<(EventId, Bytes)>,
     traces: Vec<Trace>,
-    headers: HashMap<EventId, Bytes>,
+    headers: HashMap<EventId, (Bytes, Told)>,
+    /// What was shown last: mostly the next one says the same of series and study.
+    last: Option<(Uid, Version, Told)>,
     changed: bool,
 }
 
@@ -246,7 +161,7 @@ impl StudyFold {
             let before_hash = state.hash(identity.series.as_str(), identity.instance.as_str());
             let before_shown = state.shown().map(|version| version.order.id);
             let is_new = state.versions().is_empty();
-            (identity, InstanceFold { before_hash, before_shown, is_new, touched: false, state })
+            (identity, InstanceFold { before_hash, before_shown, is_new, new: Vec::new(), state })
         });
         Self {
             key,
@@ -256,10 +171,10 @@ impl StudyFold {
             series: series.collect(),
             instances: instances.collect(),
             known_traces: loaded.traces,
-            facts: Vec::new(),
             tables: Vec::new(),
             traces: Vec::new(),
             headers: HashMap::new(),
+            last: None,
             changed: false,
         }
     }
@@ -306,7 +221,8 @@ impl StudyFold {
             return Err(Poison::Encrypted);
         }
         let protected = InstanceProtected::decode(event.protected.clone()).map_err(|_| Poison::Undecodable)?;
-        let (version, tables) = version_of(order, stamp, event, &protected.header)?;
+        let told = Told::read(&protected.header);
+        let (version, tables) = version_of(order, stamp, event, &told, !protected.header.is_empty())?;
         let id = version.order.id;
         if !self.fact(identity.clone(), Fact::Stored(Box::new(version))) {
             return Ok(());
@@ -319,7 +235,7 @@ impl StudyFold {
         self.now.versions += 1;
         if !protected.header.is_empty() {
             series.pending.push(PendingHeader { stamp, id, header: protected.header.clone() });
-            self.headers.insert(id, protected.header);
+            self.headers.insert(id, (protected.header, told));
         }
         Ok(())
     }
@@ -330,13 +246,13 @@ impl StudyFold {
             .instances
             .entry(identity.clone())
             .or_insert_with(|| InstanceFold { is_new: true, ..InstanceFold::default() });
-        if !instance.state.insert(fact.clone()) {
+        let id = fact.order().id;
+        if !instance.state.insert(fact) {
             return false;
         }
-        instance.touched = true;
-        self.now.events.add(&event_hash(&fact.order().id));
+        instance.new.push(id);
+        self.now.events.add(&event_hash(&id));
         self.changed = true;
-        self.facts.push((identity, fact));
         true
     }
 
@@ -367,7 +283,7 @@ impl StudyFold {
     pub fn needs_rescan(&self) -> bool {
         self.instances.values().any(|instance| {
             let shown = || instance.state.shown().map(|version| version.order.id);
-            instance.touched && instance.before_shown.is_some() && instance.before_shown != shown()
+            !instance.new.is_empty() && instance.before_shown.is_some() && instance.before_shown != shown()
         })
     }
 
@@ -381,6 +297,7 @@ impl StudyFold {
             series.now.attributes = Default::default();
             series.now.shown = 0;
         }
+        self.last = None;
         Rescan { fold: self, told: HashSet::new() }
     }
 
@@ -390,22 +307,24 @@ impl StudyFold {
             return None;
         }
         let mut newly_shown = Vec::new();
-        for (identity, instance) in self.instances.iter().filter(|(_, instance)| instance.touched) {
+        for (identity, instance) in self.instances.iter().filter(|(_, instance)| !instance.new.is_empty()) {
             if instance.before_shown.is_none()
                 && let Some(version) = instance.state.shown()
             {
                 newly_shown.push((identity.clone(), version.clone()));
             }
         }
+        // The earliest first, so that the others find said what they say.
+        newly_shown.sort_by(|(_, a), (_, b)| a.order.cmp(&b.order));
         for (identity, version) in newly_shown {
-            let header = self.headers.get(&version.order.id).cloned().unwrap_or_default();
-            self.show(&identity, &version, &header);
+            let (_, told) = self.headers.remove(&version.order.id).unwrap_or_default();
+            self.show(&identity, version, told);
         }
         Some(self.settle())
     }
 
     /// Adds a shown version to the counts and attributes of its series and study.
-    fn show(&mut self, identity: &Identity, version: &Version, header: &[u8]) {
+    fn show(&mut self, identity: &Identity, version: Version, told: Told) {
         let series = self.series.entry(identity.series.clone()).or_default();
         series.now.shown += 1;
         if series.now.shown == 1 {
@@ -413,35 +332,40 @@ impl StudyFold {
         }
         self.now.shown += 1;
         StudyState::insert_distinct(&mut self.now.sop_classes, &version.sop_class_uid);
-        let profile = Profile {
-            issuer_of_patient_id: &version.issuer_of_patient_id,
-            default_character_set: &version.default_character_set,
-            time_zone: &version.time_zone,
-        };
-        let told = Told::read(header);
-        let of_series = fingerprint(&told.series, &profile);
-        if !series.now.attributes.has_seen(&of_series, &version.order) {
-            let elements = series_elements(&told.series, &profile);
-            if let Some((_, modality)) = elements.iter().find(|(tag, _)| *tag == tags::MODALITY) {
-                let text = String::from_utf8_lossy(modality.get(8..).unwrap_or_default()).into_owned();
-                for value in text.split('\\') {
-                    StudyState::insert_distinct(&mut self.now.modalities, value.trim_matches([' ', '\0']));
+        let profile = Profile::of(&version);
+        let last =
+            self.last.as_ref().filter(|(_, last, _)| last.order <= version.order && Profile::of(last) == profile);
+        let same_series =
+            last.is_some_and(|(series, _, last)| *series == identity.series && last.series == told.series);
+        let same_study = last.is_some_and(|(_, _, last)| last.study == told.study);
+        if !same_series {
+            let of_series = fingerprint(&told.series, &profile);
+            if !series.now.attributes.has_seen(&of_series, &version.order) {
+                let elements = series_elements(&told.series, &profile);
+                if let Some((_, modality)) = elements.iter().find(|(tag, _)| *tag == tags::MODALITY) {
+                    let text = String::from_utf8_lossy(modality.get(8..).unwrap_or_default()).into_owned();
+                    for value in text.split('\\') {
+                        StudyState::insert_distinct(&mut self.now.modalities, value.trim_matches([' ', '\0']));
+                    }
                 }
+                series.now.attributes.merge(of_series, &version.order, elements);
             }
-            series.now.attributes.merge(of_series, &version.order, elements);
         }
-        let of_study = fingerprint(&told.study, &profile);
-        if !self.now.attributes.has_seen(&of_study, &version.order) {
-            let elements = study_elements(&told.study, &profile);
-            self.now.attributes.merge(of_study, &version.order, elements);
+        if !same_study {
+            let of_study = fingerprint(&told.study, &profile);
+            if !self.now.attributes.has_seen(&of_study, &version.order) {
+                let elements = study_elements(&told.study, &profile);
+                self.now.attributes.merge(of_study, &version.order, elements);
+            }
         }
+        self.last = Some((identity.series.clone(), version, told));
     }
 
     fn settle(mut self) -> StudyChange {
         let mut new_identities = Vec::new();
         let mut instances = Vec::new();
         for (identity, instance) in self.instances {
-            if !instance.touched {
+            if instance.new.is_empty() {
                 continue;
             }
             if let Some(before) = instance.before_hash {
@@ -454,7 +378,7 @@ impl StudyFold {
             if instance.is_new && !instance.state.versions().is_empty() {
                 new_identities.push(identity.clone());
             }
-            instances.push((identity, instance.state));
+            instances.push(InstanceChange { identity, state: instance.state, new: instance.new });
         }
         let mut series = Vec::new();
         for (uid, fold) in self.series {
@@ -473,7 +397,6 @@ impl StudyFold {
             torn: self.torn,
             after: self.now,
             series,
-            facts: self.facts,
             tables: self.tables,
             new_identities,
             instances,
@@ -508,7 +431,7 @@ impl Rescan {
 
     /// The header that the batch brought of a version.
     pub fn header(&self, store_event: EventId) -> Option<Bytes> {
-        self.fold.headers.get(&store_event).cloned()
+        self.fold.headers.get(&store_event).map(|(header, _)| header.clone())
     }
 
     /// Identities that the batch brought and that were not told yet.
@@ -519,7 +442,7 @@ impl Rescan {
     /// Tells one identity's shown version with its header. Each identity once, all of the study.
     pub fn tell(&mut self, identity: &Identity, version: &Version, header: &[u8]) {
         if self.told.insert(identity.clone()) {
-            self.fold.show(identity, version, header);
+            self.fold.show(identity, version.clone(), Told::read(header));
         }
     }
 
@@ -527,77 +450,4 @@ impl Rescan {
     pub fn finish(self) -> Option<StudyChange> {
         self.fold.changed.then(|| self.fold.settle())
     }
-}
-
-fn identity(series: &str, instance: &str) -> Result<Identity, Poison> {
-    let uid = |text: &str| text.parse::<Uid>().map_err(|_| Poison::BadIdentifier);
-    Ok(Identity { series: uid(series)?, instance: uid(instance)? })
-}
-
-fn event_id(bytes: &[u8]) -> Result<EventId, Poison> {
-    EventId::from_slice(bytes).map_err(|_| Poison::Malformed)
-}
-
-fn object(object: &Object) -> Result<StoredObject, Poison> {
-    Ok(StoredObject {
-        key: ObjectKey::from_slice(&object.key).map_err(|_| Poison::Malformed)?,
-        length: object.length_bytes,
-        digest: Digest::from_slice(&object.blake3).map_err(|_| Poison::Malformed)?,
-    })
-}
-
-/// A version as its store event says, and its tables where they need a row of their own.
-fn version_of(
-    order: EventOrder,
-    stamp: Stamp,
-    event: InstanceStored,
-    header: &[u8],
-) -> Result<(Version, Option<Bytes>), Poison> {
-    for uid in [&event.sop_class_uid, &event.transfer_syntax_uid] {
-        uid.parse::<Uid>().map_err(|_| Poison::BadIdentifier)?;
-    }
-    let stored = object(event.object.as_ref().ok_or(Poison::Malformed)?)?;
-    let side_object = event.side_object.as_ref().map(object).transpose()?;
-    let told = Told::read(header);
-    let counted = event.frame_table.as_ref().and_then(|table| table.layout.as_ref()).map(|layout| match layout {
-        Layout::Native(native) => native.frames,
-        Layout::Fragmented(fragmented) => u32::try_from(fragmented.range_ends.len()).unwrap_or(u32::MAX),
-        Layout::DerivedFrames(frames) => *frames,
-    });
-    let has_pixels = event.pixel_data_offset > 0 || counted.is_some();
-    let frames = if has_pixels { told.frames.or(counted).unwrap_or(1).max(1) } else { 0 };
-    let receipt = event.receipt.unwrap_or_default();
-    let profile = event.sender_profile.unwrap_or_default();
-    let resend = match profile.resend_policy() {
-        ResendPolicy::SupersedeSameSource => Resend::SupersedeSameSource,
-        ResendPolicy::Refuse => Resend::Refuse,
-        ResendPolicy::Keep | ResendPolicy::Unspecified => Resend::Keep,
-    };
-    let side = InstanceStoredSide { protected: None, frame_table: event.frame_table, bulk_data: event.bulk_data };
-    let tables = Bytes::from(side.encode_to_vec());
-    let (tables, apart) = match tables.len() {
-        0 => (TablesAt::Nowhere, None),
-        length if length <= TABLES_HERE_BYTES_MAX => (TablesAt::Here(tables), None),
-        _ => (TablesAt::Apart, Some(tables)),
-    };
-    let version = Version {
-        order,
-        stamp,
-        object: stored,
-        sop_class_uid: event.sop_class_uid,
-        transfer_syntax_uid: event.transfer_syntax_uid,
-        data_set_offset: event.data_set_offset,
-        pixel_data_offset: event.pixel_data_offset,
-        frames,
-        instance_number: told.instance_number,
-        side_object,
-        calling_ae_title: receipt.calling_ae_title,
-        issuer_of_patient_id: profile.issuer_of_patient_id,
-        default_character_set: profile.default_character_set,
-        time_zone: profile.time_zone,
-        resend,
-        has_header: !header.is_empty(),
-        tables,
-    };
-    Ok((version, apart))
 }

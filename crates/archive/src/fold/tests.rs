@@ -118,7 +118,7 @@ impl Rows {
             self.headers.extend(series.pending.into_iter().map(|pending| (pending.id, pending.header)));
             self.series.insert(series.uid.to_string(), series.after);
         }
-        self.instances.extend(change.instances);
+        self.instances.extend(change.instances.into_iter().map(|change| (change.identity, change.state)));
         self.traces.extend(change.traces.iter().map(|trace| trace.order.id));
     }
 
@@ -317,7 +317,7 @@ fn attributes_follow_the_version_that_is_shown() {
     rows.fold(&[(order(1, 1), stored(1, &one(1, ResendPolicy::Keep, "ONE")))]);
     rows.fold(&[(order(2, 2), stored(2, &corrected))]);
     let study = rows.study.expect("there");
-    assert_eq!(study.attributes.texts(tags::STUDY_DESCRIPTION), ["corrected"]);
+    assert_eq!(study.attributes.texts(tags::STUDY_DESCRIPTION).collect::<Vec<_>>(), ["corrected"]);
     assert_eq!(study.modalities.into_iter().collect::<Vec<_>>(), ["MR"]);
     assert_eq!((study.shown, study.versions, study.series), (1, 2, 1));
 }
@@ -331,7 +331,7 @@ fn disagreements_are_listed_and_the_earliest_value_counts() {
     rows.fold(&[(order(5, 2), stored(2, &late))]);
     rows.fold(&[(order(1, 1), stored(1, &one(1, ResendPolicy::Keep, "ONE")))]);
     let study = rows.study.expect("there");
-    assert_eq!(study.attributes.texts(tags::PATIENT_ID), ["ANNA", "BERT"]);
+    assert_eq!(study.attributes.texts(tags::PATIENT_ID).collect::<Vec<_>>(), ["ANNA", "BERT"]);
     assert_eq!(study.patient(), PatientIdentity { issuer: "HOSP".into(), id: "ANNA".into() });
     let disagreements: Vec<_> = study.attributes.disagreements().filter(|tag| !tag.is_private()).collect();
     assert_eq!(disagreements, [tags::PATIENT_NAME, tags::PATIENT_ID]);

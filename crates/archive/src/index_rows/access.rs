@@ -14,11 +14,9 @@ use crate::{
 };
 use bytes::Bytes;
 use cairn_dicom::{
-    Tag,
-    matching::{fold_name, name_words, trigrams},
+    matching::{fold_name, name_words},
     tags,
 };
-use std::collections::BTreeSet;
 
 /// Kinds of tokens. Numbers are written down and never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,14 +93,18 @@ impl Token {
     /// Partition key of the list, or of its bucket of a year (`None`: of studies without a date).
     pub fn pk(&self, tenant: &str, year: Option<u16>) -> Bytes {
         let mut pk = Vec::with_capacity(tenant.len() + self.text.len() + 8);
-        pk.push(self.kind as u8);
-        Text(tenant).append(&mut pk);
-        if self.kind.is_bucketed() {
-            pk.extend(year.unwrap_or(u16::MAX).to_be_bytes());
-        }
-        pk.extend(self.text.bytes().take(LENGTH_OF_KEY_MAX));
+        write_pk(&mut pk, self.kind, tenant, year, &self.text);
         pk.into()
     }
+}
+
+fn write_pk(pk: &mut Vec<u8>, kind: Kind, tenant: &str, year: Option<u16>, text: &str) {
+    pk.push(kind as u8);
+    Text(tenant).append(pk);
+    if kind.is_bucketed() {
+        pk.extend(year.unwrap_or(u16::MAX).to_be_bytes());
+    }
+    pk.extend_from_slice(text.as_bytes().get(..LENGTH_OF_KEY_MAX).unwrap_or(text.as_bytes()));
 }
 
 /// Whole values are compared as they are, cut as keys are.
@@ -115,65 +117,106 @@ pub fn exact(text: &str) -> String {
     text.get(..end).unwrap_or_default().to_owned()
 }
 
-/// The tokens of a study.
-fn tokens(state: &StudyState) -> BTreeSet<Token> {
-    let mut found = BTreeSet::new();
-    found.insert(Token::all());
-    let attributes = &state.attributes;
-    let mut texts = |tag: Tag, whole: Option<Kind>, parts: Kind| {
-        for text in attributes.texts(tag) {
-            if let Some(kind) = whole {
-                found.insert(Token::new(kind, exact(&text)));
-            }
-            found.extend(trigrams(&fold_name(&text)).into_iter().map(|trigram| Token::new(parts, trigram)));
-        }
-    };
-    texts(tags::PATIENT_ID, Some(Kind::PatientId), Kind::PatientIdTrigram);
-    texts(tags::ACCESSION_NUMBER, Some(Kind::AccessionNumber), Kind::AccessionNumberTrigram);
-    texts(tags::STUDY_DESCRIPTION, None, Kind::DescriptionTrigram);
-    for name in attributes.texts(tags::PATIENT_NAME) {
-        for group in name.split('=').map(fold_name) {
-            found.extend(trigrams(&group).into_iter().map(|trigram| Token::new(Kind::NameTrigram, trigram)));
-            for start in NAME_STARTS {
-                let text: String = group.chars().take(start).collect();
-                found.extend((text.chars().count() == start).then(|| Token::new(Kind::NameStart, text)));
-            }
-        }
-        for word in name_words(&name) {
-            for start in NAME_STARTS {
-                let text: String = word.chars().take(start).collect();
-                found.extend((text.chars().count() == start).then(|| Token::new(Kind::NameStart, text)));
+/// Partition keys of the lists that a study is in, written one after the other into one buffer.
+struct Lists<'a> {
+    tenant: &'a str,
+    year: Option<u16>,
+    keys: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Lists<'_> {
+    fn add(&mut self, kind: Kind, text: &str) {
+        write_pk(&mut self.keys, kind, self.tenant, self.year, text);
+        self.ends.push(self.keys.len());
+    }
+
+    /// Each run of three characters of a folded text.
+    fn add_trigrams(&mut self, kind: Kind, folded: &str) {
+        let starts = || folded.char_indices().map(|(at, _)| at).chain([folded.len()]);
+        for (start, end) in starts().zip(starts().skip(3)) {
+            if let Some(trigram) = folded.get(start..end) {
+                self.add(kind, trigram);
             }
         }
     }
-    found.extend(state.modalities.iter().map(|modality| Token::new(Kind::Modality, exact(modality))));
-    other_dates(attributes, &mut found);
-    found
+
+    /// The beginnings of a folded group or word.
+    fn add_starts(&mut self, folded: &str) {
+        let mut length = 0;
+        for (at, character) in folded.char_indices() {
+            length += 1;
+            if NAME_STARTS.contains(&length)
+                && let Some(start) = folded.get(..at + character.len_utf8())
+            {
+                self.add(Kind::NameStart, start);
+            }
+        }
+    }
+
+    /// All keys in order, each once.
+    fn into_keys(self) -> Vec<Bytes> {
+        let buffer = Bytes::from(self.keys);
+        let mut start = 0;
+        let slice = |end| buffer.slice(std::mem::replace(&mut start, end)..end);
+        let mut keys: Vec<Bytes> = self.ends.into_iter().map(slice).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+}
+
+/// The lists that a study is in.
+fn lists(tenant: &str, state: &StudyState, year: Option<u16>) -> Vec<Bytes> {
+    let mut lists = Lists { tenant, year, keys: Vec::with_capacity(2_048), ends: Vec::with_capacity(96) };
+    lists.add(Kind::All, "");
+    let attributes = &state.attributes;
+    for (tag, whole, parts) in [
+        (tags::PATIENT_ID, Some(Kind::PatientId), Kind::PatientIdTrigram),
+        (tags::ACCESSION_NUMBER, Some(Kind::AccessionNumber), Kind::AccessionNumberTrigram),
+        (tags::STUDY_DESCRIPTION, None, Kind::DescriptionTrigram),
+    ] {
+        for text in attributes.texts(tag) {
+            if let Some(kind) = whole {
+                lists.add(kind, &exact(text));
+            }
+            lists.add_trigrams(parts, &fold_name(text));
+        }
+    }
+    for name in attributes.texts(tags::PATIENT_NAME) {
+        for group in name.split('=').map(fold_name) {
+            lists.add_trigrams(Kind::NameTrigram, &group);
+            lists.add_starts(&group);
+        }
+        name_words(name).iter().for_each(|word| lists.add_starts(word));
+    }
+    state.modalities.iter().for_each(|modality| lists.add(Kind::Modality, &exact(modality)));
+    other_dates(attributes, &mut lists);
+    lists.into_keys()
 }
 
 /// Dates that a range can name and under which the study does not stand.
-fn other_dates(attributes: &Attributes, found: &mut BTreeSet<Token>) {
-    let own = attributes.of(tags::STUDY_DATE).first().map(Attributes::decode_one);
-    let own = own.as_ref().and_then(|set| set.text(tags::STUDY_DATE).and_then(sort_date));
+fn other_dates(attributes: &Attributes, lists: &mut Lists<'_>) {
+    let own = attributes.first_text(tags::STUDY_DATE).and_then(sort_date);
     for text in attributes.texts(tags::STUDY_DATE) {
-        match sort_date(&text) {
+        match sort_date(text) {
             date if date.is_some() && date == own => continue,
             Some(date) => {
-                found.insert(Token::new(Kind::OtherDate, format!("{:06}", date / 100)));
-                found.insert(Token::new(Kind::OtherDate, format!("{:04}", date / 10_000)));
+                lists.add(Kind::OtherDate, &format!("{:06}", date / 100));
+                lists.add(Kind::OtherDate, &format!("{:04}", date / 10_000));
             }
-            None => {
-                found.insert(Token::new(Kind::OtherDate, "?"));
-            }
+            None => lists.add(Kind::OtherDate, "?"),
         }
-        found.insert(Token::new(Kind::OtherDate, "*"));
+        lists.add(Kind::OtherDate, "*");
     }
 }
 
 /// Rows that lead to a study.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessRows {
-    postings: BTreeSet<(Bytes, Bytes)>,
+    /// Where the study stands in each list.
+    order: Bytes,
+    lists: Vec<Bytes>,
     patient: Option<(Bytes, Bytes)>,
 }
 
@@ -266,22 +309,22 @@ impl AccessRows {
             return Self::default();
         }
         let order = OrderKey::new(state.sort_key(), &key.study_instance_uid);
-        let year = order.year();
-        let postings = tokens(state).iter().map(|token| (token.pk(&key.tenant, year), order.0.clone())).collect();
+        let lists = lists(&key.tenant, state, order.year());
         let patient = state.patient();
         let pk = patients_pk(&key.tenant, &patient_bucket(&patient));
         let ck = patient_ck(&patient, &key.study_instance_uid);
-        Self { postings, patient: Some((pk, ck)) }
+        Self { order: order.0, lists, patient: Some((pk, ck)) }
     }
 
     /// Row changes that lead from `before` to these.
     pub fn changes(&self, before: &Self, changes: &mut Vec<RowChange>) {
         let empty = Bytes::new();
-        for (pk, ck) in before.postings.difference(&self.postings) {
-            changes.push(RowChange::delete(POSTINGS, pk.clone(), ck.clone()));
+        let stays = |other: &Self, pk| self.order == before.order && other.lists.binary_search(pk).is_ok();
+        for pk in before.lists.iter().filter(|pk| !stays(self, pk)) {
+            changes.push(RowChange::delete(POSTINGS, pk.clone(), before.order.clone()));
         }
-        for (pk, ck) in self.postings.difference(&before.postings) {
-            changes.push(RowChange::put(POSTINGS, pk.clone(), ck.clone(), empty.clone()));
+        for pk in self.lists.iter().filter(|pk| !stays(before, pk)) {
+            changes.push(RowChange::put(POSTINGS, pk.clone(), self.order.clone(), empty.clone()));
         }
         if self.patient != before.patient {
             if let Some((pk, ck)) = &before.patient {

@@ -7,8 +7,8 @@ use super::{
 use crate::{
     digest::{HashSum, Leaf},
     fold::{
-        Attributes, Chosen, Compared, EventOrder, Fact, Identity, OpenChunks, Poison, Resend, SeriesState, Stamp,
-        StoredObject, StudyState, TablesAt, Trace, TraceKind, Variant, Verdict, Version,
+        Attributes, Chosen, Compared, EventOrder, Fact, FactRef, Identity, OpenChunks, Poison, Resend, SeriesState,
+        Stamp, StoredObject, StudyState, TablesAt, Trace, TraceKind, Variant, Verdict, Version,
     },
     ids::{Digest, ObjectKey},
 };
@@ -95,7 +95,8 @@ fn write_attributes(out: &mut Writer, attributes: &Attributes) {
     out.fixed(&body.0);
 }
 
-fn read_attributes(reader: &mut Reader<'_>) -> Result<Attributes, RowError> {
+/// Elements share the row's memory.
+fn read_attributes(row: &Bytes, reader: &mut Reader<'_>) -> Result<Attributes, RowError> {
     let count = reader.count()?;
     let orders: Vec<EventOrder> = (0..count).map(|_| reader.order()).collect::<Result<_, _>>()?;
     let numbered = |reader: &mut Reader<'_>| {
@@ -103,10 +104,12 @@ fn read_attributes(reader: &mut Reader<'_>) -> Result<Attributes, RowError> {
         orders.get(at).cloned().ok_or(reader.bad())
     };
     let mut attributes = Attributes::default();
-    for _ in 0..reader.count()? {
+    let count = reader.count()?;
+    attributes.variants.reserve(count);
+    for _ in 0..count {
         let order = numbered(reader)?;
         let tag = Tag(reader.number()?);
-        attributes.variants.push(Variant { tag, element: Bytes::copy_from_slice(reader.bytes()?), order });
+        attributes.variants.push(Variant { tag, element: row.slice_ref(reader.bytes()?), order });
     }
     for _ in 0..reader.count()? {
         let order = numbered(reader)?;
@@ -141,7 +144,7 @@ fn study(state: &StudyState) -> Vec<u8> {
 }
 
 /// Reads a study's row.
-pub fn decode_study(bytes: &[u8]) -> Result<Stamped<StudyState>, RowError> {
+pub fn decode_study(bytes: &Bytes) -> Result<Stamped<StudyState>, RowError> {
     read_stamped(bytes, "studies", |reader| {
         let mut state = StudyState {
             series: reader.varint()?,
@@ -157,7 +160,7 @@ pub fn decode_study(bytes: &[u8]) -> Result<Stamped<StudyState>, RowError> {
         for sum in [&mut state.events, &mut state.facts, &mut state.series_hashes] {
             *sum = HashSum::from_bytes(&reader.array()?);
         }
-        state.attributes = read_attributes(reader)?;
+        state.attributes = read_attributes(bytes, reader)?;
         Ok(state)
     })
 }
@@ -178,7 +181,7 @@ fn series(state: &SeriesState) -> Vec<u8> {
 }
 
 /// Reads a series' row.
-pub fn decode_series(bytes: &[u8]) -> Result<Stamped<SeriesState>, RowError> {
+pub fn decode_series(bytes: &Bytes) -> Result<Stamped<SeriesState>, RowError> {
     read_stamped(bytes, "series", |reader| {
         let (shown, versions) = (reader.varint()?, reader.varint()?);
         let open = OpenChunks {
@@ -187,7 +190,7 @@ pub fn decode_series(bytes: &[u8]) -> Result<Stamped<SeriesState>, RowError> {
             headers: reader.number()?,
             bytes: reader.number()?,
         };
-        Ok(SeriesState { shown, versions, open, attributes: read_attributes(reader)? })
+        Ok(SeriesState { shown, versions, open, attributes: read_attributes(bytes, reader)? })
     })
 }
 
@@ -229,16 +232,19 @@ fn read_object(reader: &mut Reader<'_>) -> Result<StoredObject, RowError> {
 }
 
 /// A fact's row.
-pub fn encode_fact(fact: &Fact) -> Bytes {
+pub fn encode_fact(fact: FactRef<'_>) -> Bytes {
     let mut out = Writer::version(VERSION);
-    out.varint(fact.stamp().0).order(fact.order());
     match fact {
-        Fact::Stored(version) => write_version(out.u8(0), version),
-        Fact::Compared(compared) => {
-            out.u8(1).fixed(compared.first.as_bytes()).fixed(compared.second.as_bytes()).u8(compared.verdict as u8);
+        FactRef::Stored(version) => {
+            out.varint(version.stamp.0).order(&version.order);
+            write_version(out.u8(0), version);
         }
-        Fact::Chosen(chosen) => {
-            out.u8(2).fixed(chosen.store_event.as_bytes());
+        FactRef::Compared(compared) => {
+            out.varint(compared.stamp.0).order(&compared.order).u8(1);
+            out.fixed(compared.first.as_bytes()).fixed(compared.second.as_bytes()).u8(compared.verdict as u8);
+        }
+        FactRef::Chosen(chosen) => {
+            out.varint(chosen.stamp.0).order(&chosen.order).u8(2).fixed(chosen.store_event.as_bytes());
         }
     }
     out.0.into()

@@ -34,7 +34,6 @@ pub(crate) struct Folded {
     pub(crate) leaves: Vec<Leaves>,
     pub(crate) parked: Vec<u64>,
     pub(crate) origins: PositionVector,
-    pub(crate) events: u64,
 }
 
 /// A generation being filled and kept up.
@@ -266,10 +265,10 @@ async fn reload(project: &Project, follower: &mut Follower) {
     follower.leaves = leaves;
     // What was listed by a commit that failed may not be.
     follower.buckets.clear();
-    publish(project, follower, parked, &[], 0);
+    publish(project, follower, parked, &[]);
 }
 
-fn publish(project: &Project, follower: &Follower, parked: u64, origins: &[Position], events: u64) {
+fn publish(project: &Project, follower: &Follower, parked: u64, origins: &[Position]) {
     let at = usize::from(follower.partition.0);
     {
         let mut folded = project.folded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -283,7 +282,6 @@ fn publish(project: &Project, follower: &Follower, parked: u64, origins: &[Posit
             *count = parked;
         }
         origins.iter().for_each(|position| folded.origins.include(position));
-        folded.events += events;
     }
     project.commits.send_modify(|commits| *commits += 1);
 }
@@ -361,7 +359,7 @@ async fn commit(
     follower.buckets.extend(buckets);
     leaves.into_iter().for_each(|(number, leaf)| *follower.leaves.get_mut(number) = leaf);
     metrics::committed(events, rows, began.elapsed());
-    publish(project, follower, parked, &batch.origins, events as u64);
+    publish(project, follower, parked, &batch.origins);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cairn_archive::{
     Partition, Position,
     digest::{Leaf, leaf_of},
-    fold::{SeriesState, Stamp, StudyChange, StudyKey, Trace, TraceKind},
+    fold::{InstanceChange, SeriesState, Stamp, StudyChange, StudyKey, StudyState, Trace, TraceKind},
     index_rows::{
         BY_INSTANCE, BY_SERIES, CONFLICTS, FACTS, HEADERS, LEAVES, ORIGINS, PARKED, RowChange, SERIES, STUDIES, TRACES,
         VERSION_TABLES, access, bucket_of_instance, by_instance_ck, by_instance_pk, by_series_pk, chunks, conflict_ck,
@@ -43,6 +43,7 @@ pub(crate) async fn study(
     let key = change.key.clone();
     let pk = study_pk(&key);
     facts(&pk, &key, &change, &mut changes.derived);
+    let leads_otherwise = leads_otherwise(&change);
     for series in change.series {
         let mut after = series.after;
         if !series.pending.is_empty() {
@@ -58,19 +59,11 @@ pub(crate) async fn study(
         let row = encode_series(to, &after, series.before.as_ref());
         changes.state.push(RowChange::put(SERIES, pk.clone(), series_ck(series.uid.as_str()), row));
     }
-    let rows_now = access::AccessRows::of(&key, &change.after);
-    let rows_before = match &change.before {
-        Some(before)
-            if change.after.attributes.variants() == before.attributes.variants()
-                && change.after.modalities == before.modalities
-                && !change.torn =>
-        {
-            rows_now.clone()
-        }
-        Some(before) => access::AccessRows::of(&key, before),
-        None => access::AccessRows::default(),
-    };
-    access_rows(&rows_now, &rows_before, change.torn, &mut changes.derived);
+    if leads_otherwise {
+        let rows_now = access::AccessRows::of(&key, &change.after);
+        let before = change.before.as_ref().map(|before| access::AccessRows::of(&key, before)).unwrap_or_default();
+        access_rows(&rows_now, &before, change.torn, &mut changes.derived);
+    }
     if change.after.shown > 0 {
         for (list, bucket) in access::buckets_of(&key, &change.after) {
             let entry = (list, key.tenant.clone(), bucket);
@@ -90,6 +83,16 @@ pub(crate) async fn study(
     Ok(())
 }
 
+/// Whether a study is found by something else than before the batch.
+fn leads_otherwise(change: &StudyChange) -> bool {
+    let same = |before: &StudyState| {
+        (before.shown > 0) == (change.after.shown > 0)
+            && before.modalities == change.after.modalities
+            && before.attributes.variants() == change.after.attributes.variants()
+    };
+    change.torn || !change.before.as_ref().is_some_and(same)
+}
+
 /// Diffs against what leads to the study already; after a torn commit that is not known, and all rows are written.
 fn access_rows(now: &access::AccessRows, before: &access::AccessRows, torn: bool, out: &mut Vec<RowChange>) {
     if !torn {
@@ -102,8 +105,10 @@ fn access_rows(now: &access::AccessRows, before: &access::AccessRows, torn: bool
 }
 
 fn facts(pk: &Bytes, key: &StudyKey, change: &StudyChange, out: &mut Vec<RowChange>) {
-    for (identity, fact) in &change.facts {
-        out.push(RowChange::put(FACTS, pk.clone(), fact_ck(identity, &fact.order().id), encode_fact(fact)));
+    for InstanceChange { identity, state, new } in &change.instances {
+        for (id, fact) in new.iter().filter_map(|id| Some((id, state.fact(*id)?))) {
+            out.push(RowChange::put(FACTS, pk.clone(), fact_ck(identity, id), encode_fact(fact)));
+        }
     }
     for (id, tables) in &change.tables {
         out.push(RowChange::put(VERSION_TABLES, pk.clone(), id.as_bytes().to_vec(), tables.clone()));
@@ -115,7 +120,7 @@ fn facts(pk: &Bytes, key: &StudyKey, change: &StudyChange, out: &mut Vec<RowChan
         let pk = by_instance_pk(&key.tenant, bucket_of_instance(identity.instance.as_str()));
         out.push(RowChange::put(BY_INSTANCE, pk, by_instance_ck(&key.study_instance_uid, identity), Bytes::new()));
     }
-    for (identity, state) in &change.instances {
+    for InstanceChange { identity, state, .. } in &change.instances {
         let versions = state.versions();
         if versions.windows(2).any(|pair| pair[0].object.digest != pair[1].object.digest) {
             let ck = conflict_ck(&key.study_instance_uid, identity);
@@ -195,10 +200,10 @@ impl Changes {
     /// All changes in the order of a commit: derived rows, state rows, and what is removed last. So a commit that a
     /// crash tore either left hints too many, or left its mark on the state row, and then every hint is written again.
     pub(crate) fn into_rows(mut self) -> Vec<RowChange> {
-        self.derived.sort_unstable();
+        self.derived.sort_unstable_by(|a, b| (a.table.id, &a.pk, &a.ck).cmp(&(b.table.id, &b.pk, &b.ck)));
         // One event can be parked twice in a batch.
         self.derived.dedup_by(|b, a| (a.table, &a.pk, &a.ck) == (b.table, &b.pk, &b.ck));
-        self.state.sort_unstable();
+        self.state.sort_unstable_by(|a, b| (a.table.id, &a.pk, &a.ck).cmp(&(b.table.id, &b.pk, &b.ck)));
         let (mut rows, removed): (Vec<_>, Vec<_>) = self.derived.into_iter().partition(|row| row.value.is_some());
         rows.append(&mut self.state);
         rows.extend(removed);

@@ -11,7 +11,7 @@ use cairn_archive::{
     fold::{Attributes, Level, PatientIdentity, StudyKey, StudyState, Variant, level_of},
     index_rows::{
         PATIENTS, Text,
-        access::{BucketList, patient_bucket, patients_pk},
+        access::{BucketList, patient_bucket, patient_ck, patients_pk},
         read_patient_ck,
     },
     plan::{View, Wanted, answer},
@@ -115,31 +115,27 @@ pub(crate) async fn run(walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<()
 async fn all(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), Ended> {
     // Also finds where SOP Instances are that keys name.
     drop(walk.begin(1).await?);
+    let page_rows = out.hint().clamp(8, walk.rows.page.max(8));
     let mut bucket: Option<Bytes> = None;
-    let mut last_given: Option<Patient> = None;
     while let Some(next) = next_bucket(&walk.rows, BucketList::Patients, &walk.tenant, bucket.as_ref()).await? {
         let pk = patients_pk(&walk.tenant, &next);
         let mut range = CkRange::default();
         loop {
-            let page = walk.rows.scan(PATIENTS, &pk, &range, walk.rows.page).await?;
-            let Some(last) = page.rows.last() else { break };
-            let mut patients = Vec::new();
-            for row in &page.rows {
-                let (_, _, study) = read_patient_ck(&row.ck).map_err(malformed)?;
-                patients.push(StudyKey { tenant: walk.tenant.clone(), study_instance_uid: study.to_string() });
-            }
-            range.from = Some(successor(&last.ck));
-            for patient in of_rows(&walk, &pk, &patients, &page.rows, last_given.as_ref()).await? {
-                last_given = Some(patient.clone());
-                if matches(&walk, &patient).await? {
-                    give(&walk, wanted, patient, out).await?;
-                    if out.is_full() {
-                        return Ok(());
+            let page = walk.rows.scan(PATIENTS, &pk, &range, page_rows).await?;
+            let (groups, after) = groups(&walk, page).await?;
+            for group in groups {
+                for patient in group {
+                    if patient.matches {
+                        out.give(|| answer(wanted, &walk.plan.study, &[&patient.set()])).await?;
+                        if out.is_full() {
+                            return Ok(());
+                        }
                     }
                 }
             }
-            if !page.more {
-                break;
+            match after {
+                Some(after) => range.from = Some(after),
+                None => break,
             }
         }
         bucket = Some(next);
@@ -147,52 +143,90 @@ async fn all(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), Ended
     Ok(())
 }
 
-/// The patients whose first row is among these, so that each is given once.
-async fn of_rows(
-    walk: &Walk,
-    pk: &Bytes,
-    keys: &[StudyKey],
-    rows: &[cairn_store_api::Row],
-    last_given: Option<&Patient>,
-) -> Result<Vec<Patient>, Error> {
-    let mut patients: Vec<Patient> = Vec::new();
-    let states = walk.rows.studies(keys).await?;
-    for ((key, row), state) in keys.iter().zip(rows).zip(states) {
-        let Some(state) = state.map(|state| state.now).filter(|state| state.shown > 0) else { continue };
-        let patient = Patient::of(key, &state);
-        if cairn_archive::index_rows::access::patient_ck(&patient.identity, &key.study_instance_uid) != row.ck {
-            continue;
-        }
-        if last_given == Some(&patient) || patients.contains(&patient) || !is_first(walk, pk, &patient, row).await? {
-            continue;
-        }
-        patients.push(patient);
+/// Patients of a page of rows, by key; and where to go on, if there is more. A patient whose rows go beyond the page is
+/// gone through whole.
+async fn groups(walk: &Walk, page: cairn_store_api::Page) -> Result<(Vec<Vec<Merged>>, Option<Bytes>), Error> {
+    let mut rows = Vec::with_capacity(page.rows.len());
+    for row in &page.rows {
+        let (_, id, study) = read_patient_ck(&row.ck).map_err(malformed)?;
+        // A patient without ID is its study's alone.
+        let own = if id.is_empty() { row.ck.len() } else { row.ck.len() - packed_length(&study) };
+        let key = StudyKey { tenant: walk.tenant.clone(), study_instance_uid: study.to_string() };
+        rows.push((row.ck.slice(..own), row, key));
     }
-    patients.sort_unstable();
-    Ok(patients)
-}
-
-/// Whether this row is the patient's first one that holds.
-async fn is_first(walk: &Walk, pk: &Bytes, patient: &Patient, row: &cairn_store_api::Row) -> Result<bool, Error> {
-    if patient.study.is_some() {
-        return Ok(true);
-    }
-    let mut prefix = Vec::new();
-    Text(&patient.identity.issuer).append(&mut prefix);
-    Text(&patient.identity.id).append(&mut prefix);
-    let range = CkRange { to: Some(row.ck.clone()), ..prefix_range(&prefix) };
-    let mut pages = walk.rows.pages(PATIENTS, pk.clone(), range);
-    while let Some(page) = pages.next().await? {
-        for row in page {
-            let (_, _, study) = read_patient_ck(&row.ck).map_err(malformed)?;
-            let key = StudyKey { tenant: walk.tenant.clone(), study_instance_uid: study.to_string() };
-            let state = walk.rows.study(&key).await?;
-            if state.is_some_and(|state| state.shown > 0 && state.patient() == patient.identity) {
-                return Ok(false);
+    let keys: Vec<StudyKey> = rows.iter().map(|(.., key)| key.clone()).collect();
+    let mut states = walk.rows.studies(&keys).await?.into_iter();
+    let mut after = page.rows.last().filter(|_| page.more).map(|row| successor(&row.ck));
+    let mut groups = Vec::new();
+    for group in rows.chunk_by(|a, b| a.0 == b.0) {
+        let is_cut = page.more && group.last().map(|(_, row, _)| &row.ck) == page.rows.last().map(|row| &row.ck);
+        let states: Vec<_> = states.by_ref().take(group.len()).collect();
+        let mut patients: BTreeMap<Patient, Merged> = BTreeMap::new();
+        let Some((prefix, row, key)) = group.first() else { continue };
+        if is_cut && prefix.len() < row.ck.len() {
+            let (issuer, id, _) = read_patient_ck(&row.ck).map_err(malformed)?;
+            let pk = patients_pk(&key.tenant, &patient_bucket(&PatientIdentity { issuer, id }));
+            let mut pages = walk.rows.pages(PATIENTS, pk, prefix_range(prefix));
+            while let Some(page) = pages.next().await? {
+                add_rows(walk, &page, &mut patients).await?;
+            }
+            after = crate::rows::after_prefix(prefix);
+        } else {
+            for ((_, row, key), state) in group.iter().zip(states) {
+                if let Some(state) = state {
+                    add(walk, row, key, &state.now, &mut patients).await?;
+                }
             }
         }
+        groups.push(patients.into_values().collect());
     }
-    Ok(true)
+    Ok((groups, after))
+}
+
+fn packed_length(study: &Uid) -> usize {
+    let mut packed = Vec::new();
+    cairn_archive::index_rows::pack_uid(&mut packed, study.as_str());
+    packed.len()
+}
+
+async fn add_rows(
+    walk: &Walk,
+    rows: &[cairn_store_api::Row],
+    patients: &mut BTreeMap<Patient, Merged>,
+) -> Result<(), Error> {
+    let mut keys = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (_, _, study) = read_patient_ck(&row.ck).map_err(malformed)?;
+        keys.push(StudyKey { tenant: walk.tenant.clone(), study_instance_uid: study.to_string() });
+    }
+    for ((row, key), state) in rows.iter().zip(&keys).zip(walk.rows.studies(&keys).await?) {
+        if let Some(state) = state {
+            add(walk, row, key, &state.now, patients).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds a study to its patient. Its row is a hint: the study must say that it is this patient's.
+async fn add(
+    walk: &Walk,
+    row: &cairn_store_api::Row,
+    key: &StudyKey,
+    state: &StudyState,
+    patients: &mut BTreeMap<Patient, Merged>,
+) -> Result<(), Error> {
+    let patient = Patient::of(key, state);
+    let own = patient_ck(&patient.identity, &key.study_instance_uid);
+    if state.shown == 0 || own != row.ck {
+        return Ok(());
+    }
+    let merged = patients.entry(patient).or_default();
+    merged.add(state);
+    if !merged.matches {
+        let view = walk.study_view(key, state).await?;
+        merged.matches = view.matches(&walk.plan.study) && walk.matches_below(key, &view).await?;
+    }
+    Ok(())
 }
 
 /// Patients of the studies that match, in order; gone through again where they are too many to hold.
@@ -229,51 +263,47 @@ async fn found(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), End
     }
 }
 
-/// Whether one of the patient's studies matches all keys.
-async fn matches(walk: &Walk, patient: &Patient) -> Result<bool, Error> {
-    let mut studies = StudiesOf::new(&walk.rows, &walk.tenant, patient.clone());
-    while let Some(page) = studies.next().await? {
-        for (key, state) in page {
-            let view = walk.study_view(&key, &state).await?;
-            if view.matches(&walk.plan.study) && walk.matches_below(&key, &view).await? {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
-}
-
 async fn give(walk: &Walk, wanted: &Wanted, patient: Patient, out: &mut Out) -> Result<(), Ended> {
-    let set = merged(walk, patient).await?;
-    out.give(|| answer(wanted, &walk.plan.study, &[&set])).await
-}
-
-/// A patient's attributes: of each the earliest in event order among all studies.
-async fn merged(walk: &Walk, patient: Patient) -> Result<DataSet, Error> {
-    let mut earliest: BTreeMap<Tag, Variant> = BTreeMap::new();
-    let mut counts = [0; 3];
+    let mut merged = Merged::default();
     let mut studies = StudiesOf::new(&walk.rows, &walk.tenant, patient);
     while let Some(page) = studies.next().await? {
-        for (_, state) in page {
-            counts = [counts[0] + 1, counts[1] + state.series, counts[2] + state.shown];
-            let mut last = None;
-            for variant in state.attributes.variants() {
-                // The first of each attribute is the study's.
-                let first = last.replace(variant.tag) != Some(variant.tag);
-                if first && level_of(variant.tag) == Level::Patient && !variant.tag.is_private() {
-                    let known = earliest.get(&variant.tag);
-                    if known.is_none_or(|known| variant.order < known.order) {
-                        earliest.insert(variant.tag, variant.clone());
-                    }
+        page.iter().for_each(|(_, state)| merged.add(state));
+    }
+    out.give(|| answer(wanted, &walk.plan.study, &[&merged.set()])).await
+}
+
+/// A patient's attributes, of each the earliest in event order among all studies; counts; whether a study matches.
+#[derive(Default)]
+struct Merged {
+    earliest: BTreeMap<Tag, Variant>,
+    counts: [u64; 3],
+    matches: bool,
+}
+
+impl Merged {
+    fn add(&mut self, state: &StudyState) {
+        let [studies, series, instances] = self.counts;
+        self.counts = [studies + 1, series + state.series, instances + state.shown];
+        let mut last = None;
+        for variant in state.attributes.variants() {
+            // The first of each attribute is the study's.
+            let first = last.replace(variant.tag) != Some(variant.tag);
+            if first && level_of(variant.tag) == Level::Patient && !variant.tag.is_private() {
+                let known = self.earliest.get(&variant.tag);
+                if known.is_none_or(|known| variant.order < known.order) {
+                    self.earliest.insert(variant.tag, variant.clone());
                 }
             }
         }
     }
-    let mut set: DataSet =
-        earliest.values().flat_map(|variant| Attributes::decode_one(variant).elements().to_vec()).collect();
-    set.put(tags::INSTANCE_AVAILABILITY, Vr::CS, Value::Text(vec!["ONLINE".to_owned()]));
-    for (tag, count) in COUNTS.into_iter().zip(counts) {
-        set.put(tag, Vr::IS, Value::Text(vec![count.to_string()]));
+
+    fn set(&self) -> DataSet {
+        let elements = self.earliest.values().flat_map(|variant| Attributes::decode_one(variant).elements().to_vec());
+        let mut set: DataSet = elements.collect();
+        set.put(tags::INSTANCE_AVAILABILITY, Vr::CS, Value::Text(vec!["ONLINE".to_owned()]));
+        for (tag, count) in COUNTS.into_iter().zip(self.counts) {
+            set.put(tag, Vr::IS, Value::Text(vec![count.to_string()]));
+        }
+        set
     }
-    Ok(set)
 }
