@@ -1,5 +1,6 @@
 //! `cairn`: one executable that holds all roles. Commands that ask a running archive talk to it over gRPC.
 #![forbid(unsafe_code)]
+#![allow(missing_docs, unreachable_pub, reason = "an executable: nothing outside sees its items")]
 
 mod cli;
 mod commands;
