@@ -1,4 +1,4 @@
-//! Measures a store in a directory: `cargo run --release -p cairn-index-store-embedded --example measure_index -- DIR [ROWS]`.
+//! Measures a store in a directory: `cargo run --release -p cairn-index-store-embedded --example measure_index -- DIR [ROWS TO ADD]`.
 //!
 //! Budget: a commit costs a journal write and one insertion into the memtable a row; a row gets written about five times
 //! until it rests; a get costs a block or two from the page cache; a scan costs one seek and a copy of each row.
@@ -23,10 +23,10 @@ fn main() {
     let rows: u64 = std::env::args().nth(2).map_or(10_000_000, |rows| rows.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        if !dir.join("index").exists() {
+        if rows > 0 {
             fill(&dir, rows).await;
         }
-        read(&dir, rows).await;
+        read(&dir).await;
     });
 }
 
@@ -51,13 +51,19 @@ fn cpu() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Half the rows are of 600 bytes under keys of their own, half of 40 bytes under a few thousand partition keys.
+/// Commits so far.
+async fn committed(store: &EmbeddedIndexStore) -> u64 {
+    store.offsets(G).await.unwrap().first().map_or(0, |(_, _, offset, _)| offset.0)
+}
+
+/// Adds rows: half of them are of 600 bytes under keys of their own, half of 40 bytes under a few thousand partition keys.
 async fn fill(dir: &Path, rows: u64) {
     let store = open(dir).await;
     let (start, cpu_before) = (Instant::now(), cpu());
     let mut slowest = Duration::ZERO;
     let per_commit = 256;
-    for number in 0..rows / per_commit {
+    let begun = committed(&store).await;
+    for number in begun..begun + rows / per_commit {
         let mutations = (0..per_commit / 2).flat_map(|n| {
             let n = number * per_commit / 2 + n;
             let uid = Bytes::from(study(n));
@@ -92,12 +98,13 @@ async fn fill(dir: &Path, rows: u64) {
     println!("closed in {:?}", start.elapsed());
 }
 
-async fn read(dir: &Path, rows: u64) {
+async fn read(dir: &Path) {
     println!("before opening: {}", memory());
     let start = Instant::now();
     let store = open(dir).await;
     println!("opened in {:?}: {}", start.elapsed(), memory());
-    let studies = rows / 256 * 128;
+    let studies = committed(&store).await * 128;
+    println!("{} rows", studies * 2);
     for pass in 0..2 {
         let (start, mut times) = (Instant::now(), Vec::new());
         for n in 0..100_000 {

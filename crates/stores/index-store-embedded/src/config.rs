@@ -9,8 +9,6 @@ pub struct IndexStoreConfig {
     pub memtable_bytes: u64,
     /// Journal kept on disk, at least 64 MiB: bounds the time that an opening takes.
     pub journal_bytes_max: u64,
-    /// Threads that flush and compact.
-    pub workers: usize,
     /// Table files kept open, at least 10.
     pub open_files_max: usize,
     /// How long a commit may stay without a sync.
@@ -23,7 +21,6 @@ impl Default for IndexStoreConfig {
             cache_bytes: 16 << 20,
             memtable_bytes: 8 << 20,
             journal_bytes_max: 64 << 20,
-            workers: 2,
             open_files_max: 256,
             sync_interval: Duration::from_secs(1),
         }

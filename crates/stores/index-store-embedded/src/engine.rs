@@ -7,7 +7,10 @@ use crate::{
 use bytes::Bytes;
 use cairn_archive::{Incarnation, Offset, Partition};
 use cairn_store_api::{CkRange, Commit, Generation, Mutation, Page, Row, StoreError, StoreErrorKind, Table};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, compaction::Leveled, config::PartitioningPolicy};
+use fjall::{
+    AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode, compaction::Leveled,
+    config::PartitioningPolicy,
+};
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
@@ -23,9 +26,19 @@ const GENERATION_KEYSPACE: &str = "generation-";
 /// Rows recovered from the journal beyond this are written to tables at once, so that they leave memory.
 const RECOVERED_KEPT: u64 = 1 << 20;
 
+/// Tables that were flushed, from which on they are merged into the next level.
+const L0_TABLES: usize = 4;
+/// Below the number at which the engine halts writes, which is 30.
+const L0_TABLES_MAX: usize = 20;
+/// Levels of a tree of the engine.
+const LEVELS: usize = 7;
+
 pub(crate) struct Engine {
     database: Database,
     memtable_bytes: u64,
+    compaction: Arc<Leveled>,
+    /// Why tables can't be merged at present.
+    compaction_failure: Mutex<Option<StoreError>>,
     /// Holds the pointer.
     store: Keyspace,
     pointer: Mutex<Bytes>,
@@ -52,7 +65,7 @@ impl Engine {
     pub(crate) fn open(path: &Path, config: &IndexStoreConfig) -> Result<Self, StoreError> {
         let database = Database::builder(path)
             .cache_size(config.cache_bytes)
-            .worker_threads(config.workers.max(1))
+            .worker_threads(1)
             .max_cached_files(Some(config.open_files_max.max(10)))
             .max_journaling_size(config.journal_bytes_max.max(64 << 20))
             .open()
@@ -64,6 +77,8 @@ impl Engine {
         let engine = Self {
             database,
             memtable_bytes: config.memtable_bytes,
+            compaction: compaction(config.memtable_bytes),
+            compaction_failure: Mutex::new(None),
             store,
             pointer: Mutex::new(pointer),
             generations: RwLock::default(),
@@ -168,10 +183,12 @@ impl Engine {
         Ok(page)
     }
 
-    pub(crate) fn commit(&self, generation: Generation, commit: &Commit) -> Result<(), StoreError> {
+    /// Applies a commit; tells whether there is something to compact.
+    pub(crate) fn commit(&self, generation: Generation, commit: &Commit) -> Result<bool, StoreError> {
         check_commit(commit)?;
         loop {
             let state = self.generation_or_new(generation)?;
+            self.check_piled_up(&state.keyspace)?;
             let mut committed = state.lock();
             if committed.dropped {
                 continue; // by another caller just now: this one begins it anew
@@ -181,8 +198,35 @@ impl Engine {
             let place = (commit.incarnation, commit.to, commit.note.clone());
             committed.incarnation = commit.incarnation;
             committed.offsets.insert(commit.partition, place);
-            return Ok(());
+            return Ok(state.keyspace.l0_table_count() >= L0_TABLES);
         }
+    }
+
+    /// Refuses a commit that would be halted for as long as compaction fails.
+    fn check_piled_up(&self, keyspace: &Keyspace) -> Result<(), StoreError> {
+        let failure = self.compaction_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match failure {
+            Some(error) if keyspace.l0_table_count() >= L0_TABLES_MAX => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does one step of compaction in each generation; tells whether there may be more to do.
+    pub(crate) fn compact(&self) -> Result<bool, StoreError> {
+        let generations = self.generations.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut more = false;
+        for state in generations.values() {
+            let before = shape(&state.keyspace);
+            let watermark = self.database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
+            let compacted = state.keyspace.tree.compact(self.compaction.clone(), watermark);
+            let failure = compacted.err().map(|error| failed("compact index store", &error.into()));
+            *self.compaction_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure.clone();
+            if let Some(error) = failure {
+                return Err(error);
+            }
+            more |= shape(&state.keyspace) != before;
+        }
+        Ok(more)
     }
 
     fn apply(&self, keyspace: &Keyspace, commit: &Commit) -> Result<(), StoreError> {
@@ -252,15 +296,24 @@ impl Engine {
     }
 }
 
-/// Tables are small, so that what enters a level is merged with little more than itself. Filters and block indexes
-/// are cut into blocks: a cold one is read in parts, not whole, and only parts stay in the cache.
+/// The engine compacts once or twice after each flush and never else. When tables pile up faster, it halts writes for
+/// ever: with no write there is no flush, and with no flush no compaction. So its own compaction is given bounds that
+/// are never reached, and [`Engine::compact`] does it, on a thread of its own, whenever there is something to do.
+///
+/// Filters and block indexes are cut into blocks: a cold one is read in parts, not whole, and only parts are cached.
 fn generation_options(memtable_bytes: u64) -> KeyspaceCreateOptions {
-    let leveled = Leveled::default().with_table_target_size(memtable_bytes.saturating_mul(2));
+    let never = Leveled::default().with_l0_threshold(u8::MAX).with_table_target_size(1 << 40);
     KeyspaceCreateOptions::default()
         .max_memtable_size(memtable_bytes)
-        .compaction_strategy(Arc::new(leveled))
+        .compaction_strategy(Arc::new(never))
         .filter_block_partitioning_policy(PartitioningPolicy::all(true))
         .index_block_partitioning_policy(PartitioningPolicy::all(true))
+}
+
+/// Tables are small, so that what enters a level is merged with little more than itself.
+fn compaction(memtable_bytes: u64) -> Arc<Leveled> {
+    let target = memtable_bytes.saturating_mul(2);
+    Arc::new(Leveled::default().with_l0_threshold(L0_TABLES as u8).with_table_target_size(target))
 }
 
 impl GenerationState {
@@ -302,6 +355,12 @@ impl Committed {
         }
         Ok(())
     }
+}
+
+/// Changes with each step of compaction.
+fn shape(keyspace: &Keyspace) -> (u64, Vec<Option<usize>>) {
+    let levels = (0..LEVELS).map(|level| keyspace.tree.level_table_count(level)).collect();
+    (keyspace.tree.get_next_table_id(), levels)
 }
 
 fn encode_offset(commit: &Commit) -> Vec<u8> {

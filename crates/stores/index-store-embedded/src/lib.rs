@@ -10,6 +10,7 @@
 //! Rows never share blocks with the event log: it has files of its own, so that an index commit does not delay an append.
 #![forbid(unsafe_code)]
 
+mod background;
 mod config;
 mod engine;
 mod key;

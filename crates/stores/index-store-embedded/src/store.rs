@@ -1,14 +1,9 @@
-use crate::{config::IndexStoreConfig, engine::Engine};
+use crate::{background::Background, config::IndexStoreConfig, engine::Engine};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{Incarnation, Offset, Partition};
 use cairn_store_api::{CkRange, Commit, Generation, IndexStore, Page, StoreError, StoreErrorKind, Table};
-use std::{
-    path::PathBuf,
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 /// Rows of a scan that are read on the caller's thread.
@@ -21,7 +16,8 @@ const INLINE_ROWS_MAX: usize = 128;
 pub struct EmbeddedIndexStore {
     /// Gone once closed.
     engine: Arc<RwLock<Option<Engine>>>,
-    syncer: Syncer,
+    syncer: Background,
+    compactor: Background,
 }
 
 impl EmbeddedIndexStore {
@@ -33,8 +29,11 @@ impl EmbeddedIndexStore {
         let interval = config.sync_interval;
         let engine = blocking(move || Engine::open(&dir, &config)).await?;
         let engine = Arc::new(RwLock::new(Some(engine)));
-        let syncer = Syncer::start(engine.clone(), interval)?;
-        Ok(Self { engine, syncer })
+        let sync = |engine: &Engine| engine.sync().map(|()| false);
+        let syncer = Background::start("cairn-index-sync", engine.clone(), interval, sync)?;
+        let compactor = Background::start("cairn-index-compact", engine.clone(), Duration::ZERO, Engine::compact)?;
+        compactor.wake();
+        Ok(Self { engine, syncer, compactor })
     }
 
     async fn engine(&self) -> Result<Open, StoreError> {
@@ -101,8 +100,11 @@ impl IndexStore for EmbeddedIndexStore {
 
     async fn commit(&self, generation: Generation, commit: Commit) -> Result<(), StoreError> {
         let engine = self.engine().await?;
-        blocking(move || engine.commit(generation, &commit)).await?;
+        let piled_up = blocking(move || engine.commit(generation, &commit)).await?;
         self.syncer.wake();
+        if piled_up {
+            self.compactor.wake();
+        }
         Ok(())
     }
 
@@ -137,76 +139,5 @@ impl IndexStore for EmbeddedIndexStore {
         let mut engine = self.engine.clone().write_owned().await;
         let Some(engine) = engine.take() else { return Ok(()) };
         blocking(move || engine.sync()).await
-    }
-}
-
-/// Syncs some time after a commit.
-struct Syncer {
-    signal: Arc<(Mutex<Signal>, Condvar)>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Signal {
-    Idle,
-    Committed,
-    End,
-}
-
-impl Syncer {
-    fn start(engine: Arc<RwLock<Option<Engine>>>, interval: Duration) -> Result<Self, StoreError> {
-        let signal = Arc::new((Mutex::new(Signal::Idle), Condvar::new()));
-        let own = signal.clone();
-        let thread = std::thread::Builder::new()
-            .name("cairn-index-sync".to_owned())
-            .spawn(move || {
-                while wait(&own, interval) {
-                    let engine = engine.blocking_read();
-                    let Some(engine) = &*engine else { return };
-                    if let Err(error) = engine.sync() {
-                        tracing::error!(%error, "index store could not be synced");
-                    }
-                }
-            })
-            .map_err(|error| StoreError::io("start index store syncer", &error))?;
-        Ok(Self { signal, thread: Some(thread) })
-    }
-
-    fn set(&self, to: Signal) {
-        let (signal, changed) = &*self.signal;
-        let mut signal = signal.lock().unwrap_or_else(PoisonError::into_inner);
-        if *signal != to && *signal != Signal::End {
-            *signal = to;
-            changed.notify_one();
-        }
-    }
-
-    /// Something was committed.
-    fn wake(&self) {
-        self.set(Signal::Committed);
-    }
-}
-
-/// Waits for a commit, and then for its time; `false` at the end.
-fn wait(signal: &(Mutex<Signal>, Condvar), interval: Duration) -> bool {
-    let (signal, changed) = signal;
-    let signal = signal.lock().unwrap_or_else(PoisonError::into_inner);
-    let signal = changed.wait_while(signal, |signal| *signal == Signal::Idle).unwrap_or_else(PoisonError::into_inner);
-    let waited = changed.wait_timeout_while(signal, interval, |signal| *signal != Signal::End);
-    let (mut signal, _) = waited.unwrap_or_else(PoisonError::into_inner);
-    let goes_on = *signal != Signal::End;
-    if goes_on {
-        *signal = Signal::Idle;
-    }
-    goes_on
-}
-
-impl Drop for Syncer {
-    fn drop(&mut self) {
-        self.set(Signal::End);
-        if let Some(thread) = self.thread.take() {
-            // It does not panic; should it, there is nothing left to do.
-            let _ = thread.join();
-        }
     }
 }
