@@ -27,7 +27,8 @@ impl Stores {
         let directory = &config.data.directory;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let opening = |what: &str, error: StoreError| Failure::failed(format!("{} {}: {error}", directory.display(), what));
+        let opening =
+            |what: &str, error: StoreError| Failure::failed(format!("{} {}: {error}", directory.display(), what));
         std::fs::create_dir_all(directory)
             .map_err(|error| Failure::failed(format!("{}: {error}", directory.display())))?;
 

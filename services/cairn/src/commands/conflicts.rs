@@ -30,7 +30,8 @@ fn kind(conflict: &Conflict) -> &'static str {
 }
 
 async fn list(server: &ServerArgs, all: bool, output: Output) -> Result<(), Failure> {
-    let columns = [("Kind", 16), ("Versions", 8), ("SOPInstanceUID", 44), ("SeriesInstanceUID", 44), ("StudyInstanceUID", 44)];
+    let columns =
+        [("Kind", 16), ("Versions", 8), ("SOPInstanceUID", 44), ("SeriesInstanceUID", 44), ("StudyInstanceUID", 44)];
     let mut rows = Rows::new(output, &columns);
     let mut found = index(server)?.conflicts(&server.tenant, all).await?;
     while let Some(conflict) = found.next().await {

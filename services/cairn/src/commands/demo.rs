@@ -9,7 +9,7 @@ use cairn_service_api::{
     ingest::{InstanceOffer, OfferedForm, Sender},
 };
 use cairn_service_grpc::client::{Connection, IngestClient};
-use cairn_synthetic::{HOSPITALS, Generated};
+use cairn_synthetic::{Generated, HOSPITALS};
 use futures_util::stream;
 use std::{path::PathBuf, time::Duration};
 
@@ -52,11 +52,7 @@ pub async fn run(mut args: DemoArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn store(
-    ingest: &IngestClient,
-    receipt: cairn_archive::ids::ReceiptId,
-    made: &Generated,
-) -> Result<(), Failure> {
+async fn store(ingest: &IngestClient, receipt: cairn_archive::ids::ReceiptId, made: &Generated) -> Result<(), Failure> {
     let offer = InstanceOffer { form: OfferedForm::File, length_hint: None, study_instance_uid: None };
     let file = Bytes::from(made.file.clone());
     ingest.store(receipt, offer, Box::pin(stream::iter([Ok(file)]))).await?;
@@ -64,11 +60,7 @@ async fn store(
 }
 
 /// The same SOP Instance with other bytes, and an input that is not DICOM.
-async fn odd_ones(
-    ingest: &IngestClient,
-    receipt: cairn_archive::ids::ReceiptId,
-    seed: u64,
-) -> Result<(), Failure> {
+async fn odd_ones(ingest: &IngestClient, receipt: cairn_archive::ids::ReceiptId, seed: u64) -> Result<(), Failure> {
     if let Some(mut made) = cairn_synthetic::one_study(seed, 0).into_iter().next() {
         if let Some(last) = made.file.last_mut() {
             *last ^= 1;

@@ -72,7 +72,11 @@ fn clock() -> Finding {
     let now = SystemClock::new().unix_ms();
     let time = cairn_archive::envelope::rfc3339(now);
     // Before this release existed the clock can't be right.
-    if now < cairn_ingest::config::ClockConfig::default().not_before_ms { Finding::Bad(time) } else { Finding::Good(time) }
+    if now < cairn_ingest::config::ClockConfig::default().not_before_ms {
+        Finding::Bad(time)
+    } else {
+        Finding::Good(time)
+    }
 }
 
 fn disk(config: &Config) -> Finding {
@@ -133,7 +137,8 @@ async fn echo(endpoints: &Endpoints) -> Finding {
 }
 
 async fn try_echo(address: SocketAddr) -> Result<Status, AssociationError> {
-    let limits = Limits { response_timeout: Duration::from_secs(5), artim: Duration::from_secs(5), ..Limits::default() };
+    let limits =
+        Limits { response_timeout: Duration::from_secs(5), artim: Duration::from_secs(5), ..Limits::default() };
     let transport = connect(&address.to_string(), &limits).await?;
     let verification: Uid = VERIFICATION.parse().unwrap_or_else(|_| unreachable!("a UID of the Standard"));
     let syntax: Uid = IMPLICIT_VR_LITTLE_ENDIAN.parse().unwrap_or_else(|_| unreachable!("a UID of the Standard"));

@@ -26,7 +26,8 @@ pub async fn run(args: EventsArgs) -> Result<(), Failure> {
 
 fn parse_start(from: &str) -> Result<(Start, u64, u64), Failure> {
     let number = |text: &str| {
-        text.parse().map_err(|_| Failure::failed(format!("--from {from:?}: beginning, latest, @MILLISECONDS or an offset")))
+        text.parse()
+            .map_err(|_| Failure::failed(format!("--from {from:?}: beginning, latest, @MILLISECONDS or an offset")))
     };
     Ok(match from {
         "beginning" => (Start::Beginning, 0, 0),

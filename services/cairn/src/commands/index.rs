@@ -22,7 +22,15 @@ async fn status(server: &ServerArgs, output: Output) -> Result<(), Failure> {
     let index = index(server)?;
     let status = index.status().await?;
     let (digest, _) = index.digest().await?;
-    let columns = [("Generation", 10), ("Studies", 9), ("Series", 9), ("Instances", 10), ("LagEvents", 9), ("Parked", 6), ("StateDigest", 64)];
+    let columns = [
+        ("Generation", 10),
+        ("Studies", 9),
+        ("Series", 9),
+        ("Instances", 10),
+        ("LagEvents", 9),
+        ("Parked", 6),
+        ("StateDigest", 64),
+    ];
     let mut rows = Rows::new(output, &columns);
     rows.row(&[
         status.generation.to_string(),

@@ -119,11 +119,11 @@ fn single(
     value: Value,
     origin: &str,
 ) -> Result<(), ConfigError> {
-        let nested = path.iter().rev().fold(value, |value, key| Value::Table(Table::from_iter([(key.clone(), value)])));
-        let Value::Table(table) = nested else { return Ok(()) };
-        Config::deserialize_table(table.clone()).map_err(|message| ConfigError::new(origin, message))?;
-        merge(merged, table, "", origin, origins);
-        Ok(())
+    let nested = path.iter().rev().fold(value, |value, key| Value::Table(Table::from_iter([(key.clone(), value)])));
+    let Value::Table(table) = nested else { return Ok(()) };
+    Config::deserialize_table(table.clone()).map_err(|message| ConfigError::new(origin, message))?;
+    merge(merged, table, "", origin, origins);
+    Ok(())
 }
 
 fn merge(into: &mut Table, layer: Table, path: &str, origin: &str, origins: &mut BTreeMap<String, String>) {
