@@ -280,6 +280,7 @@ fn a_hostile_preamble_is_not_kept() {
     let script = b"#!/bin/sh\nrm -rf /\nexit\n";
     file[..script.len()].copy_from_slice(script);
     assert_eq!(stow(archive.http, &[&file]).unwrap().status, 200);
+    archive.settled();
     let uid = cairn_synthetic::studies(53, 1).next().unwrap().sop_instance_uid;
     let found = archive.get(&format!("/dicom-web/instances?SOPInstanceUID={uid}"), "application/dicom+json");
     let found: serde_json::Value = serde_json::from_slice(&found.body).unwrap();

@@ -67,6 +67,7 @@ fn send(archive: &Archive, files: &[Sent]) -> (Vec<Sent>, bool) {
 
 /// Every acknowledged data set is given back whole; of the others either all or nothing.
 fn check(archive: &Archive, files: &[Sent], acknowledged: &[Sent]) {
+    archive.settled();
     for sent in files {
         let Some(uid) = &sent.sop_instance_uid else { continue };
         let versions = data_set_over_http(archive, uid);

@@ -35,6 +35,7 @@ fn what_storescu_sends_findscu_finds_and_getscu_and_movescu_bring_back() {
         &["-aec", "CAIRN", "-aet", "DCMTK", "+sd", &host, &port, &folder.path().join("in").display().to_string()],
     );
 
+    archive.settled();
     let sent: BTreeSet<Vec<u8>> = files.iter().map(|file| data_set(file)).collect();
     let studies: BTreeSet<String> =
         cairn_synthetic::studies(11, 6).map(|made| made.study_instance_uid.to_string()).collect();

@@ -7,6 +7,8 @@ mod bad_input;
 mod crashes;
 mod dcmtk;
 mod dicomweb_client;
+mod exchange;
+mod expectations;
 mod pynetdicom;
 mod stow;
 mod support;

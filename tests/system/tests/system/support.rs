@@ -182,6 +182,14 @@ impl Archive {
         )
     }
 
+    /// Waits until the index has folded all that the log holds: what is stored is then found by anyone.
+    pub fn settled(&self) {
+        eventually("an index that has caught up", || {
+            let ready = String::from_utf8(self.get("/readyz", "*/*").body).unwrap();
+            ready.contains("index: ok 0 events behind").then_some(())
+        });
+    }
+
     /// Instances stored by DICOMweb so far.
     pub fn stored(&self) -> f64 {
         self.metric("cairn_ingest_instances_total{door=\"dicomweb\",outcome=\"new\"}")
