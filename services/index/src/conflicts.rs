@@ -25,10 +25,9 @@ pub(crate) async fn run(
     tenant: String,
     include_other_encodings: bool,
 ) -> Result<AnswerStream<Conflict>, Error> {
-    let permit = shared.permit().await?;
+    let place = shared.place().await?;
     let shared = shared.clone();
-    Ok(answering(shared.config.answers_ahead_max, move |answers| async move {
-        let _permit = permit;
+    Ok(answering(shared.config.answers_ahead_max, Some(place), move |answers| async move {
         let serving = shared.serving();
         let rows = shared.rows(serving.project.rows.generation);
         of_identities(&rows, &tenant, include_other_encodings, &answers).await?;

@@ -37,10 +37,9 @@ pub(crate) async fn run(
     detail: Detail,
 ) -> Result<AnswerStream<InstanceRecord>, Error> {
     let plan = plan(&selection)?;
-    let permit = shared.permit().await?;
+    let place = shared.place().await?;
     let shared = shared.clone();
-    Ok(answering(shared.config.answers_ahead_max, move |answers| async move {
-        let _permit = permit;
+    Ok(answering(shared.config.answers_ahead_max, Some(place), move |answers| async move {
         let serving = shared.serving();
         let rows = shared.rows(serving.project.rows.generation);
         let mut walk = Walk::new(rows, selection.tenant.clone(), plan, &shared.config);

@@ -22,7 +22,7 @@ const TELL_EVERY: Duration = Duration::from_millis(250);
 ///
 /// A new generation is what the log says, so it serves even where it differs; both digests are told.
 pub(crate) fn run(shared: Arc<Shared>, switch: bool) -> AnswerStream<RebuildProgress> {
-    answering(1, move |answers| async move {
+    answering(1, None, move |answers| async move {
         let alone = shared.rebuilding.clone().try_lock_owned();
         let alone = alone.map_err(|_| Error::new(ErrorKind::Conflict, "another rebuild is under way"))?;
         let pointer = Pointer::read_or_create(&*shared.store).await?;

@@ -24,7 +24,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError, watch};
 
 /// The index over one log and one index store.
 pub struct IndexService {
@@ -158,14 +158,29 @@ impl Shared {
     }
 
     /// Waits for a place among the queries.
-    pub(crate) async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let closing = |_| Error::new(ErrorKind::Unavailable, "the index is closing");
-        self.queries.clone().acquire_owned().await.map_err(closing)
+    pub(crate) async fn place(&self) -> Result<Place, Error> {
+        let permit = self.queries.clone().acquire_owned().await.map_err(|_| closing())?;
+        Ok(Place { queries: self.queries.clone(), permit: Some(permit) })
     }
 }
 
+/// A place among the queries, given up while the reader of the answers is behind: readers that stall keep nobody from
+/// asking. How many may stall is bounded by the doors' own limits.
+pub(crate) struct Place {
+    queries: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+fn closing() -> Error {
+    Error::new(ErrorKind::Unavailable, "the index is closing")
+}
+
 /// Where a query puts its answers. A reader that went away ends the query.
-pub(crate) struct Answers<T>(mpsc::Sender<Result<T, Error>>);
+pub(crate) struct Answers<T> {
+    to: mpsc::Sender<Result<T, Error>>,
+    /// `None` for work that takes no place.
+    place: Option<tokio::sync::Mutex<Place>>,
+}
 
 /// The reader went away, or the work failed and said so.
 pub(crate) enum Ended {
@@ -182,37 +197,46 @@ impl<E: Into<Error>> From<E> for Ended {
 }
 
 impl<T: Send + 'static> Answers<T> {
-    /// Gives one answer; waits while the reader is behind.
+    /// Gives one answer; waits while the reader is behind, without a place among the queries.
     pub(crate) async fn give(&self, answer: T) -> Result<(), Ended> {
-        self.0.send(Ok(answer)).await.map_err(|_| Ended::Dropped)
-    }
-
-    /// Gives a failure, which ends the stream.
-    pub(crate) async fn fail(&self, error: Error) {
-        // A reader that went away needs no reason.
-        let _ = self.0.send(Err(error)).await;
+        let answer = match self.to.try_send(Ok(answer)) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Closed(_)) => return Err(Ended::Dropped),
+            Err(TrySendError::Full(answer)) => answer,
+        };
+        let Some(place) = &self.place else { return self.to.send(answer).await.map_err(|_| Ended::Dropped) };
+        let mut place = place.lock().await;
+        place.permit = None;
+        self.to.send(answer).await.map_err(|_| Ended::Dropped)?;
+        place.permit = Some(place.queries.clone().acquire_owned().await.map_err(|_| closing())?);
+        Ok(())
     }
 }
 
 /// Runs work in a task of its own and gives its answers as a stream; dropping the stream ends the task.
-pub(crate) fn answering<T, F>(ahead: usize, work: impl FnOnce(Answers<T>) -> F + Send + 'static) -> AnswerStream<T>
+pub(crate) fn answering<T, F>(
+    ahead: usize,
+    place: Option<Place>,
+    work: impl FnOnce(Answers<T>) -> F + Send + 'static,
+) -> AnswerStream<T>
 where
     T: Send + 'static,
     F: Future<Output = Result<(), Ended>> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(ahead.max(1));
-    let answers = Answers(sender.clone());
+    let answers = Answers { to: sender.clone(), place: place.map(tokio::sync::Mutex::new) };
     let task = tokio::spawn(async move {
         tokio::select! {
             outcome = work(answers) => {
                 if let Err(Ended::Failed(error)) = outcome {
-                    Answers::<T>(sender).fail(error).await;
+                    // A reader that went away needs no reason.
+                    let _ = sender.send(Err(error)).await;
                 }
             }
             () = sender.closed() => {}
         }
     });
-    // The task holds the permit and the generation; nothing is left behind once the stream is dropped.
+    // The task holds the place and the generation; nothing is left behind once the stream is dropped.
     drop(task);
     Box::pin(Receiver(receiver))
 }

@@ -455,3 +455,26 @@ async fn sequences_return_keys_and_everything() {
     assert_eq!(found[0].text(tags::MODALITIES_IN_STUDY), Some("CT"));
     assert_eq!(found[0].text(tags::INSTANCE_AVAILABILITY), Some("ONLINE"));
 }
+
+#[tokio::test]
+async fn readers_that_stall_keep_nobody_from_asking() {
+    let specs: Vec<Spec> = (1..=40).map(|n| Spec::new(n, n, 1, 1)).collect();
+    let log = MemoryLog::new(4);
+    for spec in &specs {
+        log.put(spec.record()).await;
+    }
+    let config = cairn_index::IndexConfig { queries_max: 1, ..small() };
+    let index = IndexService::open(log, MemoryStore::new(), config).await.expect("opens");
+    settled(&index).await;
+    let all = || query(Level::Study, &[(tags::STUDY_INSTANCE_UID, "")]);
+    let mut stalled = Vec::new();
+    for _ in 0..5 {
+        stalled.push(index.query(all()).await.expect("usable"));
+    }
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(20), answers(&index, all()));
+    assert_eq!(asked.await.expect("answered beside them").len(), specs.len());
+    for reader in stalled {
+        let late: Vec<_> = futures_util::StreamExt::collect(reader).await;
+        assert!(late.iter().all(Result::is_ok) && late.len() == specs.len(), "nothing is missing for the late");
+    }
+}

@@ -69,11 +69,10 @@ pub(crate) async fn run(shared: &Arc<Shared>, query: Query) -> Result<AnswerStre
         Returning::All => Returned::All,
     };
     let wanted = Wanted::new(level(query.level), &query.identifier, &returned);
-    let permit = shared.permit().await?;
+    let place = shared.place().await?;
     let shared = shared.clone();
     let ahead = shared.config.answers_ahead_max;
-    Ok(answering(ahead, move |answers| async move {
-        let _permit = permit;
+    Ok(answering(ahead, Some(place), move |answers| async move {
         // Held to the end, so that the generation is not dropped under the query.
         let serving = shared.serving();
         let rows = shared.rows(serving.project.rows.generation);
