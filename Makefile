@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check bench deps
+.PHONY: help run test test-long check bench bench-archive bench-peers deps
 
 CARGO ?= cargo
 DATA ?= ./data
@@ -32,3 +32,14 @@ deps: ## packages and Python modules that the tests use
 
 bench: ## benchmarks of this archive (figures go to RESULTS.md)
 	$(CARGO) bench --locked -p cairn-benches
+
+# What the runs below take besides: BENCH="--only c-store,queries", --quick, --studies 1000,1000000, --out FILE.
+BENCH ?=
+bench-archive: ## the whole archive as a process under load (an hour's quarter; 20 GB of disk for a while)
+	$(CARGO) build --release --locked -p cairn -p cairn-benches --bin cairn --bin bench-archive
+	target/release/bench-archive $(BENCH)
+
+bench-peers: ## the same with Orthanc beside it, in the same run
+	@tools/install-deps bench
+	$(CARGO) build --release --locked -p cairn -p cairn-benches --bin cairn --bin bench-archive
+	target/release/bench-archive --peers $(BENCH)

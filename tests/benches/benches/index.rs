@@ -6,19 +6,13 @@
 #![allow(clippy::unwrap_used)]
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use cairn_archive::{
-    EventId, Hlc, Incarnation, Offset, Partition, SiteId,
-    envelope::Envelope,
-    events::{Event, InstanceProtected, InstanceStored, Object, Receipt, SenderProfile},
+use cairn_archive::{Incarnation, Offset, Partition, SiteId};
+use cairn_benches::{
+    Stretch,
+    corpus::{Headers, mixed, patient_of, study_uid},
+    resident_mib,
 };
-use cairn_benches::{Stretch, resident_mib};
-use cairn_dicom::{
-    CharacterSet, Tag, Vr,
-    dataset::{DataSet, Value},
-    tags,
-    transfer_syntax::Encoding,
-};
+use cairn_dicom::{Tag, dataset::DataSet, tags};
 use cairn_index::{IndexConfig, IndexService};
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
 use cairn_service_api::{
@@ -27,7 +21,6 @@ use cairn_service_api::{
 };
 use cairn_store_api::{EventLog, IndexStore, LogBatch, LogRecord, Record, StoreError, StoreErrorKind};
 use futures_util::StreamExt;
-use prost::Message;
 use std::{
     path::Path,
     sync::Arc,
@@ -38,130 +31,6 @@ use tokio::sync::watch;
 fn option(name: &str, default: &str) -> String {
     let found = std::env::args().find_map(|argument| Some(argument.strip_prefix(name)?.strip_prefix('=')?.to_owned()));
     found.unwrap_or_else(|| default.to_owned())
-}
-
-/// A number that looks random and is the same at every run.
-fn mixed(n: u64, salt: u64) -> u64 {
-    let mut x = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ salt.wrapping_mul(0xD1B5_4A32_D192_ED03);
-    x = (x ^ (x >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x ^ (x >> 29)
-}
-
-const FAMILY: [&str; 24] = [
-    "Garcia",
-    "Mueller",
-    "Rossi",
-    "Novak",
-    "Jensen",
-    "Kowalski",
-    "Papadopoulos",
-    "Nagy",
-    "Ivanova",
-    "Haddad",
-    "Cohen",
-    "Okafor",
-    "Nguyen",
-    "Tanaka",
-    "Kim",
-    "Wang",
-    "Silva",
-    "Dubois",
-    "Lindgren",
-    "Virtanen",
-    "Murphy",
-    "Campbell",
-    "Yilmaz",
-    "Sato",
-];
-const GIVEN: [&str; 16] = [
-    "Anna", "Bert", "Carla", "David", "Elena", "Felix", "Greta", "Hugo", "Ines", "Jonas", "Klara", "Leo", "Maria",
-    "Noah", "Olga", "Paul",
-];
-const WORDS: [&str; 12] = [
-    "CT CHEST",
-    "MR HEAD",
-    "CT ABDOMEN",
-    "XR HAND",
-    "US LIVER",
-    "MR KNEE",
-    "CT HEAD",
-    "PET WHOLE BODY",
-    "XR CHEST PA",
-    "MR SPINE",
-    "MG SCREENING",
-    "CT ANGIO",
-];
-const MODALITIES: [&str; 6] = ["CT", "MR", "CR", "US", "MG", "PT"];
-
-fn name(patient: u64) -> String {
-    let family = match mixed(patient, 1) % 1_000 {
-        0 => "Doe".to_owned(),
-        1..=10 => "Smith".to_owned(),
-        _ => {
-            let family = FAMILY[(mixed(patient, 2) % FAMILY.len() as u64) as usize];
-            format!("{family}{}", ["", "son", "berg", "ova", "er"][(mixed(patient, 3) % 5) as usize])
-        }
-    };
-    let given = GIVEN[(mixed(patient, 4) % GIVEN.len() as u64) as usize];
-    format!("{}^{}", family.to_uppercase(), given.to_uppercase())
-}
-
-fn study_uid(study: u64) -> String {
-    format!("1.2.826.0.1.3680043.10.1199.{}.{study}", mixed(study, 9) % 1_000_000)
-}
-
-/// Headers: those of the study and series by name, the rest of a scanner's.
-struct Headers {
-    filler: DataSet,
-}
-
-impl Headers {
-    fn new(length: usize) -> Self {
-        let mut filler = DataSet::new();
-        // What no query names: parameters of the scan, in elements of the length that such have.
-        let mut bytes = 450;
-        let mut tag = Tag::new(0x0018, 0x9000);
-        while bytes + 40 < length {
-            let text = format!("{:032}", mixed(u64::from(tag.0), 5));
-            filler.put(tag, Vr::LO, Value::Text(vec![text]));
-            tag = Tag(tag.0 + 1);
-            bytes += 40;
-        }
-        Self { filler }
-    }
-
-    fn make(&self, study: u64, instance: u64) -> Vec<u8> {
-        let patient = mixed(study, 6) % (study * 6 / 10 + 1);
-        let day = mixed(study, 7) % 3_650;
-        let date = format!("{:04}{:02}{:02}", 2016 + day / 365, 1 + day % 365 / 31, 1 + day % 28);
-        let time = mixed(study, 8) % 86_400;
-        let mut set = self.filler.clone();
-        for (tag, text) in [
-            (tags::SOP_CLASS_UID, "1.2.840.10008.5.1.4.1.1.2".to_owned()),
-            (tags::SOP_INSTANCE_UID, format!("{}.1.{instance}", study_uid(study))),
-            (tags::STUDY_INSTANCE_UID, study_uid(study)),
-            (tags::SERIES_INSTANCE_UID, format!("{}.1", study_uid(study))),
-            (tags::PATIENT_NAME, name(patient)),
-            (tags::PATIENT_ID, format!("PID{patient:08}")),
-            (tags::PATIENT_BIRTH_DATE, format!("19{:02}0{}1{}", patient % 100, 1 + patient % 9, patient % 10)),
-            (tags::PATIENT_SEX, if patient.is_multiple_of(2) { "F" } else { "M" }.to_owned()),
-            (tags::STUDY_DATE, date),
-            (tags::STUDY_TIME, format!("{:02}{:02}{:02}", time / 3_600, time / 60 % 60, time % 60)),
-            (tags::ACCESSION_NUMBER, format!("ACC{study:08}")),
-            (tags::STUDY_DESCRIPTION, WORDS[(mixed(study, 10) % 12) as usize].to_owned()),
-            (tags::REFERRING_PHYSICIAN_NAME, "REFERRER^ONE".to_owned()),
-            (tags::STUDY_ID, study.to_string()),
-            (tags::MODALITY, MODALITIES[(mixed(study, 11) % 6) as usize].to_owned()),
-            (tags::SERIES_NUMBER, "1".to_owned()),
-            (tags::SERIES_DESCRIPTION, "axial".to_owned()),
-            (tags::INSTANCE_NUMBER, instance.to_string()),
-            (tags::ROWS, "512".to_owned()),
-        ] {
-            set.put_text(tag, &text);
-        }
-        set.put(tags::ROWS, Vr::US, Value::Unsigned(vec![512]));
-        set.encode(Encoding::ExplicitLittle, CharacterSet::DEFAULT).unwrap()
-    }
 }
 
 /// A log that makes its events up: one study after the other, each with its instances.
@@ -183,7 +52,7 @@ impl MadeUpLog {
             of[usize::from(Partition::of_study(&study_uid(study.into()), PARTITIONS).0)].push(study);
         }
         let (more, _) = watch::channel(Vec::new());
-        Self { site: "bench".parse().unwrap(), studies: of, instances, headers: Headers::new(header), more }
+        Self { site: "bench".parse().unwrap(), studies: of, instances, headers: Headers::of_length(header), more }
     }
 
     fn made_up(&self, partition: Partition) -> u64 {
@@ -191,54 +60,7 @@ impl MadeUpLog {
     }
 
     fn record(&self, study: u64, instance: u64) -> Record {
-        let n = study * 100_000 + instance;
-        let id = |kind: u16| {
-            EventId::from_slice(&[&[1, 0x8f, 0x4d, 0x2e, 0, 0, 0x70, kind as u8][..], &n.to_be_bytes()].concat())
-        };
-        let uid = study_uid(study);
-        let protected = InstanceProtected { header: self.headers.make(study, instance).into(), extractor_version: 1 };
-        let digest = Bytes::copy_from_slice(&[mixed(n, 12).to_be_bytes(); 4].concat());
-        let event = InstanceStored {
-            tenant: "default".into(),
-            study_instance_uid: uid.clone(),
-            series_instance_uid: format!("{uid}.1"),
-            sop_instance_uid: format!("{uid}.1.{instance}"),
-            sop_class_uid: "1.2.840.10008.5.1.4.1.1.2".into(),
-            transfer_syntax_uid: "1.2.840.10008.1.2.1".into(),
-            object: Some(Object {
-                key: Bytes::copy_from_slice(id(1).unwrap().as_bytes()),
-                length_bytes: 526_000,
-                blake3: digest,
-            }),
-            data_set_offset: 340,
-            pixel_data_offset: 1_500,
-            receipt: Some(Receipt {
-                receipt_id: vec![1; 16].into(),
-                calling_ae_title: "SCANNER".into(),
-                called_ae_title: "CAIRN".into(),
-                peer_address: "127.0.0.1:104".into(),
-                ..Receipt::default()
-            }),
-            sender_profile: Some(SenderProfile { issuer_of_patient_id: "HOSP".into(), ..SenderProfile::default() }),
-            protected: protected.encode_to_vec().into(),
-            ..InstanceStored::default()
-        };
-        Record {
-            envelope: Envelope {
-                id: id(0).unwrap(),
-                kind: "cairn.instance.stored.v1".into(),
-                site: self.site.clone(),
-                study_instance_uid: uid,
-                tenant: "default".into(),
-                hlc: Hlc { wall_ms: 1_700_000_000_000 + n, counter: 0 },
-                traceparent: None,
-                correlation_id: None,
-                causation_id: None,
-                object_keys: Vec::new(),
-                origin: None,
-            },
-            payload: Event::InstanceStored(Box::new(event)).encode(),
-        }
+        self.headers.record(&self.site, study, instance).unwrap()
     }
 }
 
@@ -339,13 +161,12 @@ async fn ask(index: &IndexService, what: &str, rounds: u64, make: impl Fn(u64) -
 
 async fn queries(index: &IndexService, studies: u32, rounds: u64) {
     let some = |round: u64, salt| mixed(round, salt) % u64::from(studies);
-    let patient = |study: u64| mixed(study, 6) % (study * 6 / 10 + 1);
     use Level::{Instance, Patient, Series, Study};
     let many = rounds * 10;
     ask(index, "StudyInstanceUID", many, |r| query(Study, &[(tags::STUDY_INSTANCE_UID, &study_uid(some(r, 20)))], 101))
         .await;
     ask(index, "PatientID", many, |r| {
-        query(Study, &[(tags::PATIENT_ID, &format!("PID{:08}", patient(some(r, 21))))], 101)
+        query(Study, &[(tags::PATIENT_ID, &format!("PID{:08}", patient_of(some(r, 21))))], 101)
     })
     .await;
     ask(index, "AccessionNumber", many, |r| {

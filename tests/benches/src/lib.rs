@@ -1,7 +1,11 @@
 //! What benches measure with.
 #![forbid(unsafe_code)]
 
+pub mod corpus;
+pub mod process;
+
 use bytes::Bytes;
+use process::Process;
 use std::time::Instant;
 
 /// Wall and processor time of this process over a stretch of work.
@@ -14,7 +18,7 @@ pub struct Stretch {
 impl Stretch {
     /// From now on.
     pub fn begin() -> Self {
-        Self { begun: Instant::now(), cpu: cpu_seconds() }
+        Self { begun: Instant::now(), cpu: Process::own().cpu_seconds() }
     }
 
     /// Seconds so far.
@@ -24,25 +28,13 @@ impl Stretch {
 
     /// Seconds of processor time so far, of all threads.
     pub fn cpu_seconds(&self) -> f64 {
-        cpu_seconds() - self.cpu
+        Process::own().cpu_seconds() - self.cpu
     }
 }
 
-/// Processor time of this process, from Linux's `/proc`; 0 elsewhere. Its grain is 10 ms.
-fn cpu_seconds() -> f64 {
-    const TICKS: f64 = 100.0;
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
-    ticks.sum::<f64>() / TICKS
-}
-
-/// Resident memory in MiB, from Linux's `/proc`; 0 elsewhere.
+/// Resident memory of this process in MiB.
 pub fn resident_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or(0.0) / 1024.0
+    Process::own().resident_mib()
 }
 
 /// Bytes that no compression or deduplication on the way makes cheaper.

@@ -1,0 +1,210 @@
+//! The archives under measurement, as real processes on free ports, each with a directory of its own.
+
+use crate::{Outcome, http::Http};
+use cairn_benches::process::Process;
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// Which archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Cairn,
+    Orthanc,
+}
+
+/// How archives are started.
+pub struct Place {
+    pub cairn: PathBuf,
+    /// Where their directories are made.
+    pub dir: PathBuf,
+}
+
+/// A running archive. Dropping it kills it and removes its data; it also dies with this process.
+pub struct Server {
+    pub kind: Kind,
+    pub process: Process,
+    pub dicom: SocketAddr,
+    pub http: SocketAddr,
+    child: Child,
+    dir: TempDir,
+}
+
+/// The AE title that C-MOVE sends to.
+pub const SINK: &str = "SINK";
+
+impl Server {
+    /// Starts one on an empty directory; returns when it is ready. `sink` is where [`SINK`] listens.
+    pub fn start(place: &Place, kind: Kind, sink: Option<SocketAddr>) -> Outcome<Self> {
+        Self::start_in(place, kind, tempfile::tempdir_in(&place.dir)?, sink)
+    }
+
+    /// Starts one on what a directory holds.
+    pub fn start_in(place: &Place, kind: Kind, dir: TempDir, sink: Option<SocketAddr>) -> Outcome<Self> {
+        let log = fs::File::options().create(true).append(true).open(dir.path().join("stderr"))?;
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let ports = match kind {
+            Kind::Cairn => {
+                command.arg(&place.cairn).arg("serve").arg("--data").arg(data(&dir));
+                command.args(["--dicom", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
+                if let Some(sink) = sink {
+                    command.arg("--destination").arg(format!("{SINK}={sink}"));
+                }
+                None
+            }
+            Kind::Orthanc => {
+                let (dicom, http) = (free_port()?, free_port()?);
+                let file = dir.path().join("orthanc.json");
+                fs::write(&file, orthanc(&data(&dir), dicom, http, sink).to_string())?;
+                // Without it every DIMSE response waits 40 ms for the peer's delayed acknowledgement.
+                command.env("TCP_NODELAY", "1").arg("/usr/sbin/Orthanc").arg(file);
+                Some((dicom, http))
+            }
+        };
+        let mut child = command.spawn()?;
+        let process = Process::of(child.id());
+        match wait_until_ready(&mut child, &data(&dir), ports) {
+            Ok((dicom, http)) => Ok(Self { kind, process, dicom, http, child, dir }),
+            Err(error) => {
+                // It may have ended by itself.
+                let _ended = (child.kill(), child.wait());
+                let log = fs::read_to_string(dir.path().join("stderr")).unwrap_or_default();
+                Err(format!("{kind:?} did not start: {error}\n{log}").into())
+            }
+        }
+    }
+
+    /// Its AE title.
+    pub fn title(&self) -> &'static str {
+        match self.kind {
+            Kind::Cairn => "CAIRN",
+            Kind::Orthanc => "ORTHANC",
+        }
+    }
+
+    /// Stops it in order; gives its directory.
+    pub fn stop(mut self) -> Outcome<TempDir> {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err(format!("{:?} did not stop within a minute of SIGTERM", self.kind).into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir()?);
+        Ok(dir)
+    }
+
+    /// Bytes that its directory takes.
+    pub fn disk_bytes(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        let mut folders = vec![self.dir.path().to_owned()];
+        let mut bytes = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                match entry.metadata() {
+                    Ok(about) if about.is_dir() => folders.push(entry.path()),
+                    Ok(about) => bytes += about.blocks() * 512,
+                    Err(_) => {}
+                }
+            }
+        }
+        bytes
+    }
+
+    /// Events that its index has still to fold (Cairn's `/readyz`).
+    pub fn behind(&self) -> Outcome<u64> {
+        let mut body = Vec::new();
+        Http::connect(self.http)?.get("/readyz", "*/*", Some(&mut body))?;
+        let text = String::from_utf8(body)?;
+        let count = text.lines().find_map(|line| line.strip_prefix("index: ok ")?.split(' ').next()?.parse().ok());
+        count.ok_or_else(|| format!("not ready: {text}").into())
+    }
+
+    /// Waits until what was stored can be found.
+    pub fn settle(&self) -> Outcome<()> {
+        while self.kind == Kind::Cairn && self.behind()? > 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended by itself where it was stopped in order.
+        let _ended = (self.child.kill(), self.child.wait());
+    }
+}
+
+/// The data directory within a server's directory.
+pub fn data(dir: &TempDir) -> PathBuf {
+    dir.path().join("data")
+}
+
+fn free_port() -> Outcome<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn wait_until_ready(child: &mut Child, data: &Path, ports: Option<(u16, u16)>) -> Outcome<(SocketAddr, SocketAddr)> {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let pid = child.id();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Err(format!("it ended: {status}").into());
+        }
+        if Instant::now() > deadline {
+            return Err("not ready within two minutes".into());
+        }
+        let (found, path) = match ports {
+            Some((dicom, http)) => {
+                let on = |port| SocketAddr::from(([127, 0, 0, 1], port));
+                (Some((on(dicom), on(http))), "/system")
+            }
+            None => (endpoints(data, pid), "/readyz"),
+        };
+        if let Some((dicom, http)) = found
+            && TcpStream::connect(dicom).is_ok()
+            && Http::connect(http).and_then(|mut client| client.get(path, "*/*", None)).is_ok()
+        {
+            return Ok((dicom, http));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What Cairn wrote about its listeners, if it was this process.
+fn endpoints(data: &Path, pid: u32) -> Option<(SocketAddr, SocketAddr)> {
+    let text = fs::read(data.join("endpoints.json")).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let address = |name: &str| value[name].as_str()?.parse().ok();
+    (value["pid"] == pid).then_some((address("dicom")?, address("http")?))
+}
+
+/// Orthanc as it is installed, without checks of who calls, and with the largest PDU and as many DIMSE threads as this
+/// bench has associations. Its default index (SQLite) and `SyncStorageArea` (each file is synced, neither its directory
+/// nor the index) are left as they are.
+fn orthanc(data: &Path, dicom: u16, http: u16, sink: Option<SocketAddr>) -> serde_json::Value {
+    let sink = sink.map_or(1, |sink| sink.port());
+    serde_json::json!({
+        "Name": "Bench", "StorageDirectory": data, "IndexDirectory": data, "StorageCompression": false,
+        "MaximumStorageSize": 0, "MaximumPatientCount": 0, "OverwriteInstances": false,
+        "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"],
+        "HttpServerEnabled": true, "HttpPort": http, "RemoteAccessAllowed": false, "AuthenticationEnabled": false,
+        "KeepAlive": true, "TcpNoDelay": true,
+        "DicomServerEnabled": true, "DicomAet": "ORTHANC", "DicomPort": dicom, "DicomCheckCalledAet": false,
+        "DicomCheckModalityHost": false, "DicomAlwaysAllowEcho": true, "DicomAlwaysAllowStore": true,
+        "DicomAlwaysAllowFind": true, "DicomAlwaysAllowGet": true, "DicomAlwaysAllowMove": true,
+        "DicomThreadsCount": 8, "MaximumPduLength": 131_072, "UnknownSopClassAccepted": true,
+        "DicomModalities": { "sink": [SINK, "127.0.0.1", sink] },
+        "LimitFindResults": 0, "LimitFindInstances": 0,
+        "DicomWeb": { "Enable": true, "Root": "/dicom-web/", "EnableWado": false }
+    })
+}
