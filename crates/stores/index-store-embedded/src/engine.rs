@@ -30,8 +30,6 @@ const RECOVERED_KEPT: u64 = 1 << 20;
 const L0_TABLES: usize = 4;
 /// Below the number at which the engine halts writes, which is 30.
 const L0_TABLES_MAX: usize = 20;
-/// Levels of a tree of the engine.
-const LEVELS: usize = 7;
 
 pub(crate) struct Engine {
     database: Database,
@@ -357,10 +355,9 @@ impl Committed {
     }
 }
 
-/// Changes with each step of compaction.
-fn shape(keyspace: &Keyspace) -> (u64, Vec<Option<usize>>) {
-    let levels = (0..LEVELS).map(|level| keyspace.tree.level_table_count(level)).collect();
-    (keyspace.tree.get_next_table_id(), levels)
+/// Changes with each step of compaction, and with each flush.
+fn shape(keyspace: &Keyspace) -> u64 {
+    keyspace.tree.current_version().id()
 }
 
 fn encode_offset(commit: &Commit) -> Vec<u8> {
