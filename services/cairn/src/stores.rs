@@ -1,6 +1,6 @@
 //! The embedded stores of one data directory.
 
-use crate::{commands::Failure, config::Config};
+use crate::{commands::Failure, config::Config, endpoints::Endpoints};
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
 use cairn_ingest::{Quarantine, QuarantineConfig};
@@ -9,7 +9,7 @@ use cairn_process::{
     clock::{Clock, SystemClock},
     disk::{Disk, RealDisk},
 };
-use cairn_store_api::{EventLog, IndexStore, ObjectStore, StoreError};
+use cairn_store_api::{EventLog, IndexStore, ObjectStore, StoreError, StoreErrorKind};
 use std::sync::Arc;
 
 /// The stores, open.
@@ -27,8 +27,16 @@ impl Stores {
         let directory = &config.data.directory;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let opening =
-            |what: &str, error: StoreError| Failure::failed(format!("{} {}: {error}", directory.display(), what));
+        let opening = |what: &str, error: StoreError| {
+            let running = Endpoints::read(directory).filter(|_| error.kind() == StoreErrorKind::Conflict);
+            Failure::failed(match running {
+                Some(running) => {
+                    let whose = format!("process {}, DICOM on {}", running.pid, running.dicom);
+                    format!("{} is in use by a running archive ({whose})", directory.display())
+                }
+                None => format!("{} {what}: {error}", directory.display()),
+            })
+        };
         std::fs::create_dir_all(directory)
             .map_err(|error| Failure::failed(format!("{}: {error}", directory.display())))?;
 
@@ -50,7 +58,10 @@ impl Stores {
         let objects = tokio::task::spawn_blocking(move || VolumeStore::open(opened_disk, volumes, opened_clock));
         let objects = objects.await.map_err(Failure::failed)?.map_err(|error| opening("objects", error))?;
 
-        let index = EmbeddedIndexStore::open(directory.join("index"), IndexStoreConfig::default());
+        // What is stored up to the reserve can be folded within it.
+        let index_config =
+            IndexStoreConfig { reserve_bytes: config.data.reserve_bytes / 4, ..IndexStoreConfig::default() };
+        let index = EmbeddedIndexStore::open(directory.join("index"), index_config);
         let index = index.await.map_err(|error| opening("index", error))?;
 
         let kept = QuarantineConfig { total_bytes_max: config.data.quarantine_bytes, ..QuarantineConfig::default() };

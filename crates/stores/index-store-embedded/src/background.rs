@@ -41,13 +41,23 @@ impl Background {
         let shared = Arc::new(Shared { signal: Mutex::new(Signal::Idle), changed: Condvar::new() });
         let own = shared.clone();
         let run = move || {
+            let mut said = None;
             while own.wait(delay) {
                 let Some(done) = engine.blocking_read().as_ref().map(&work) else { return };
                 match done {
-                    Ok(false) => {}
-                    Ok(true) => own.set(Signal::Awake),
+                    Ok(more) => {
+                        said = None;
+                        if more {
+                            own.set(Signal::Awake);
+                        }
+                    }
                     Err(error) => {
-                        tracing::error!("{error}");
+                        // Once, however often it is tried again.
+                        let error = error.to_string();
+                        if said.as_ref() != Some(&error) {
+                            tracing::error!("{error}");
+                            said = Some(error);
+                        }
                         own.set(Signal::Awake);
                         own.pause(RETRY);
                     }

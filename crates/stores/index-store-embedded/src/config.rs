@@ -13,6 +13,9 @@ pub struct IndexStoreConfig {
     pub open_files_max: usize,
     /// How long a commit may stay without a sync.
     pub sync_interval: Duration,
+    /// Room on the disk below which commits are refused and nothing is merged: the engine takes no more writes for ever
+    /// once one of its own failed. It holds what the engine may still write by itself then.
+    pub reserve_bytes: u64,
 }
 
 impl Default for IndexStoreConfig {
@@ -23,6 +26,7 @@ impl Default for IndexStoreConfig {
             journal_bytes_max: 64 << 20,
             open_files_max: 256,
             sync_interval: Duration::from_secs(1),
+            reserve_bytes: 64 << 20,
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::{
 };
 use bytes::Bytes;
 use cairn_archive::{Incarnation, Offset, Partition};
+use cairn_process::disk::{Disk, RealDisk};
 use cairn_store_api::{CkRange, Commit, Generation, Mutation, Page, Row, StoreError, StoreErrorKind, Table};
 use fjall::{
     AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode, compaction::Leveled,
@@ -13,7 +14,7 @@ use fjall::{
 };
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -26,6 +27,8 @@ const GENERATION_KEYSPACE: &str = "generation-";
 /// Rows recovered from the journal beyond this are written to tables at once, so that they leave memory.
 const RECOVERED_KEPT: u64 = 1 << 20;
 
+/// Free room without which the engine is not opened anew.
+const MENDING_BYTES: u64 = 16 << 20;
 /// Tables that were flushed, from which on they are merged into the next level.
 const L0_TABLES: usize = 4;
 /// Below the number at which the engine halts writes, which is 30.
@@ -33,6 +36,10 @@ const L0_TABLES_MAX: usize = 20;
 
 pub(crate) struct Engine {
     database: Database,
+    path: PathBuf,
+    reserve_bytes: u64,
+    /// The engine takes no more writes since one of its own failed.
+    broken: AtomicBool,
     memtable_bytes: u64,
     compaction: Arc<Leveled>,
     /// Why tables can't be merged at present.
@@ -74,6 +81,9 @@ impl Engine {
         let pointer = pointer.map(|pointer| Bytes::copy_from_slice(&pointer)).unwrap_or_default();
         let engine = Self {
             database,
+            path: path.to_owned(),
+            reserve_bytes: config.reserve_bytes,
+            broken: AtomicBool::new(false),
             memtable_bytes: config.memtable_bytes,
             compaction: compaction(config.memtable_bytes),
             compaction_failure: Mutex::new(None),
@@ -184,6 +194,7 @@ impl Engine {
     /// Applies a commit; tells whether there is something to compact.
     pub(crate) fn commit(&self, generation: Generation, commit: &Commit) -> Result<bool, StoreError> {
         check_commit(commit)?;
+        self.check_room()?;
         loop {
             let state = self.generation_or_new(generation)?;
             self.check_piled_up(&state.keyspace)?;
@@ -198,6 +209,31 @@ impl Engine {
             committed.offsets.insert(commit.partition, place);
             return Ok(state.keyspace.l0_table_count() >= L0_TABLES);
         }
+    }
+
+    /// Whether the engine is safe from a full disk for the time being.
+    fn check_room(&self) -> Result<(), StoreError> {
+        self.check_room_of(self.reserve_bytes)
+    }
+
+    fn check_room_of(&self, bytes: u64) -> Result<(), StoreError> {
+        let available = RealDisk.available(&self.path);
+        match available.map_err(|error| StoreError::io("ask for free room", &error))? {
+            free if free >= bytes => Ok(()),
+            _ => Err(StoreError::new(StoreErrorKind::Exhausted, "no room left on the index store's disk")),
+        }
+    }
+
+    /// Whether it must be opened anew to take writes again, and there is room to try.
+    pub(crate) fn can_be_mended(&self) -> bool {
+        self.broken.load(Ordering::Acquire) && self.check_room_of(self.reserve_bytes.max(MENDING_BYTES)).is_ok()
+    }
+
+    fn failed(&self, what: &str, error: &fjall::Error) -> StoreError {
+        if matches!(error, fjall::Error::Poisoned | fjall::Error::Io(_) | fjall::Error::Storage(_)) {
+            self.broken.store(true, Ordering::Release);
+        }
+        failed(what, error)
     }
 
     /// Refuses a commit that would be halted for as long as compaction fails.
@@ -216,8 +252,11 @@ impl Engine {
         for state in generations.values() {
             let before = shape(&state.keyspace);
             let watermark = self.database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
-            let compacted = state.keyspace.tree.compact(self.compaction.clone(), watermark);
-            let failure = compacted.err().map(|error| failed("compact index store", &error.into()));
+            let compacted = self.check_room().and_then(|()| {
+                let compacted = state.keyspace.tree.compact(self.compaction.clone(), watermark);
+                compacted.map_err(|error| failed("compact index store", &error.into()))
+            });
+            let failure = compacted.err();
             *self.compaction_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure.clone();
             if let Some(error) = failure {
                 return Err(error);
@@ -238,7 +277,7 @@ impl Engine {
             }
         }
         batch.insert(keyspace, &key::offset(commit.partition)[..], encode_offset(commit));
-        batch.commit().map_err(|error| failed("commit rows", &error))?;
+        batch.commit().map_err(|error| self.failed("commit rows", &error))?;
         self.unsynced.store(true, Ordering::Release);
         Ok(())
     }
@@ -264,7 +303,7 @@ impl Engine {
         }
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         batch.insert(&self.store, POINTER, &new[..]);
-        batch.commit().map_err(|error| failed("set pointer", &error))?;
+        batch.commit().map_err(|error| self.failed("set pointer", &error))?;
         *pointer = new;
         Ok(true)
     }
@@ -287,10 +326,16 @@ impl Engine {
         if self.unsynced.swap(false, Ordering::AcqRel) {
             self.database.persist(PersistMode::SyncAll).map_err(|error| {
                 self.unsynced.store(true, Ordering::Release);
-                failed("sync index store", &error)
+                self.failed("sync index store", &error)
             })?;
         }
         Ok(())
+    }
+
+    /// The same, left for later while there is no room for what the engine writes with it.
+    pub(crate) fn sync_with_room(&self) -> Result<(), StoreError> {
+        self.check_room()?;
+        self.sync()
     }
 }
 

@@ -3,11 +3,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{Incarnation, Offset, Partition};
 use cairn_store_api::{CkRange, Commit, Generation, IndexStore, Page, StoreError, StoreErrorKind, Table};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 /// Rows of a scan that are read on the caller's thread.
 const INLINE_ROWS_MAX: usize = 128;
+
+/// How often, and after what pause, an engine that failed to open anew is tried again.
+const REOPEN_TRIES: u32 = 30;
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// An index store in a directory.
 ///
@@ -18,6 +26,8 @@ pub struct EmbeddedIndexStore {
     engine: Arc<RwLock<Option<Engine>>>,
     syncer: Background,
     compactor: Background,
+    dir: PathBuf,
+    config: IndexStoreConfig,
 }
 
 impl EmbeddedIndexStore {
@@ -27,19 +37,40 @@ impl EmbeddedIndexStore {
     /// `Conflict` when it is open already, `Corrupt` when it can't be read: it can be dropped and rebuilt from the log.
     pub async fn open(dir: PathBuf, config: IndexStoreConfig) -> Result<Self, StoreError> {
         let interval = config.sync_interval;
-        let engine = blocking(move || Engine::open(&dir, &config)).await?;
+        let (at, with) = (dir.clone(), config.clone());
+        let engine = blocking(move || Engine::open(&at, &with)).await?;
         let engine = Arc::new(RwLock::new(Some(engine)));
-        let sync = |engine: &Engine| engine.sync().map(|()| false);
+        let sync = |engine: &Engine| engine.sync_with_room().map(|()| false);
         let syncer = Background::start("cairn-index-sync", engine.clone(), interval, sync)?;
         let compactor = Background::start("cairn-index-compact", engine.clone(), Duration::ZERO, Engine::compact)?;
         compactor.wake();
-        Ok(Self { engine, syncer, compactor })
+        Ok(Self { engine, syncer, compactor, dir, config })
     }
 
     async fn engine(&self) -> Result<Open, StoreError> {
         let guard = self.engine.clone().read_owned().await;
         OwnedRwLockReadGuard::try_map(guard, Option::as_ref).map_err(|_| closed())
     }
+}
+
+/// Opens an engine anew that takes no more writes since one of its own failed. Nobody uses it meanwhile. Commits that
+/// were not synced may be lost with the failed write.
+fn mend(slot: &mut Option<Engine>, dir: &Path, config: &IndexStoreConfig) -> Result<(), StoreError> {
+    let Some(broken) = slot.take_if(|engine| engine.can_be_mended()) else { return Ok(()) };
+    drop(broken);
+    let mut tries = 0;
+    let mended = loop {
+        match Engine::open(dir, config) {
+            Ok(engine) => break engine,
+            Err(error) if tries < REOPEN_TRIES => tracing::warn!(%error, "the index store can't be opened anew yet"),
+            Err(error) => return Err(error),
+        }
+        tries += 1;
+        std::thread::sleep(REOPEN_PAUSE);
+    };
+    tracing::info!("the index store was opened anew after a failed write");
+    *slot = Some(mended);
+    Ok(())
 }
 
 type Open = OwnedRwLockReadGuard<Option<Engine>, Engine>;
@@ -100,6 +131,14 @@ impl IndexStore for EmbeddedIndexStore {
 
     async fn commit(&self, generation: Generation, commit: Commit) -> Result<(), StoreError> {
         let engine = self.engine().await?;
+        if engine.can_be_mended() {
+            drop(engine);
+            let mut slot = self.engine.clone().write_owned().await;
+            let (dir, config) = (self.dir.clone(), self.config.clone());
+            blocking(move || mend(&mut slot, &dir, &config)).await?;
+            let what = "the index store was opened anew after a failed write: go on from what it has";
+            return Err(StoreError::new(StoreErrorKind::Unavailable, what));
+        }
         let piled_up = blocking(move || engine.commit(generation, &commit)).await?;
         self.syncer.wake();
         if piled_up {

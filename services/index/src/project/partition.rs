@@ -44,6 +44,8 @@ pub(crate) struct Project {
     folded: Mutex<Folded>,
     /// Counts commits, for those who wait for one.
     commits: watch::Sender<u64>,
+    /// Changes when the store was found to have less than was committed.
+    doubts: watch::Sender<u64>,
     permits: Semaphore,
     /// Where partitions stop, should they; for comparing generations at one position.
     stop_at: Option<Vec<Offset>>,
@@ -109,7 +111,8 @@ impl Project {
         }
         let permits = Semaphore::new(config.fold_concurrency_max.max(1));
         let (commits, _) = watch::channel(0);
-        let project = Self { log, rows, config, folded: Mutex::new(folded), commits, permits, stop_at };
+        let (doubts, _) = watch::channel(0);
+        let project = Self { log, rows, config, folded: Mutex::new(folded), commits, doubts, permits, stop_at };
         Ok(Start::Continues(Box::new(Partitions { project: Arc::new(project), starts })))
     }
 
@@ -227,14 +230,20 @@ impl Partitions {
 /// Follows one partition. A failure of log or store is retried; only a stop ends it, between commits.
 async fn follow(project: Arc<Project>, mut follower: Follower, mut stop: watch::Receiver<bool>) {
     let mut pause = project.config.retry_pause;
+    let mut doubts = project.doubts.subscribe();
     while !*stop.borrow() && follower.end < project.limit(follower.partition) {
         let ready = tokio::select! {
-            ready = more(&project, &follower) => ready,
+            ready = more(&project, &follower) => Some(ready),
+            _ = doubts.changed() => None,
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let outcome = match ready {
-            Ok(()) => fold_next(&project, &mut follower).await,
-            Err(error) => Err(error),
+            Some(Ok(())) => fold_next(&project, &mut follower).await,
+            Some(Err(error)) => Err(error),
+            None => {
+                reload(&project, &mut follower).await;
+                continue;
+            }
         };
         match outcome {
             Ok(()) => pause = project.config.retry_pause,
@@ -245,27 +254,41 @@ async fn follow(project: Arc<Project>, mut follower: Follower, mut stop: watch::
                     _ = stop.wait_for(|stop| *stop) => return,
                 }
                 pause = (pause * 2).min(project.config.retry_pause_max);
-                reload(&project, &mut follower).await;
+                if reload(&project, &mut follower).await {
+                    project.doubts.send_modify(|doubts| *doubts += 1);
+                }
             }
         }
     }
 }
 
-/// After a failure the outcome of a commit is unknown: goes on from what the store says.
-async fn reload(project: &Project, follower: &mut Follower) {
-    let Ok(offsets) = project.rows.store.offsets(project.rows.generation).await else { return };
-    let found = offsets.into_iter().find(|(incarnation, partition, ..)| {
-        *partition == follower.partition && *incarnation == project.log.incarnation()
-    });
-    let end = found.map_or(Offset(0), |(_, _, offset, _)| offset);
+/// After a failure the outcome of a commit is unknown: goes on from what the store says. Tells whether the store has less
+/// of another partition than was committed: one that was opened anew after a failed write may have lost what was not
+/// synced.
+async fn reload(project: &Project, follower: &mut Follower) -> bool {
+    let Ok(offsets) = project.rows.store.offsets(project.rows.generation).await else { return false };
+    let mut ends = vec![Offset(0); usize::from(project.log.partitions())];
+    for (_, partition, offset, _) in offsets.iter().filter(|(life, ..)| *life == project.log.incarnation()) {
+        if let Some(end) = ends.get_mut(usize::from(partition.0)) {
+            *end = *offset;
+        }
+    }
+    let own = usize::from(follower.partition.0);
+    let end = ends.get(own).copied().unwrap_or_default();
+    let behind = |folded: &Folded| {
+        let others = ends.iter().zip(&folded.ends).enumerate().filter(|(partition, _)| *partition != own);
+        others.into_iter().any(|(_, (stored, known))| stored < known)
+    };
+    let others_behind = project.look(behind);
     let committed = Stamp::new(project.log.incarnation(), end);
-    let Ok(leaves) = leaves_of(&project.rows, follower.partition, committed).await else { return };
-    let Ok(parked) = count(&project.rows, PARKED, follower.partition).await else { return };
+    let Ok(leaves) = leaves_of(&project.rows, follower.partition, committed).await else { return others_behind };
+    let Ok(parked) = count(&project.rows, PARKED, follower.partition).await else { return others_behind };
     follower.end = end;
     follower.leaves = leaves;
     // What was listed by a commit that failed may not be.
     follower.buckets.clear();
     publish(project, follower, parked, &[]);
+    others_behind
 }
 
 fn publish(project: &Project, follower: &Follower, parked: u64, origins: &[Position]) {

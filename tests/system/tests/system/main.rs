@@ -7,6 +7,7 @@ mod bad_input;
 mod crashes;
 mod dcmtk;
 mod dicomweb_client;
+mod disk_full;
 mod exchange;
 mod expectations;
 mod pynetdicom;

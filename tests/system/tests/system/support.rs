@@ -57,6 +57,8 @@ pub struct Archive {
 pub struct Start<'a> {
     pub arguments: Vec<String>,
     pub environment: Vec<(&'a str, String)>,
+    /// A command that runs it, if it is not run at once: what `nsenter` needs, for example.
+    pub within: Vec<String>,
 }
 
 impl Archive {
@@ -74,7 +76,7 @@ impl Archive {
     pub fn try_start(data: &Path, start: Start<'_>) -> Result<Self, (ExitStatus, String)> {
         fs::create_dir_all(data).unwrap();
         let log = data.with_extension(format!("log-{}", unique()));
-        let mut child = Command::new(cairn())
+        let mut child = command_within(&start.within)
             .args(["serve", "--dicom", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(&start.arguments)
@@ -205,6 +207,15 @@ impl Archive {
 
 impl Drop for Archive {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let last: Vec<&str> = log.lines().rev().take(30).collect();
+            eprintln!(
+                "end of the log of {}:\n{}",
+                self.data.display(),
+                last.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
+        }
         // A failed test must not leave its archive behind.
         let _already_ended = self.child.kill();
         let _reaped = self.child.wait();
@@ -256,6 +267,14 @@ fn join_chunks(mut raw: &[u8]) -> Option<Vec<u8>> {
         body.extend_from_slice(raw.get(end + 2..end + 2 + length)?);
         raw = raw.get(end + 4 + length..)?;
     }
+}
+
+/// The executable, run by another command.
+pub fn command_within(within: &[String]) -> Command {
+    let Some((runner, arguments)) = within.split_first() else { return Command::new(cairn()) };
+    let mut command = Command::new(runner);
+    command.args(arguments).arg(cairn());
+    command
 }
 
 fn unique() -> u32 {
