@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 /// A Vendor Neutral Archive for medical imaging.
 #[derive(Debug, Parser)]
-#[command(name = "cairn", version, about, after_help = EXIT_STATUSES, propagate_version = true)]
+#[command(name = "cairn", version, after_help = EXIT_STATUSES, propagate_version = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -42,6 +42,21 @@ pub enum Command {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
+}
+
+impl Command {
+    /// Which running archive a command talks to, if it does.
+    pub fn server(&self) -> Option<&ServerArgs> {
+        match self {
+            Self::Import(args) => Some(&args.server),
+            Self::Query(args) => Some(&args.server),
+            Self::Events(args) => Some(&args.server),
+            Self::Conflicts(args) => Some(&args.server),
+            Self::Quarantine(args) => Some(&args.server),
+            Self::Index(args) => Some(&args.server),
+            Self::Serve(_) | Self::Config(_) | Self::Doctor(_) | Self::Demo(_) | Self::Completion { .. } => None,
+        }
+    }
 }
 
 /// Where the configuration comes from.
@@ -141,7 +156,7 @@ pub struct ImportArgs {
     #[command(flatten)]
     pub server: ServerArgs,
     /// AE title that the instances count as sent by
-    #[arg(long, default_value = "IMPORT")]
+    #[arg(long, value_name = "TITLE", default_value = "IMPORT", value_parser = ae_title)]
     pub ae: String,
     /// Issuer of Patient ID where a data set names none
     #[arg(long)]
@@ -158,6 +173,10 @@ pub struct ImportArgs {
     /// No progress bar
     #[arg(long)]
     pub quiet: bool,
+}
+
+fn ae_title(text: &str) -> Result<String, String> {
+    crate::config::check_ae_title(text).map(|()| text.to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -261,6 +280,7 @@ pub enum ConflictsAction {
         /// SOP Instance UID
         sop_instance_uid: String,
         /// Its version: BLAKE3 digest (a unique beginning is enough) or event id
+        #[arg(id = "chosen", value_name = "VERSION")]
         version: String,
         /// Why
         #[arg(long)]
@@ -338,4 +358,15 @@ pub struct DemoArgs {
     /// Seed of the studies
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
 }

@@ -7,7 +7,7 @@ mod ae;
 mod layers;
 mod roles;
 
-pub use ae::{AeConfig, Destination, ServiceName};
+pub use ae::{AeConfig, Destination, ServiceName, check_ae_title};
 pub use layers::{ConfigError, Layers, Loaded};
 
 use cairn_dicomweb::DicomWebConfig;

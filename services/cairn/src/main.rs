@@ -14,10 +14,11 @@ mod telemetry;
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
 use commands::Failure;
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
+    let server = command.server().map(|server| commands::connection(server).address);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -25,10 +26,16 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(command)) {
+    let result = runtime.block_on(run(command));
+    // A read that never ends (a file on a device that is gone) must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("cairn: {failure}");
+            match (&failure, server) {
+                (Failure::Unreachable(_), Some(server)) => eprintln!("cairn: {server}: {failure}"),
+                _ => eprintln!("cairn: {failure}"),
+            }
             failure.exit_code()
         }
     }

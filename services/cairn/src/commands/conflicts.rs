@@ -48,7 +48,7 @@ async fn list(server: &ServerArgs, all: bool, output: Output) -> Result<(), Fail
 }
 
 async fn of_instance(server: &ServerArgs, sop_instance_uid: &str) -> Result<Vec<Conflict>, Failure> {
-    let uid: Uid = sop_instance_uid.parse().map_err(Failure::failed)?;
+    let uid: Uid = sop_instance_uid.parse().map_err(Failure::usage)?;
     let found: Vec<Conflict> = index(server)?.conflicts(&server.tenant, true).await?.try_collect().await?;
     let of_it: Vec<Conflict> = found.into_iter().filter(|conflict| conflict.sop_instance_uid == uid).collect();
     if of_it.is_empty() {

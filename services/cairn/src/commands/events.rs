@@ -27,7 +27,7 @@ pub async fn run(args: EventsArgs) -> Result<(), Failure> {
 fn parse_start(from: &str) -> Result<(Start, u64, u64), Failure> {
     let number = |text: &str| {
         text.parse()
-            .map_err(|_| Failure::failed(format!("--from {from:?}: beginning, latest, @MILLISECONDS or an offset")))
+            .map_err(|_| Failure::usage(format!("--from {from:?}: beginning, latest, @MILLISECONDS or an offset")))
     };
     Ok(match from {
         "beginning" => (Start::Beginning, 0, 0),
@@ -54,7 +54,7 @@ async fn tail(server: &ServerArgs, request: ReadRequest, output: Output) -> Resu
 }
 
 async fn show(server: &ServerArgs, position: &str) -> Result<(), Failure> {
-    let wanted: Position = position.parse().map_err(Failure::failed)?;
+    let wanted: Position = position.parse().map_err(Failure::usage)?;
     let mut log = connection(server).event_log()?;
     let request = ReadRequest {
         partitions: vec![wanted.partition.0.into()],

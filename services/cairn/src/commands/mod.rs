@@ -26,6 +26,8 @@ use toml::Value;
 pub enum Failure {
     /// 1
     Failed(String),
+    /// 2: an argument that can't be used.
+    Usage(String),
     /// 3: some items failed; what and why was printed.
     Partial(String),
     /// 4
@@ -43,12 +45,18 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
             Self::Partial(_) => 3,
             Self::Differs(_) => 4,
             Self::Unreachable(_) => 5,
             Self::Config(_) => 64,
             Self::Interrupted => 130,
         })
+    }
+
+    /// A failure of exit status 2 from anything that can be shown.
+    pub fn usage(what: impl fmt::Display) -> Self {
+        Self::Usage(what.to_string())
     }
 
     /// A failure of exit status 1 from anything that can be shown.
@@ -60,7 +68,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(message) | Self::Partial(message) | Self::Differs(message) => f.write_str(message),
+            Self::Failed(message) | Self::Usage(message) | Self::Partial(message) | Self::Differs(message) => {
+                f.write_str(message)
+            }
             Self::Unreachable(message) => write!(f, "{message}\nis the archive running? `cairn serve` starts one"),
             Self::Config(error) => write!(f, "{error}\n`cairn config schema` describes every key"),
             Self::Interrupted => f.write_str("interrupted"),

@@ -29,7 +29,7 @@ pub async fn run(args: QuarantineArgs) -> Result<(), Failure> {
             rows.flush()
         }
         QuarantineAction::Get { id, to } => {
-            let mut bytes = ingest.quarantined_bytes(id.parse().map_err(Failure::failed)?).await?;
+            let mut bytes = ingest.quarantined_bytes(id.parse().map_err(Failure::usage)?).await?;
             let mut file = tokio::fs::File::create_new(&to).await.map_err(Failure::failed)?;
             while let Some(chunk) = bytes.next().await {
                 file.write_all(&chunk?).await.map_err(Failure::failed)?;

@@ -22,7 +22,7 @@ pub async fn run(args: QueryArgs) -> Result<(), Failure> {
         shown.push(tag);
     }
     for key in &args.keys {
-        let (name, value) = key.split_once('=').ok_or_else(|| Failure::failed(format!("{key:?} is not KEY=VALUE")))?;
+        let (name, value) = key.split_once('=').ok_or_else(|| Failure::usage(format!("{key:?} is not KEY=VALUE")))?;
         let tag = parse_tag(name)?;
         identifier.put_text(tag, value);
         if !shown.contains(&tag) {
@@ -79,7 +79,7 @@ fn shape(level: QueryLevel) -> (Level, &'static [Tag]) {
 fn parse_tag(name: &str) -> Result<Tag, Failure> {
     Tag::parse_hex(name)
         .or_else(|| dictionary::tag_of(name))
-        .ok_or_else(|| Failure::failed(format!("{name:?} is no keyword or tag of the data dictionary")))
+        .ok_or_else(|| Failure::usage(format!("{name:?} is no keyword or tag of the data dictionary")))
 }
 
 fn column(tag: Tag) -> (&'static str, usize) {

@@ -65,8 +65,11 @@ impl Rows {
         Ok(())
     }
 
-    /// Writes out what is held.
+    /// Writes out what is held; no rows are the header alone.
     pub fn flush(&mut self) -> Result<(), Failure> {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.header().map_err(Failure::failed)?;
+        }
         self.out.flush().map_err(Failure::failed)
     }
 }

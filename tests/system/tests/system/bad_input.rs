@@ -81,7 +81,7 @@ fn request() -> Vec<u8> {
 }
 
 /// An association that was accepted.
-fn associate(address: SocketAddr) -> TcpStream {
+pub fn associate(address: SocketAddr) -> TcpStream {
     let mut stream = connect(address);
     stream.write_all(&request()).unwrap();
     let mut head = [0; 6];

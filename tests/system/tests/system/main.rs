@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests, in modules of one binary")]
 
 mod bad_input;
+mod cli;
 mod crashes;
 mod dcmtk;
 mod dicomweb_client;
