@@ -82,8 +82,11 @@ impl Finder {
     }
 }
 
+/// What looks at each data set that came back.
+pub type Check<'a> = &'a mut dyn FnMut(&[u8]);
+
 /// Gets a study by C-GET; `check` sees each data set if there is one.
-pub fn get_study(server: &Server, study: &str, mut check: Option<&mut dyn FnMut(&[u8])>) -> Outcome<Returned> {
+pub fn get_study(server: &Server, study: &str, mut check: Option<Check<'_>>) -> Outcome<Returned> {
     let proposals = [Proposal { class: GET, as_scp: false }, Proposal { class: SOP_CLASS, as_scp: true }];
     let mut association = Association::request(server.dicom, "GETTER", server.title(), &proposals)?;
     let keys = [(tags::QUERY_RETRIEVE_LEVEL, "STUDY"), (tags::STUDY_INSTANCE_UID, study)];

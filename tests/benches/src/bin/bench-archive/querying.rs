@@ -25,8 +25,11 @@ use tempfile::TempDir;
 /// Keys of one query.
 type Keys = Vec<(&'static str, Tag, String)>;
 
+/// A query's name, and its keys in a round.
+type Asked<'a> = (&'static str, Box<dyn Fn(u64) -> Keys + 'a>);
+
 /// The queries, by name; a round's number chooses what is looked for. `uid` gives a study's UID.
-fn queries(studies: u64, uid: &dyn Fn(u64) -> String) -> Vec<(&'static str, Box<dyn Fn(u64) -> Keys + '_>)> {
+fn queries<'a>(studies: u64, uid: &'a dyn Fn(u64) -> String) -> Vec<Asked<'a>> {
     let some = move |round: u64, salt| mixed(round, salt) % studies;
     vec![
         ("StudyInstanceUID", Box::new(move |r| vec![("StudyInstanceUID", tags::STUDY_INSTANCE_UID, uid(some(r, 20)))])),
