@@ -2,7 +2,7 @@
 
 use super::{
     Next, next,
-    retrieve::{Ending, Prepared, Progress, SendFailure, context_for, finish, prepare, send},
+    retrieve::{Ending, Outcome, Prepared, Progress, SendFailure, context_for, finish, prepare, send},
 };
 use crate::{Association, AssociationError, Message, door::Session, negotiate::QueryRoot};
 use cairn_service_api::{
@@ -45,27 +45,23 @@ async fn send_all(
             Next::Item(Err(error)) => return Ok(Ending::Failed(error)),
             Next::Item(Ok(instance)) => instance,
         };
-        let uid = instance.record.sop_instance_uid.clone();
+        let RetrievedInstance { record, bytes } = instance;
         let mut cancelled = false;
-        let outcome = match context_for(association, &instance.record, |context| context.requestor_is_scp) {
-            None => None,
+        let outcome = match context_for(association, &record, |context| context.requestor_is_scp) {
+            None => Outcome::NoContext,
             Some(context) => {
                 let on_cancel = |cancel: &crate::Command| {
                     cancelled |= cancel.message_id_responded_to == Some(message_id);
                 };
                 let priority = message.command.priority;
-                let RetrievedInstance { record, bytes } = instance;
                 match send(association, &context, &record, bytes, priority, None, on_cancel).await {
-                    Ok(status) => Some(status),
-                    Err(SendFailure::Unsent(error)) => {
-                        tracing::warn!(%error, "an instance could not be sent");
-                        None
-                    }
+                    Ok(status) => Outcome::Answered(status),
+                    Err(SendFailure::Unsent(error)) => Outcome::Unsent(error.to_string()),
                     Err(SendFailure::Broken(error)) => return Err(error),
                 }
             }
         };
-        progress.count(outcome, &uid);
+        progress.count(&outcome, &record);
         if cancelled {
             return Ok(Ending::Cancelled);
         }

@@ -3,7 +3,7 @@
 use super::{
     Next, is_cancel, next,
     plan::{Contexts, Plan},
-    retrieve::{Ending, Originator, Prepared, Progress, SendFailure, context_for, finish, prepare, send},
+    retrieve::{Ending, Originator, Outcome, Prepared, Progress, SendFailure, context_for, finish, prepare, send},
 };
 use crate::{
     Association, AssociationError, Message, Status,
@@ -12,6 +12,7 @@ use crate::{
     pdu::{Abort, AeTitle},
     requestor::{Request, connect},
 };
+use bytes::Bytes;
 use cairn_service_api::{
     AnswerStream,
     index::InstanceRecord,
@@ -103,10 +104,10 @@ impl<'a> Mover<'a> {
                 Next::Item(Err(error)) => return Ok(Ending::Failed(error)),
                 Next::Item(Ok(instance)) => instance,
             };
-            let uid = instance.record.sop_instance_uid.clone();
+            let RetrievedInstance { record, bytes } = instance;
             let mut cancelled = false;
             let outcome = {
-                let sending = self.send_one(instance);
+                let sending = self.send_one(&record, bytes);
                 tokio::pin!(sending);
                 // A sub-operation that has begun is not cut off by C-CANCEL.
                 loop {
@@ -119,7 +120,7 @@ impl<'a> Mover<'a> {
                     }
                 }
             };
-            progress.count(outcome, &uid);
+            progress.count(&outcome, &record);
             if cancelled {
                 return Ok(Ending::Cancelled);
             }
@@ -127,31 +128,25 @@ impl<'a> Mover<'a> {
         }
     }
 
-    /// The status of the response; nothing if the instance could not be sent.
-    async fn send_one(&mut self, instance: RetrievedInstance) -> Option<Status> {
-        let RetrievedInstance { record, bytes } = instance;
-        let at = self.leg_for(&record)?;
-        let opened = self.open(at).await;
-        if let Err(error) = opened {
-            tracing::warn!(destination = %self.called_ae_title, %error, "C-MOVE destination can not be reached");
-            return None;
+    async fn send_one(&mut self, record: &InstanceRecord, bytes: AnswerStream<Bytes>) -> Outcome {
+        let Some(at) = self.leg_for(record) else { return Outcome::NoContext };
+        if let Err(error) = self.open(at).await {
+            return Outcome::Unsent(format!("{} can not be reached: {error}", self.called_ae_title));
         }
-        let leg = self.legs.get_mut(at)?;
-        let association = leg.association.as_mut()?;
-        let context = context_for(association, &record, |context| context.requestor_is_scu)?;
+        let Some(leg) = self.legs.get_mut(at) else { return Outcome::NoContext };
+        let Some(association) = &mut leg.association else { return Outcome::NoContext };
+        let Some(context) = context_for(association, record, |context| context.requestor_is_scu) else {
+            return Outcome::NoContext;
+        };
         let originator = Some(&self.originator);
-        match send(association, &context, &record, bytes, self.priority, originator, |_| {}).await {
-            Ok(status) => Some(status),
-            Err(SendFailure::Unsent(error)) => {
-                tracing::warn!(%error, "an instance could not be sent");
-                None
-            }
+        match send(association, &context, record, bytes, self.priority, originator, |_| {}).await {
+            Ok(status) => Outcome::Answered(status),
+            Err(SendFailure::Unsent(error)) => Outcome::Unsent(error.to_string()),
             Err(SendFailure::Broken(error)) => {
-                tracing::warn!(destination = %self.called_ae_title, %error, "association to a destination broke");
                 if let Some(association) = leg.association.take() {
                     association.abort(error.abort().unwrap_or(Abort::NOT_SPECIFIED)).await;
                 }
-                None
+                Outcome::Unsent(format!("association to {} broke: {error}", self.called_ae_title))
             }
         }
     }

@@ -51,14 +51,16 @@ impl Progress {
         Self { remaining: instances, completed: 0, failed: 0, warning: 0, failed_uids: Vec::new(), failed_bytes: 0 }
     }
 
-    /// Counts the outcome of one sub-operation: the status of its response, or nothing if there was none.
-    pub(super) fn count(&mut self, outcome: Option<Status>, sop_instance_uid: &Uid) {
-        metrics::sub_operation(outcome);
+    /// Counts the outcome of one sub-operation, and logs it if it failed.
+    pub(super) fn count(&mut self, outcome: &Outcome, record: &InstanceRecord) {
+        outcome.log(record);
+        let status = if let Outcome::Answered(status) = outcome { Some(*status) } else { None };
+        metrics::sub_operation(status);
         self.remaining = self.remaining.saturating_sub(1);
-        match outcome {
+        match status {
             Some(Status::SUCCESS) => self.completed += 1,
             Some(status) if status.is_warning() => self.warning += 1,
-            _ => self.fail(sop_instance_uid),
+            _ => self.fail(&record.sop_instance_uid),
         }
     }
 
@@ -97,6 +99,34 @@ impl Progress {
     }
 }
 
+/// How one sub-operation ended.
+pub(super) enum Outcome {
+    /// The status of the peer's response.
+    Answered(Status),
+    /// The peer accepted no context on which the instance can go.
+    NoContext,
+    /// The archive could not give the instance, or not reach the peer.
+    Unsent(String),
+}
+
+impl Outcome {
+    /// Logs why it failed, if it did: the peer is told no more than that.
+    fn log(&self, record: &InstanceRecord) {
+        let object_key = record.object.key;
+        match self {
+            Self::Answered(status) if *status == Status::SUCCESS || status.is_warning() => {}
+            Self::Answered(status) => {
+                tracing::info!(%object_key, %status, "an instance was refused by the peer that it was sent to");
+            }
+            Self::NoContext => {
+                let (class, syntax) = (&record.sop_class_uid, &record.transfer_syntax_uid);
+                tracing::info!(%object_key, %class, %syntax, "an instance has no presentation context to go on");
+            }
+            Self::Unsent(error) => tracing::warn!(%object_key, %error, "an instance could not be sent"),
+        }
+    }
+}
+
 /// How a retrieval ended.
 pub(super) enum Ending {
     /// All sub-operations were tried.
@@ -119,6 +149,7 @@ pub(super) async fn finish(
         Ending::Done => request.response(progress.done()),
         Ending::Cancelled => request.response(Status::CANCEL),
         Ending::Failed(error) => {
+            tracing::warn!(%error, remaining = progress.remaining, "a retrieval ended before all was sent");
             let mut response = status::response(request, error);
             if response.status == Some(Status::OUT_OF_RESOURCES) {
                 response.status = Some(Status::OUT_OF_RESOURCES_SUBOPERATIONS);
@@ -204,6 +235,7 @@ async fn plan(
 ) -> Result<Planned, AssociationError> {
     let request = &message.command;
     let failed = |error: &Error| {
+        tracing::warn!(%error, "what a retrieval is to send could not be found out");
         let mut response = status::response(request, error);
         if response.status == Some(Status::OUT_OF_RESOURCES) {
             response.status = Some(Status::OUT_OF_RESOURCES_MATCHES);
