@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check bench bench-archive bench-peers deps
+.PHONY: help run test test-long check bench bench-archive bench-peers deps fuzz
 
 CARGO ?= cargo
 DATA ?= ./data
@@ -20,6 +20,9 @@ test: deps ## install what is needed, then every test, with the minutes of each 
 
 test-long: deps ## many rounds of each fault, more seeds
 	tools/test --long
+
+fuzz: ## every parser under coverage guidance, SECONDS=60 each
+	tools/fuzz $(or $(SECONDS),60)
 
 check: ## formatting, lints, layers, schema guard: under a minute when warm
 	$(CARGO) fmt --all --check

@@ -12,6 +12,9 @@ mod body;
 mod conditional;
 mod config;
 mod door;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod media_type;
 mod metrics;
 mod multipart;

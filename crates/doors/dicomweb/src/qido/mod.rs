@@ -25,6 +25,12 @@ use std::sync::Arc;
 /// Answers rendered into one chunk at most.
 const ANSWERS_PER_CHUNK: usize = 64;
 
+/// Reads a search, for fuzzing.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn read(call: &Call, limits: &crate::Limits) {
+    let _ = Search::read(call, limits);
+}
+
 /// Studies that match.
 pub(crate) async fn studies(door: Arc<Door>, call: Call) -> Answer {
     search(&door, &call, Level::Study).await

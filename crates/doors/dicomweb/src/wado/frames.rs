@@ -93,7 +93,7 @@ async fn one(door: &Door, call: &Call, record: &InstanceRecord, frame: Frame, fo
 }
 
 /// Reads a frame list: numbers from 1, joined by commas.
-fn frame_numbers(list: &str, most: usize) -> Result<Vec<u32>, Problem> {
+pub(super) fn frame_numbers(list: &str, most: usize) -> Result<Vec<u32>, Problem> {
     let bad = || Problem::bad_request("the frame list is not numbers from 1, joined by commas");
     let mut numbers = Vec::new();
     for text in list.split(',') {

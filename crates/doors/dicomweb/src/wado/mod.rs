@@ -27,3 +27,9 @@ async fn only(door: &Door, selection: Selection, detail: Detail) -> Result<Insta
     let found = door.first(door.services.index.instances(selection, detail)).await?;
     found.map(|(record, _)| record).ok_or_else(Problem::not_found)
 }
+
+/// Reads a list of frames, for fuzzing.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn read_frame_numbers(list: &str, most: usize) {
+    let _ = frames::frame_numbers(list, most);
+}
