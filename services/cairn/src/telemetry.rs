@@ -38,8 +38,31 @@ pub fn start(config: &TelemetryConfig, site: &str) -> Result<Telemetry, Failure>
         .set_buckets_for_metric(metrics_exporter_prometheus::Matcher::Suffix("_seconds".into()), &SECONDS)
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Failure::failed(format!("metrics: {error}")))?;
+    describe_metrics();
     metrics::gauge!("cairn_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(Telemetry { metrics, traces })
+}
+
+/// Every metric, for people and for help texts.
+const METRICS: &str = include_str!("../METRICS.md");
+
+/// Gives each metric its help text. Those without labels are there from the start, so that a rate has a beginning.
+fn describe_metrics() {
+    for line in METRICS.lines().filter(|line| line.starts_with("| cairn_")) {
+        let mut cells = line.trim_matches('|').split('|').map(str::trim);
+        let mut cell = || cells.next().unwrap_or_default();
+        let (name, kind, labels, what) = (cell(), cell(), cell(), cell());
+        match kind {
+            "counter" => metrics::describe_counter!(name, what),
+            "gauge" => metrics::describe_gauge!(name, what),
+            _ => metrics::describe_histogram!(name, what),
+        }
+        match (kind, labels) {
+            ("counter", "") => metrics::counter!(name).increment(0),
+            ("gauge", "") => metrics::gauge!(name).increment(0.0),
+            _ => {}
+        }
+    }
 }
 
 fn exporter(endpoint: &str, site: &str) -> Result<SdkTracerProvider, Failure> {

@@ -153,7 +153,8 @@ def of_instance(client, file):
     else:
         length = file.Rows * file.Columns * file.SamplesPerPixel * file.BitsAllocated // 8
         expected = [file.PixelData[length * n : length * (n + 1)] for n in range(frames)]
-        # The reference is relative, as PS3.18 allows: joining it with the address is left to the caller.
+        # The reference is relative, as PS3.18 allows: joining it with the address is left to the caller. By the Host
+        # field it could not be made absolute: this client sends its host there without the port.
         bulk = client.retrieve_bulkdata(urljoin(client.base_url, metadata["7FE00010"]["BulkDataURI"]))
         equal(bulk[0][: len(file.PixelData)], file.PixelData, "Pixel Data by its Bulk Data URI")
     numbers = [1, frames] if frames > 1 else [1]

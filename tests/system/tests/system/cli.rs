@@ -594,3 +594,47 @@ fn the_demo_is_full_of_studies_with_a_conflict_and_a_refusal() {
     signal("TERM", demo.id());
     assert!(demo.wait().unwrap().success());
 }
+
+#[test]
+fn metrics_are_those_of_the_documented_table() {
+    let folder = directory();
+    let files = synthetic_files(&folder.path().join("in"), 81, 1);
+    let archive = Archive::start(&folder.path().join("data"));
+    let (host, port) = (archive.dicom.ip().to_string(), archive.dicom.port().to_string());
+    run("storescu", &["-aec", "CAIRN", &host, &port, &shown(&files[0])]);
+    let response = crate::stow::stow(archive.http, &[&fs::read(&files[0]).unwrap(), b"no DICOM"]).unwrap();
+    assert_eq!(response.status, 202);
+    archive.settled();
+    let study = cairn_synthetic::one_study(81, 0)[0].study_instance_uid.to_string();
+    let level = ["-k", "QueryRetrieveLevel=STUDY", "-k", &format!("StudyInstanceUID={study}")];
+    let got = shown(folder.path());
+    run("getscu", &[&["-S", "-aec", "CAIRN", "-od", &got][..], &level, &[&host, &port]].concat());
+    run("findscu", &[&["-S", "-aec", "CAIRN"][..], &level, &[&host, &port]].concat());
+    let exposed = String::from_utf8(archive.get("/metrics", "*/*").body).unwrap();
+    let table = fs::read_to_string(repository().join("services/cairn/METRICS.md")).unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| cairn_"));
+    let documented: Vec<(&str, &str, &str)> = rows
+        .map(|row| {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            (cells[0], cells[1], cells[2])
+        })
+        .collect();
+    let types: Vec<(&str, &str)> =
+        exposed.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    for (name, kind) in &types {
+        let row = documented.iter().find(|(documented, ..)| documented == name);
+        assert_eq!(row.map(|(_, kind, _)| *kind), Some(*kind), "{name} is not documented so");
+        assert!(exposed.contains(&format!("# HELP {name} ")), "{name} has no help text");
+    }
+    // What only a comparison of versions gives is not among this traffic.
+    for (name, ..) in documented.iter().filter(|(name, ..)| *name != "cairn_ingest_comparisons_total") {
+        assert!(types.iter().any(|(exposed, _)| exposed == name), "{name} is documented and not there");
+    }
+    for (name, kind, labels) in documented {
+        let line = exposed.lines().find(|line| line.starts_with(&format!("{name}{{")) && kind != "histogram");
+        for label in labels.split(',').map(str::trim).filter(|label| !label.is_empty() && line.is_some()) {
+            assert!(line.unwrap().contains(&format!("{label}=\"")), "{name} has no label {label}");
+        }
+    }
+    archive.stop();
+}

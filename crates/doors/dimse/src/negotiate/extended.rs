@@ -1,4 +1,9 @@
 //! Service-class-application-information of SOP Class Extended Negotiation.
+//!
+//! C-FIND: PS3.4 tables C.5-1 and C.5-2, one byte an option, in this order: relational queries, combined date-time
+//! matching, fuzzy semantic matching of person names, time zone query adjustment, Enhanced Multi-Frame Image
+//! Conversion, empty value matching, multiple value matching. C-MOVE and C-GET (C.5.2.1, C.5.3.1): relational retrieval,
+//! Enhanced Multi-Frame Image Conversion. Storage: tables B.3-1 and B.3-2. All edition 2025c.
 
 use super::{ServiceClass, policy::QueryRoot};
 use crate::pdu::SopClassExtended;
@@ -17,7 +22,7 @@ pub struct QueryOptions {
     pub timezone: bool,
     /// A key of two quotation marks matches what is empty.
     pub empty_value: bool,
-    /// A key with several values matches any of them.
+    /// A key with several values matches what has all of them.
     pub multiple_value: bool,
 }
 
@@ -77,10 +82,11 @@ impl QueryOptions {
 }
 
 /// Storage SCP of level 2 (keeps all elements), signatures of level 3 (kept bit for bit), no coercion; every other
-/// byte is reserved (PS3.4 section B.3.1).
+/// byte is reserved (PS3.4 table B.3-2).
 const STORAGE: [u8; 6] = [2, 0, 3, 0, 0, 0];
 
-/// The answer to a request, in as many bytes as were asked: none of what was not asked for, and nothing at all for
+/// The answer to a request, in as many bytes as were asked (who asks one byte must be answered in one, PS3.4 sections
+/// C.5.1.1 and C.5.2.1): none of what was not asked for, and nothing at all for
 /// services that have no extended negotiation.
 pub(super) fn answer(
     service: ServiceClass,

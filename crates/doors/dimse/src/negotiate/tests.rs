@@ -180,6 +180,42 @@ fn extended_negotiation_answers_what_was_asked_and_can_be_done() {
 }
 
 #[test]
+fn each_option_has_its_byte_and_an_answer_is_no_longer_than_its_question() {
+    let answered = |class: &str, bytes: &[u8]| {
+        let mut request = request(vec![context(1, class, &[IMPLICIT])]);
+        let information = Bytes::copy_from_slice(bytes);
+        request.user.extended = vec![SopClassExtended { sop_class_uid: uid(class), information }];
+        let agreement = agree(&request, &Policy::default()).unwrap();
+        (agreement.answer.user.extended[0].information.to_vec(), agreement.contexts[0].options)
+    };
+    let none = QueryOptions::default();
+    let options = [
+        QueryOptions { relational: true, ..none },
+        QueryOptions { combined_date_time: true, ..none },
+        QueryOptions { fuzzy: true, ..none },
+        QueryOptions { timezone: true, ..none },
+        none,
+        QueryOptions { empty_value: true, ..none },
+        QueryOptions { multiple_value: true, ..none },
+    ];
+    for (at, expected) in options.into_iter().enumerate() {
+        let mut asked = vec![0; at + 1];
+        asked[at] = 1;
+        let (answer, agreed) = answered(FIND, &asked);
+        assert_eq!((answer.len(), agreed), (at + 1, expected), "byte {}", at + 1);
+        // Enhanced Multi-Frame Image Conversion is turned down; all else is accepted by the same value.
+        asked[at] = u8::from(at != 4);
+        assert_eq!(answer, asked);
+    }
+    for class in ["1.2.840.10008.5.1.4.1.2.1.2", "1.2.840.10008.5.1.4.1.2.2.3"] {
+        assert_eq!(answered(class, &[1]).0, [1]);
+        assert_eq!(answered(class, &[1, 1]).0, [1, 0]);
+    }
+    assert_eq!(answered(CT, &[3]).0, [2]);
+    assert_eq!(answered(CT, &[3, 0, 0, 0, 2, 0]).0, [2, 0, 3, 0, 0, 0]);
+}
+
+#[test]
 fn asynchronous_operations_are_answered_one_by_one_and_identity_when_asked() {
     let mut request = request(vec![context(1, CT, &[IMPLICIT])]);
     assert_eq!(agree(&request, &Policy::default()).unwrap().answer.user.asynchronous_operations, None);
