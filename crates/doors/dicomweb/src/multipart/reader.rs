@@ -251,7 +251,8 @@ impl<S: Stream<Item = Result<Bytes, BodyError>> + Unpin> Reader<S> {
                 self.pending.advance(4);
                 return if block.len() > bound { Err(TOO_MANY_HEADERS) } else { parse_headers(&block) };
             }
-            if self.pending.len() > bound {
+            // All but the last byte of their end may be here already.
+            if self.pending.len() > bound + 3 {
                 return Err(TOO_MANY_HEADERS);
             }
             searched = self.pending.len().saturating_sub(3);
