@@ -2,22 +2,23 @@
 
 Usage: sender.py pynetdicom|dcmtk
 
-Reads a JSON object a line: {"path", "host", "port"}; answers a JSON object a line: {"sent": false, "why"} or
-{"sent": true, "status", "comment"}. To {"wires": [[path, wire], ...]} it writes the data set bytes of each file, as this
-client puts them on the wire, to the file `wire`, where it sends any; and answers {}.
+Reads a JSON object a line: {"path", "host", "port", "wire"}; answers a JSON object a line: {"sent": false, "why"} or
+{"sent": true, "status", "comment"}. The data set bytes that went over the wire are then in the file `wire`: they are
+taken from the connection itself, since what storescu sends depends on what was negotiated.
 """
 
 import json
 import logging
 import os
 import re
+import socket
+import struct
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from pathlib import Path
 
-from pydicom.uid import AllTransferSyntaxes
-from pynetdicom import AE, AllStoragePresentationContexts, _config, build_context, evt
+from pynetdicom import AE, _config
 from pynetdicom.dsutils import split_dataset
 
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -42,14 +43,78 @@ OPTIONS = {
     "1.2.840.10008.1.2.5": "-xr",
 }
 
+P_DATA_TF = 0x04
+
+
+class Relay:
+    """Stands between a client and the archive, and keeps the data set fragments that the client sends (PS3.8 section
+    9.3.5, annex E.2). What it keeps is kept before it is passed on."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.host, self.port = self.listener.getsockname()
+        self.there = None
+        self.data_set = bytearray()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def to(self, host, port):
+        """For the next association: where it goes."""
+        self.there = (host, port)
+        self.data_set = bytearray()
+
+    def accept(self):
+        while True:
+            client, _address = self.listener.accept()
+            archive = socket.create_connection(self.there)
+            for end in (client, archive):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            keep = self.keeper(self.data_set)
+            threading.Thread(target=self.pass_on, args=(client, archive, keep), daemon=True).start()
+            threading.Thread(target=self.pass_on, args=(archive, client, lambda _bytes: None), daemon=True).start()
+
+    @staticmethod
+    def pass_on(source, target, keep):
+        try:
+            while received := source.recv(1 << 20):
+                keep(received)
+                target.sendall(received)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            # One end is gone: so is the other.
+            for end in (source, target):
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+    @staticmethod
+    def keeper(data_set):
+        unread = bytearray()
+
+        def keep(received):
+            unread.extend(received)
+            while len(unread) >= 6:
+                kind, length = struct.unpack(">BxL", unread[:6])
+                if len(unread) < 6 + length:
+                    return
+                at = 6
+                while kind == P_DATA_TF and at < 6 + length:
+                    item, _context, header = struct.unpack_from(">LBB", unread, at)
+                    if not header & 1:
+                        data_set.extend(unread[at + 6 : at + 4 + item])
+                    at += 4 + item
+                del unread[: 6 + length]
+
+        return keep
+
 
 def not_sent(why):
     return {"sent": False, "why": re.sub(r"\s+", " ", str(why)).strip()[:120]}
 
 
-def by_pynetdicom(job):
+def by_pynetdicom(path, host, port):
     """The data set bytes of the file, verbatim."""
-    path = Path(job["path"])
+    path = Path(path)
     try:
         meta, _offset = split_dataset(path)
         missing = [
@@ -64,7 +129,7 @@ def by_pynetdicom(job):
     try:
         ae = AE("PYNETDICOM")
         ae.add_requested_context(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)
-        association = ae.associate(job["host"], job["port"], ae_title="CAIRN")
+        association = ae.associate(host, port, ae_title="CAIRN")
     except Exception as error:
         return not_sent(f"pynetdicom: {type(error).__name__}")
     if not association.is_established:
@@ -81,79 +146,38 @@ def by_pynetdicom(job):
     return {"sent": True, "status": response.Status, "comment": response.get("ErrorComment", "")}
 
 
-def wires_of_pynetdicom(wires):
-    for path, wire in wires:
-        try:
-            _meta, offset = split_dataset(Path(path))
-        except Exception:
-            continue
-        Path(wire).write_bytes(Path(path).read_bytes()[offset:])
-
-
-class Dcmtk:
-    """storescu, with a receiver that keeps what it puts on the wire."""
-
-    def __init__(self):
-        self.wires = {}
-        ae = AE("CAPTURE")
-        contexts = [build_context(c.abstract_syntax, AllTransferSyntaxes) for c in AllStoragePresentationContexts]
-        ae.supported_contexts = contexts
-        ae.maximum_pdu_size = 0
-        ae.maximum_associations = 64
-        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self.keep)])
-        self.port = server.server_address[1]
-
-    def keep(self, event):
-        """The calling AE title says which file it is."""
-        Path(self.wires[event.assoc.requestor.ae_title.strip()]).write_bytes(event.request.DataSet.getvalue())
-        return 0x0000
-
-    @staticmethod
-    def storescu(host, port, path, calling="DCMTK"):
-        """What it says; none where it has no option for the transfer syntax."""
-        try:
-            meta, _offset = split_dataset(Path(path))
-            syntax = str(getattr(meta, "TransferSyntaxUID", "1.2.840.10008.1.2.1"))
-        except Exception:
-            syntax = "1.2.840.10008.1.2.1"
-        option = OPTIONS.get(syntax)
-        if option is None:
-            return None
-        command = ["storescu", "-d", "-R", option, "-aec", "CAIRN", "-aet", calling, host, str(port), path]
-        # dcmtk waits for delayed acknowledgements without TCP_NODELAY.
-        environment = {**os.environ, "TCP_NODELAY": "1"}
-        output = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=environment)
-        return (output.stdout + output.stderr).decode("latin-1")
-
-    def capture(self, wires):
-        self.wires = {f"F{number}": wire for number, (_path, wire) in enumerate(wires)}
-        with ThreadPoolExecutor(8) as pool:
-            jobs = enumerate(path for path, _wire in wires)
-            list(pool.map(lambda job: self.storescu("127.0.0.1", self.port, job[1], f"F{job[0]}"), jobs))
-
-    def send(self, job):
-        path = job["path"]
-        text = self.storescu(job["host"], job["port"], path)
-        if text is None:
-            return not_sent("storescu can't propose the transfer syntax")
-        status = re.search(r"DIMSE Status\s*: 0x([0-9a-f]{4})", text)
-        if status is None:
-            errors = [line[3:] for line in text.splitlines() if line[:3] in ("E: ", "F: ")]
-            why = errors[0] if errors else "no answer"
-            return not_sent("storescu: " + why.replace(path, "the file"))
-        comment = re.search(r"\(0000,0902\) LO \[(.*?)\s*\]", text)
-        return {"sent": True, "status": int(status.group(1), 16), "comment": comment.group(1) if comment else ""}
+def by_dcmtk(path, host, port):
+    """What storescu makes of the file."""
+    try:
+        meta, _offset = split_dataset(Path(path))
+        syntax = str(getattr(meta, "TransferSyntaxUID", "1.2.840.10008.1.2.1"))
+    except Exception:
+        syntax = "1.2.840.10008.1.2.1"
+    option = OPTIONS.get(syntax)
+    if option is None:
+        return not_sent("storescu can't propose the transfer syntax")
+    command = ["storescu", "-d", "-R", option, "-aec", "CAIRN", "-aet", "DCMTK", host, str(port), path]
+    # dcmtk waits for delayed acknowledgements without TCP_NODELAY.
+    environment = {**os.environ, "TCP_NODELAY": "1"}
+    output = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=environment)
+    text = (output.stdout + output.stderr).decode("latin-1")
+    status = re.search(r"DIMSE Status\s*: 0x([0-9a-f]{4})", text)
+    if status is None:
+        errors = [line[3:] for line in text.splitlines() if line[:3] in ("E: ", "F: ")]
+        why = errors[0] if errors else "no answer"
+        return not_sent("storescu: " + why.replace(path, "the file"))
+    comment = re.search(r"\(0000,0902\) LO \[(.*?)\s*\]", text)
+    return {"sent": True, "status": int(status.group(1), 16), "comment": comment.group(1) if comment else ""}
 
 
 def main():
-    if sys.argv[1] == "pynetdicom":
-        send, write_wires = by_pynetdicom, wires_of_pynetdicom
-    else:
-        dcmtk = Dcmtk()
-        send, write_wires = dcmtk.send, dcmtk.capture
+    send = {"pynetdicom": by_pynetdicom, "dcmtk": by_dcmtk}[sys.argv[1]]
+    relay = Relay()
     for line in sys.stdin:
         job = json.loads(line)
-        answer = write_wires(job["wires"]) or {} if "wires" in job else send(job)
+        relay.to(job["host"], job["port"])
+        answer = send(job["path"], relay.host, relay.port)
+        Path(job["wire"]).write_bytes(relay.data_set)
         print(json.dumps(answer), flush=True)
     # Threads of associations that went wrong must not keep the process.
     os._exit(0)

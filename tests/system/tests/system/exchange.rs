@@ -6,7 +6,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
@@ -58,12 +58,18 @@ impl Answer {
 }
 
 /// A client that sends files one by one.
-pub struct Sender(Option<(Child, ChildStdin, BufReader<ChildStdout>)>);
+pub enum Sender {
+    /// This process.
+    Stow,
+    /// One that outlives many files, and the file to which it writes the data set bytes of each.
+    Other { child: Child, input: ChildStdin, output: BufReader<ChildStdout>, wire: PathBuf },
+}
 
 impl Sender {
-    pub fn new(door: Door) -> Self {
+    /// `wire` is a file of its own.
+    pub fn new(door: Door, wire: PathBuf) -> Self {
         if door == Door::Stow {
-            return Self(None);
+            return Self::Stow;
         }
         let mut child = Command::new(python())
             .arg(repository().join("tests/system/python/sender.py"))
@@ -73,38 +79,22 @@ impl Sender {
             .spawn()
             .unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        Self(Some((child, input, output)))
+        Self::Other { child, input, output, wire }
     }
 
-    /// Has a client other than ours write the data set bytes that it sends of each file to the file beside it.
-    pub fn wires(&mut self, wires: &[(PathBuf, PathBuf)]) {
-        if self.0.is_some() {
-            self.ask(&json!({ "wires": wires }));
-        }
-    }
-
-    fn ask(&mut self, job: &Value) -> Value {
-        let (_, input, output) = self.0.as_mut().unwrap();
+    pub fn send(&mut self, archive: &Archive, path: &Path) -> Answer {
+        let Self::Other { input, output, wire, .. } = self else { return by_stow(archive, path) };
+        let (host, port) = (archive.dicom.ip().to_string(), archive.dicom.port());
+        let job = json!({"path": path, "host": host, "port": port, "wire": wire});
         writeln!(input, "{job}").unwrap();
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{job}: {error}"))
-    }
-
-    /// Sends one; `wire` holds the bytes that a client other than ours sends.
-    pub fn send(&mut self, archive: &Archive, path: &Path, wire: Option<&Path>) -> Answer {
-        if self.0.is_none() {
-            return by_stow(archive, path);
-        }
-        let (host, port) = (archive.dicom.ip().to_string(), archive.dicom.port());
-        let said = self.ask(&json!({"path": path, "host": host, "port": port}));
+        let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{job}: {error}"));
         if said["sent"] == false {
             return Answer::NotSent(said["why"].as_str().unwrap().to_owned());
         }
         match said["status"].as_u64() {
-            Some(0 | 0xB000) => {
-                Answer::Taken { data_set: wire.map(|wire| fs::read(wire).unwrap()).unwrap_or_default() }
-            }
+            Some(0 | 0xB000) => Answer::Taken { data_set: fs::read(wire).unwrap() },
             Some(status) => Answer::Refused(format!("{status:04X} {}", said["comment"].as_str().unwrap_or_default())),
             None => panic!("{}: no answer to C-STORE", path.display()),
         }
@@ -113,7 +103,7 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        if let Some((child, ..)) = &mut self.0 {
+        if let Self::Other { child, .. } = self {
             let _already_ended = child.kill();
             let _reaped = child.wait();
         }
@@ -140,65 +130,111 @@ pub struct Stored {
     pub data_set: Vec<u8>,
 }
 
+/// Study, Series and SOP Instance UID.
+type Identity = [String; 3];
+
 /// A version that the archive holds.
 struct Version {
-    identity: [String; 3],
+    identity: Identity,
     shown: bool,
+    /// By its digest.
     data_set: Vec<u8>,
+    /// By the address of its instance, if it is the one shown.
+    by_path: Option<Vec<u8>>,
 }
 
-/// Relation of each taken file to those before it, once all comparisons are done; checks that every one of them is
-/// there by digest, and every shown one by its path and by C-GET too.
-pub fn settle(
-    archive: &Archive,
-    stored: &[Stored],
-    scratch: &Path,
-    door: Door,
-    wrong: &mut Vec<String>,
-) -> Vec<(String, String)> {
-    let conflicts = eventually("every comparison", || {
-        let listed = archive.ok(&["conflicts", "list", "--all", "--output", "json"]);
-        (!listed.contains("not-compared-yet")).then_some(listed)
-    });
-    let conflicts = Conflicts::parse(&conflicts);
-    let versions = versions(archive, wrong);
-    let got = by_c_get(archive, &scratch.join(format!("got-{}", door.name())));
-    for version in versions.iter().filter(|version| version.shown) {
-        if got.get(&version.identity.join("/")) != Some(&version.data_set) {
-            wrong.push(format!("{}: {} by C-GET is not what is shown", door.name(), version.identity.join("/")));
+/// What an archive gave back.
+pub struct Held {
+    versions: Vec<Version>,
+    /// By C-GET: data sets by identity.
+    got: BTreeMap<Identity, Vec<u8>>,
+    conflicts: Conflicts,
+}
+
+impl Held {
+    /// Everything there is, once all comparisons are done.
+    pub fn of(archive: &Archive, scratch: &Path) -> Self {
+        let conflicts = eventually("every comparison", || {
+            let listed = archive.ok(&["conflicts", "list", "--all", "--output", "json"]);
+            (!listed.contains("not-compared-yet")).then_some(listed)
+        });
+        Self {
+            versions: versions(archive),
+            got: by_c_get(archive, &scratch.join("got")),
+            conflicts: Conflicts::parse(&conflicts),
         }
     }
-    let by_bytes: HashMap<&[u8], &Version> = versions.iter().map(|v| (v.data_set.as_slice(), v)).collect();
-    let mut before = HashMap::<[String; 3], Vec<&[u8]>>::new();
-    let mut outcomes = Vec::new();
-    for file in stored {
-        let Some(version) = by_bytes.get(file.data_set.as_slice()) else {
-            wrong.push(format!("{}, {}: was taken and is not there as sent", file.name, door.name()));
-            continue;
-        };
-        let earlier = before.entry(version.identity.clone()).or_default();
-        let outcome = match () {
-            () if earlier.is_empty() && conflicts.elsewhere(&version.identity[2]) => "stored (also elsewhere)",
-            () if earlier.is_empty() => "stored",
-            () if earlier.contains(&file.data_set.as_slice()) => "repeat",
-            () => conflicts.kind(&version.identity),
-        };
-        earlier.push(&file.data_set);
-        outcomes.push((file.name.clone(), outcome.to_owned()));
+
+    /// Relation of each taken file to those before it. What is not there as it was sent goes to `wrong`: every one of
+    /// them by digest, and every shown one by its path and by C-GET too.
+    pub fn compare(&self, stored: &[Stored], wrong: &mut Vec<String>) -> Vec<(String, String)> {
+        let by_bytes: HashMap<&[u8], &Version> = self.versions.iter().map(|v| (v.data_set.as_slice(), v)).collect();
+        let mut before = HashMap::<&Identity, Vec<&[u8]>>::new();
+        let mut outcomes = Vec::new();
+        for file in stored {
+            let Some(version) = by_bytes.get(file.data_set.as_slice()) else {
+                wrong.push(format!("{}: was taken and is not there as sent", file.name));
+                continue;
+            };
+            let earlier = before.entry(&version.identity).or_default();
+            let outcome = match () {
+                () if earlier.is_empty() && self.conflicts.elsewhere(&version.identity[2]) => "stored (also elsewhere)",
+                () if earlier.is_empty() => "stored",
+                () if earlier.contains(&file.data_set.as_slice()) => "repeat",
+                () => self.conflicts.kind(&version.identity),
+            };
+            earlier.push(&file.data_set);
+            outcomes.push((file.name.clone(), outcome.to_owned()));
+        }
+        let sent: HashSet<&[u8]> = stored.iter().map(|file| file.data_set.as_slice()).collect();
+        for version in &self.versions {
+            let name = version.identity.join("/");
+            if !sent.contains(version.data_set.as_slice()) {
+                wrong.push(format!("{name} has bytes that nobody sent"));
+            }
+            if version.shown && version.by_path.as_ref() != Some(&version.data_set) {
+                wrong.push(format!("{name} by its path is not what is shown"));
+            }
+            if version.shown && self.got.get(&version.identity) != Some(&version.data_set) {
+                wrong.push(format!("{name} by C-GET is not what is shown"));
+            }
+        }
+        let shown = |identity: &Identity| self.versions.iter().any(|v| v.shown && v.identity == *identity);
+        let others = self.got.keys().chain(before.into_keys()).filter(|identity| !shown(identity));
+        wrong.extend(others.map(|identity| format!("{} has no version that is shown", identity.join("/"))));
+        outcomes
     }
-    let sent: Vec<&[u8]> = stored.iter().map(|file| file.data_set.as_slice()).collect();
-    for version in versions.iter().filter(|version| !sent.contains(&version.data_set.as_slice())) {
-        wrong.push(format!("{}: {} has bytes that nobody sent", door.name(), version.identity.join("/")));
+}
+
+#[test]
+fn one_changed_byte_is_found_wherever_it_is() {
+    let identity = ["1.2", "1.2.3", "1.2.3.4"].map(str::to_owned);
+    let data_set = vec![8, 0, 5, 0];
+    let held = |at: usize| {
+        let mut copies = [data_set.clone(), data_set.clone(), data_set.clone(), data_set.clone()];
+        if let Some(copy) = copies.get_mut(at) {
+            copy[2] ^= 1;
+        }
+        let [sent, by_digest, by_path, by_c_get] = copies;
+        let version = Version { identity: identity.clone(), shown: true, data_set: by_digest, by_path: Some(by_path) };
+        let got = BTreeMap::from([(identity.clone(), by_c_get)]);
+        let held = Held { versions: vec![version], got, conflicts: Conflicts::parse("") };
+        let mut wrong = Vec::new();
+        held.compare(&[Stored { name: "file".into(), data_set: sent }], &mut wrong);
+        wrong
+    };
+    for at in 0..4 {
+        assert!(!held(at).is_empty(), "a changed byte of copy {at} is not found");
     }
-    outcomes
+    assert_eq!(held(4), Vec::<String>::new());
 }
 
 /// Kinds of conflict by study, series and instance.
-struct Conflicts(BTreeMap<[String; 3], String>);
+struct Conflicts(BTreeMap<Identity, String>);
 
 impl Conflicts {
     fn parse(json_lines: &str) -> Self {
-        let line = |line: &str| -> Option<([String; 3], String)> {
+        let line = |line: &str| -> Option<(Identity, String)> {
             let row: Value = serde_json::from_str(line).ok()?;
             let text = |name: &str| row[name].as_str().map(str::to_owned);
             let identity = [text("StudyInstanceUID")?, text("SeriesInstanceUID")?, text("SOPInstanceUID")?];
@@ -216,7 +252,7 @@ impl Conflicts {
         self.0.iter().any(|(identity, kind)| identity[2] == sop_instance_uid && kind.contains("elsewhere"))
     }
 
-    fn kind(&self, identity: &[String; 3]) -> &str {
+    fn kind(&self, identity: &Identity) -> &str {
         match self.0.get(identity).map(String::as_str) {
             Some(kind) if kind.contains("content") => "conflict",
             Some(kind) => kind,
@@ -226,10 +262,21 @@ impl Conflicts {
 }
 
 /// Every version there is, by its digest; the shown ones also by the address of the instance.
-fn versions(archive: &Archive, wrong: &mut Vec<String>) -> Vec<Version> {
+fn versions(archive: &Archive) -> Vec<Version> {
+    archive.settled();
     let instances = archive.get("/dicom-web/instances?limit=5000", "application/dicom+json");
-    assert_eq!(instances.status, 200, "{}", instances.head);
-    let instances: Value = serde_json::from_slice(&instances.body).unwrap();
+    let instances: Value = match instances.status {
+        204 => json!([]),
+        status => {
+            assert_eq!(status, 200, "{}", instances.head);
+            serde_json::from_slice(&instances.body).unwrap()
+        }
+    };
+    let file = |path: &str| {
+        let file = archive.get(path, "application/dicom; transfer-syntax=*");
+        assert_eq!(file.status, 200, "{path}: {}", file.head);
+        data_set_of(&file.body)
+    };
     let mut versions = Vec::new();
     for instance in instances.as_array().unwrap() {
         let uid = |tag: &str| instance[tag]["Value"][0].as_str().unwrap().to_owned();
@@ -239,35 +286,35 @@ fn versions(archive: &Archive, wrong: &mut Vec<String>) -> Vec<Version> {
         assert_eq!(listed.status, 200, "{path}: {}", listed.head);
         let listed: Value = serde_json::from_slice(&listed.body).unwrap();
         for version in listed.as_array().unwrap() {
-            let digest = version["blake3"].as_str().unwrap();
-            let accept = "application/dicom; transfer-syntax=*";
-            let file = archive.get(&format!("{path}/versions/{digest}"), accept);
-            if file.status != 200 {
-                wrong.push(format!("{path}/versions/{digest}: {}", file.head.lines().next().unwrap_or_default()));
-                continue;
-            }
             let shown = version["shown"] == true;
-            if shown {
-                let by_path = archive.get(&path, accept);
-                if by_path.status != 200 || by_path.body != file.body {
-                    wrong.push(format!("{path}: not the version shown: {}", by_path.status));
-                }
-            }
-            versions.push(Version { identity: identity.clone(), shown, data_set: data_set_of(&file.body) });
+            versions.push(Version {
+                identity: identity.clone(),
+                shown,
+                data_set: file(&format!("{path}/versions/{}", version["blake3"].as_str().unwrap())),
+                by_path: shown.then(|| file(&path)),
+            });
         }
     }
     versions
 }
 
-/// Everything by C-GET, study by study: data set bytes by `study/series/instance`.
-fn by_c_get(archive: &Archive, folder: &Path) -> BTreeMap<String, Vec<u8>> {
+/// The data sets that an archive shows, by WADO-RS.
+pub fn shown(archive: &Archive) -> Vec<Vec<u8>> {
+    versions(archive).into_iter().filter_map(|version| version.by_path).collect()
+}
+
+/// Everything by C-GET, series by series.
+fn by_c_get(archive: &Archive, folder: &Path) -> BTreeMap<Identity, Vec<u8>> {
     fs::create_dir_all(folder).unwrap();
     let script = repository().join("tests/system/python/get_everything.py").display().to_string();
     let (host, port) = (archive.dicom.ip().to_string(), archive.dicom.port().to_string());
     let listed = run(python(), &[&script, &host, &port, &folder.display().to_string()]);
+    let ended: Vec<&str> = listed.lines().filter(|line| line.starts_with("C-GET ended")).collect();
+    assert!(ended.is_empty(), "{}", ended.join("\n"));
     let entry = |line: &str| {
         let (identity, file) = line.strip_prefix("got ")?.split_once(' ')?;
-        Some((identity.to_owned(), fs::read(folder.join(file)).unwrap()))
+        let identity: Vec<String> = identity.split('/').map(str::to_owned).collect();
+        Some((identity.try_into().unwrap(), fs::read(folder.join(file)).unwrap()))
     };
     listed.lines().filter_map(entry).collect()
 }
