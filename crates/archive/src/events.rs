@@ -27,7 +27,7 @@ pub enum Event {
     /// `cairn.instance.stored.v1`
     InstanceStored(Box<InstanceStored>),
     /// `cairn.instance.received-again.v1`
-    InstanceReceivedAgain(InstanceReceivedAgain),
+    InstanceReceivedAgain(Box<InstanceReceivedAgain>),
     /// `cairn.receipt.closed.v1`
     ReceiptClosed(ReceiptClosed),
     /// `cairn.instance.versions-compared.v1`

@@ -197,7 +197,7 @@ fn samples() -> Vec<(&'static str, Event)> {
     vec![
         (
             "instance_received_again",
-            Event::InstanceReceivedAgain(events::InstanceReceivedAgain {
+            Event::InstanceReceivedAgain(Box::new(events::InstanceReceivedAgain {
                 tenant: tenant.clone(),
                 study_instance_uid: study_instance_uid.clone(),
                 series_instance_uid: series_instance_uid.clone(),
@@ -207,7 +207,7 @@ fn samples() -> Vec<(&'static str, Event)> {
                 receipt: Some(receipt()),
                 sender_profile: Some(profile()),
                 findings: stored.findings.clone(),
-            }),
+            })),
         ),
         (
             "receipt_closed",

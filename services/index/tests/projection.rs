@@ -50,7 +50,7 @@ fn history() -> Vec<Record> {
             ..InstanceReceivedAgain::default()
         };
         n += 1;
-        records.push(record(n, 300 + n, &Event::InstanceReceivedAgain(again)));
+        records.push(record(n, 300 + n, &Event::InstanceReceivedAgain(Box::new(again))));
         let closed = ReceiptClosed {
             tenant: "default".into(),
             study_instance_uid: spec.study.clone(),

@@ -257,7 +257,7 @@ impl Service {
         first: &Version,
     ) -> Result<Appended, NotAppended> {
         let identity = &staged.received.identity;
-        let event = Event::InstanceReceivedAgain(InstanceReceivedAgain {
+        let again = InstanceReceivedAgain {
             tenant: receipt.sender.tenant.clone(),
             study_instance_uid: identity.study_instance_uid.to_string(),
             series_instance_uid: identity.series_instance_uid.to_string(),
@@ -267,12 +267,12 @@ impl Service {
             receipt: Some(receipt.in_event()),
             sender_profile: Some(receipt.profile_in_event(staged.issuer_in_data_set.clone())),
             findings: findings_in_event(&staged.received.findings),
-        });
+        };
         let mut context = receipt.context();
         // The first copy is what is in use; the second is named by no event.
         context.objects = vec![first.object.key];
         context.causation = Some(first.store_event);
-        self.appender.append(&event, context).await
+        self.appender.append(&Event::InstanceReceivedAgain(Box::new(again)), context).await
     }
 
     /// Whether the index, having folded what was just appended, says that this version is live.

@@ -205,14 +205,14 @@ fn events() -> impl Strategy<Value = Vec<(EventOrder, Event)>> {
                     store_event_id: id(first),
                     ..VersionChosen::default()
                 }),
-                _ if second.is_multiple_of(2) => Event::InstanceReceivedAgain(InstanceReceivedAgain {
+                _ if second.is_multiple_of(2) => Event::InstanceReceivedAgain(Box::new(InstanceReceivedAgain {
                     tenant: "default".into(),
                     study_instance_uid: STUDY.into(),
                     series_instance_uid: series,
                     sop_instance_uid: sop,
                     store_event_id: id(first),
                     ..InstanceReceivedAgain::default()
-                }),
+                })),
                 _ => Event::ReceiptClosed(ReceiptClosed {
                     tenant: "default".into(),
                     study_instance_uid: STUDY.into(),
