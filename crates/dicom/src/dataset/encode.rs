@@ -1,7 +1,7 @@
 //! A data set to bytes.
 
 use super::{DataSet, Element, Value};
-use crate::{CharacterSet, Tag, Vr, tags, transfer_syntax::Encoding};
+use crate::{CharacterSet, Tag, Vr, dictionary, tags, transfer_syntax::Encoding};
 
 /// Why a data set cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,8 +18,9 @@ pub enum EncodeError {
 const SHORT_MAX: usize = 0xFFFE;
 
 impl DataSet {
-    /// Writes the data set without File Meta Information, sequences and items with defined lengths, and (0008,0005)
-    /// as the character set demands in place of those that it has. A deflated encoding is left to the caller.
+    /// Writes the data set without File Meta Information, sequences and items with defined lengths (but see below), and
+    /// (0008,0005) as the character set demands in place of those that it has. A sequence that no VR field and no
+    /// dictionary tells from other values, such as a private one in Implicit VR, is told by an undefined length. A deflated encoding is left to the caller.
     ///
     /// # Errors
     /// [`EncodeError`].
@@ -98,6 +99,16 @@ impl Writer {
         Ok(())
     }
 
+    /// Overwrites the four bytes at `at` with an undefined length, and ends the sequence.
+    fn undefined_length(&mut self, at: usize) -> Result<(), EncodeError> {
+        if let Some(slot) = self.out.get_mut(at..at + 4) {
+            slot.fill(0xFF);
+        }
+        self.tag(tags::SEQUENCE_DELIMITATION_ITEM);
+        self.u32(0);
+        Ok(())
+    }
+
     fn element(&mut self, element: &Element) -> Result<(), EncodeError> {
         self.tag(element.tag);
         let explicit = self.encoding.is_explicit();
@@ -111,6 +122,9 @@ impl Writer {
         self.u32(0);
         let value = self.out.len();
         self.value(element)?;
+        if !explicit && element.vr == Vr::SQ && dictionary::vr_of(element.tag) != Some(Vr::SQ) {
+            return self.undefined_length(value - 4);
+        }
         if self.out.len() % 2 == 1 {
             let text = element.vr.is_text() && element.vr != Vr::UI;
             self.out.push(if text { b' ' } else { 0 });
@@ -120,6 +134,10 @@ impl Writer {
             return self.patch(value - 4, element.tag);
         }
         if length > SHORT_MAX {
+            // And what is UN is little endian inside.
+            let unit = if self.encoding.is_big_endian() { element.vr.unit_bytes() } else { 1 };
+            let written = self.out.get_mut(value..).unwrap_or_default();
+            written.chunks_exact_mut(unit).for_each(<[u8]>::reverse);
             if let Some(slot) = self.out.get_mut(header..header + 2) {
                 slot.copy_from_slice(b"UN");
             }

@@ -145,6 +145,34 @@ fn a_value_too_long_for_its_vr_is_written_as_un() {
     assert_eq!(found, set);
 }
 
+/// Values in UN are little endian in a big endian data set too (PS3.5 section 6.2.2).
+#[test]
+fn a_long_number_list_is_the_same_through_un() {
+    let mut set = DataSet::new();
+    set.put(tags::ROWS, Vr::US, Value::Unsigned((0..40_000).collect()));
+    for encoding in ENCODINGS {
+        let bytes = set.encode(encoding, CharacterSet::DEFAULT).expect("no text");
+        assert_eq!(decode(&bytes, encoding).expect("well formed").0, set, "{encoding:?}");
+    }
+}
+
+/// A private sequence, and one under a tag that the dictionary knows as something else.
+#[test]
+fn a_sequence_that_the_dictionary_does_not_know_stays_one() {
+    let mut item = DataSet::new();
+    item.put_text(tags::CODE_VALUE, "é");
+    let mut set = DataSet::new();
+    for tag in [tags::PATIENT_ID, Tag::new(0x0009, 0x1001)] {
+        set.put(tag, Vr::SQ, Value::Sequence(vec![item.clone(), DataSet::new()]));
+    }
+    for encoding in ENCODINGS {
+        let bytes = set.encode(encoding, CharacterSet::UTF_8).expect("UTF-8 carries all");
+        let (mut found, _) = decode(&bytes, encoding).expect("well formed");
+        found.remove(tags::SPECIFIC_CHARACTER_SET);
+        assert_eq!(found, set, "{encoding:?}");
+    }
+}
+
 #[test]
 fn bad_bytes_are_refused() {
     use DecodeError::*;

@@ -11,7 +11,7 @@ impl<S: Sink> Parser<S> {
     pub(super) fn finish_element(&mut self, left: &[u8]) {
         if left.len() < 8 && self.stack.is_empty() {
             self.sink.found(F::TrailingBytes, None);
-        } else if let Ok(head) = head::read(left, self.top.form, OPEN, self.sink.is_signed()) {
+        } else if let Ok(head) = head::read(left, self.top.form, left.len() as u64, self.sink.is_signed()) {
             if head.odd_thing == Some(F::UnknownVr) && self.stack.is_empty() && head.tag <= self.top.last {
                 self.sink.found(F::TrailingBytes, None);
                 self.position += left.len() as u64;

@@ -94,12 +94,11 @@ pub(crate) fn read(bytes: &[u8], form: Form, remaining: u64, signed: bool) -> Re
         return Ok(head(Vr::UN, long, 8));
     }
     if !form.explicit {
-        if b[4].is_ascii_uppercase() && b[5].is_ascii_uppercase() && is_explicit_after_all(tag, b) {
-            let explicit = Form { explicit: true, ..form };
-            return Ok(Head {
-                odd_thing: Some(FindingKind::MixedVrEncoding),
-                ..read(bytes, explicit, remaining, signed)?
-            });
+        if b[4].is_ascii_uppercase() && b[5].is_ascii_uppercase() && may_be_explicit(tag, b) {
+            let explicit = read(bytes, Form { explicit: true, ..form }, remaining, signed)?;
+            if explicit.size > 8 || is_followed_in_either(bytes, 8 + explicit.length as usize, form, tag, remaining)? {
+                return Ok(Head { odd_thing: Some(FindingKind::MixedVrEncoding), ..explicit });
+            }
         }
         return Ok(head(implicit_vr(tag, long, signed), long, 8));
     }
@@ -141,9 +140,10 @@ fn implicit_vr(tag: Tag, length: u32, signed: bool) -> Vr {
     }
 }
 
-/// In an implicit data set, two letters where a length should be: explicit when the dictionary allows that VR here,
-/// which a length hits by chance once in some hundred million.
-fn is_explicit_after_all(tag: Tag, b: &[u8; 8]) -> bool {
+/// In an implicit data set, two letters where a length should be: explicit perhaps, when the dictionary allows that VR
+/// here. VRs with the long form begin with a letter that makes an odd length, so they are; the length of a long value
+/// may spell the others, such as `DS` 21,316 bytes, and what follows must tell.
+fn may_be_explicit(tag: Tag, b: &[u8; 8]) -> bool {
     let Some(vr) = vr_of_letters(b[4], b[5]) else { return false };
     match dictionary::element(tag) {
         Some(element) => element.vrs.contains(&vr) || vr == Vr::UN,
@@ -201,6 +201,12 @@ fn is_followed(bytes: &[u8], at: usize, form: Form, tag: Tag, remaining: u64) ->
         return Err(at + 8);
     }
     Ok(bytes.get(at..).is_some_and(|rest| is_likely(rest, form, tag)))
+}
+
+/// As [`is_followed`], by an element with or without a VR.
+fn is_followed_in_either(bytes: &[u8], at: usize, form: Form, tag: Tag, remaining: u64) -> Result<bool, usize> {
+    let explicit = is_followed(bytes, at, Form { explicit: true, ..form }, tag, remaining)?;
+    Ok(explicit || is_followed(bytes, at, Form { explicit: false, ..form }, tag, remaining)?)
 }
 
 /// Whether these bytes look like the beginning of an element that may follow `last`.

@@ -227,6 +227,29 @@ fn undeclared_encodings_are_read_element_by_element() {
 }
 
 #[test]
+fn a_length_that_spells_a_vr_is_a_length() {
+    let dvh_data = Tag::new(0x3004, 0x0058);
+    let long = "1.25\\10\\".repeat(2665).into_bytes();
+    let value = &long[..usize::from(u16::from_le_bytes(*b"DS"))];
+    for end in [&[][..], &implicit(Tag::new(0x3004, 0x0060), &[])] {
+        let bytes = [implicit(tags::SOP_INSTANCE_UID, b"1.2.3.4\0"), implicit(dvh_data, value), end.to_vec()].concat();
+        let walk = walked(&bytes, &TransferSyntax::IMPLICIT_VR_LITTLE_ENDIAN);
+        assert_eq!(kinds(&walk), vec![]);
+        // Broken off within the value, it is a long value all the same.
+        let cut = walked(&bytes[..20_000], &TransferSyntax::IMPLICIT_VR_LITTLE_ENDIAN);
+        assert_eq!(kinds(&cut), [F::TruncatedElement]);
+    }
+    // An empty explicit value is one, also where an implicit one follows or nothing does.
+    for end in [&[][..], &implicit(Tag::new(0x3004, 0x0060), &[]), &element(Tag::new(0x3004, 0x0060), Vr::SQ, &[])] {
+        let empty = element(dvh_data, Vr::DS, &[]);
+        let bytes = [implicit(tags::SOP_INSTANCE_UID, b"1.2.3.4\0"), empty.clone(), end.to_vec()].concat();
+        let walk = walked(&bytes, &TransferSyntax::IMPLICIT_VR_LITTLE_ENDIAN);
+        assert_eq!(walk.findings[0], Finding { kind: F::MixedVrEncoding, tag: Some(dvh_data) });
+        assert!(walk.header.windows(empty.len()).any(|window| window == empty));
+    }
+}
+
+#[test]
 fn a_sequence_as_un_is_implicit_inside() {
     let content = item(&implicit(tags::REFERENCED_SOP_INSTANCE_UID, b"1.2\0"));
     let expected = element(

@@ -13,7 +13,8 @@ fn target() -> fn(&[u8]) {
             for (number, seed) in (target.seeds)().into_iter().enumerate() {
                 std::fs::write(std::path::Path::new(&folder).join(format!("seed-{number:03}")), seed).expect("writes");
             }
-            std::process::exit(0);
+            // To exit here would be reported as a crash.
+            return |_| {};
         }
         target.run
     })
