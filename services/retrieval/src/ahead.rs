@@ -1,4 +1,5 @@
-//! Reading several instances ahead of whoever takes them, within a bound of bytes.
+//! Reading several instances ahead of whoever takes them, within bounds of bytes: a little of each retrieval's own, which
+//! lets it go on however slow others are, and more of what all retrievals share.
 //!
 //! Room is given out in the order of the instances: one that comes later never holds what an earlier one waits for.
 //! So who takes them must take the bytes of each, or drop them, before waiting for much later ones.
@@ -17,9 +18,28 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// What a reader hands on: bytes with the room that they take, or how it ended.
 enum Piece {
-    Bytes(Bytes, Option<OwnedSemaphorePermit>),
+    Bytes(Bytes, Option<Room>),
     Failed(Error),
     End,
+}
+
+/// The room that some bytes take, given back when dropped.
+struct Room {
+    /// Of this retrieval's.
+    of_retrieval: OwnedSemaphorePermit,
+    /// Of what all share, if it is not the retrieval's own.
+    shared: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    /// The part of it that so many bytes take.
+    fn split(&mut self, bytes: usize) -> Option<Self> {
+        let shared = match &mut self.shared {
+            Some(shared) => Some(shared.split(bytes)?),
+            None => None,
+        };
+        Some(Self { of_retrieval: self.of_retrieval.split(bytes)?, shared })
+    }
 }
 
 /// The range of the object that a part means.
@@ -41,20 +61,32 @@ pub(crate) fn read_ahead(
     objects: Arc<dyn ObjectStore>,
     records: AnswerStream<InstanceRecord>,
     part: Part,
+    shared: Arc<Semaphore>,
     config: &RetrievalConfig,
 ) -> AnswerStream<RetrievedInstance> {
     let (sender, receiver) = mpsc::channel(config.read_ahead_instances.max(1));
-    let room_max = config.read_ahead_bytes.clamp(1 << 20, 1 << 30) as u32;
-    let whole_max = config.whole_bytes_max.min(u64::from(room_max));
-    let reader = Reader { objects, room: Arc::new(Semaphore::new(room_max as usize)), room_max, whole_max };
+    let own_max = config.read_ahead_own_bytes.min(config.read_ahead_bytes).clamp(1 << 16, 1 << 30) as u32;
+    let more = config.read_ahead_bytes.min(1 << 30).saturating_sub(u64::from(own_max));
+    let reader = Reader {
+        objects,
+        own: Arc::new(Semaphore::new(own_max as usize)),
+        more: Arc::new(Semaphore::new(more as usize)),
+        shared,
+        own_max,
+        whole_max: config.whole_bytes_max.min(u64::from(own_max)),
+    };
     tokio::spawn(async move { reader.run(records, part, sender).await });
     Box::pin(stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) }))
 }
 
 struct Reader {
     objects: Arc<dyn ObjectStore>,
-    room: Arc<Semaphore>,
-    room_max: u32,
+    /// Room that nobody else takes.
+    own: Arc<Semaphore>,
+    /// How much more this retrieval may take of what all share.
+    more: Arc<Semaphore>,
+    shared: Arc<Semaphore>,
+    own_max: u32,
     whole_max: u64,
 }
 
@@ -105,12 +137,18 @@ impl Reader {
     }
 
     /// Room for so many bytes; `None` when nobody wants them any more.
-    async fn room(&self, length: u64, pieces: &mpsc::UnboundedSender<Piece>) -> Option<OwnedSemaphorePermit> {
-        let length = length.min(u64::from(self.room_max)) as u32;
+    async fn room(&self, length: u64, pieces: &mpsc::UnboundedSender<Piece>) -> Option<Room> {
+        let length = length.min(u64::from(self.own_max)) as u32;
+        let shared = async {
+            let of_retrieval = self.more.clone().acquire_many_owned(length).await.ok()?;
+            let shared = self.shared.clone().acquire_many_owned(length).await.ok()?;
+            Some(Room { of_retrieval, shared: Some(shared) })
+        };
         tokio::select! {
             biased;
             () = pieces.closed() => None,
-            room = self.room.clone().acquire_many_owned(length) => room.ok(),
+            own = self.own.clone().acquire_many_owned(length) => Some(Room { of_retrieval: own.ok()?, shared: None }),
+            room = shared => room,
         }
     }
 
@@ -136,11 +174,7 @@ impl Reader {
 }
 
 /// Reads a small instance for which there is room.
-async fn hand_on_whole(
-    mut bytes: AnswerStream<Bytes>,
-    mut room: OwnedSemaphorePermit,
-    pieces: mpsc::UnboundedSender<Piece>,
-) {
+async fn hand_on_whole(mut bytes: AnswerStream<Bytes>, mut room: Room, pieces: mpsc::UnboundedSender<Piece>) {
     while let Some(chunk) = bytes.next().await {
         let piece = match chunk {
             Ok(chunk) => {

@@ -11,6 +11,15 @@ pub struct RetrievalConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub read_ahead_bytes: u64,
+    /// Of these, what is each retrieval's own: it goes on with that when others hold all that is shared.
+    #[schemars(with = "String")]
+    #[serde(with = "units::size")]
+    pub read_ahead_own_bytes: u64,
+    /// What all retrievals may read ahead together beyond their own. Peers that take their answers slowly, or not at
+    /// all, hold no more than this.
+    #[schemars(with = "String")]
+    #[serde(with = "units::size")]
+    pub read_ahead_shared_bytes: u64,
     /// Instances opened ahead, for each retrieval.
     pub read_ahead_instances: usize,
     /// Instances up to this size are read ahead side by side; larger ones one after the other.
@@ -39,6 +48,8 @@ impl Default for RetrievalConfig {
     fn default() -> Self {
         Self {
             read_ahead_bytes: 8 << 20,
+            read_ahead_own_bytes: 1 << 20,
+            read_ahead_shared_bytes: 64 << 20,
             read_ahead_instances: 32,
             whole_bytes_max: 1 << 20,
             frame_batch_bytes: 1 << 20,

@@ -19,6 +19,7 @@ use cairn_service_api::{
 use cairn_store_api::ObjectStore;
 use futures_util::StreamExt;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// The retrieval service. Cloning is cheap; all clones are one service.
 #[derive(Clone)]
@@ -29,12 +30,16 @@ pub(crate) struct Service {
     pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) config: RetrievalConfig,
     pub(crate) sides: SideCache,
+    /// Room for what all retrievals read ahead, in bytes.
+    pub(crate) shared_room: Arc<Semaphore>,
 }
 
 impl RetrievalService {
     /// A service over an index and an object store.
     pub fn new(index: Arc<dyn Index>, objects: Arc<dyn ObjectStore>, config: RetrievalConfig) -> Self {
-        Self(Arc::new(Service { index, objects, config, sides: SideCache::default() }))
+        let shared_room = usize::try_from(config.read_ahead_shared_bytes).unwrap_or(usize::MAX);
+        let shared_room = Arc::new(Semaphore::new(shared_room.min(Semaphore::MAX_PERMITS)));
+        Self(Arc::new(Service { index, objects, config, sides: SideCache::default(), shared_room }))
     }
 }
 
@@ -53,7 +58,8 @@ impl Retrieval for RetrievalService {
                 Ok(record)
             }
         });
-        Ok(read_ahead(self.0.objects.clone(), records.boxed(), part, &self.0.config))
+        let shared = self.0.shared_room.clone();
+        Ok(read_ahead(self.0.objects.clone(), records.boxed(), part, shared, &self.0.config))
     }
 
     async fn metadata(&self, selection: Selection) -> Result<AnswerStream<InstanceRecord>, Error> {

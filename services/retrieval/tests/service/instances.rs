@@ -89,6 +89,51 @@ async fn reading_ahead_stops_at_the_bound_and_when_nobody_asks_any_more() {
 }
 
 #[tokio::test]
+async fn retrievals_that_nobody_takes_share_one_bound_and_leave_others_room_to_go_on() {
+    const MIB: u64 = 1 << 20;
+    let archive = Archive::default();
+    (0..100).for_each(|n| {
+        archive.add(EXPLICIT, &image(n, 400).native());
+    });
+    let config = RetrievalConfig {
+        read_ahead_bytes: 8 * MIB,
+        read_ahead_own_bytes: MIB / 2,
+        read_ahead_shared_bytes: 10 * MIB,
+        read_ahead_instances: 1_000,
+        ..RetrievalConfig::default()
+    };
+    let service = archive.configured(config);
+    let read = || archive.objects.bytes_read.load(Ordering::Relaxed);
+    let mut held = Vec::new();
+    for _ in 0..30 {
+        held.push(service.instances(Selection::default(), Part::File).await.expect("opens"));
+    }
+    for _ in 0..20_000 {
+        tokio::task::yield_now().await;
+    }
+    let ahead = read();
+    assert!(
+        (10 * MIB..=25 * MIB).contains(&ahead),
+        "{ahead} bytes were read ahead of bounds of 10 MiB and 30 * 512 KiB"
+    );
+    let mut instances = service.instances(Selection::default(), Part::File).await.expect("opens");
+    let mut taken = 0;
+    while let Some(instance) = instances.try_next().await.expect("reads") {
+        taken += collect(instance.bytes).await.expect("reads").len() as u64;
+    }
+    assert!(taken > 9 * MIB, "all of it: {taken}");
+    // What they held is there for others again.
+    drop(held);
+    let before = read();
+    let _one = service.instances(Selection::default(), Part::File).await.expect("opens");
+    for _ in 0..20_000 {
+        tokio::task::yield_now().await;
+    }
+    let ahead = read() - before;
+    assert!((7 * MIB..=9 * MIB).contains(&ahead), "{ahead} bytes were read ahead of a bound of 8 MiB");
+}
+
+#[tokio::test]
 async fn a_damaged_instance_fails_by_itself_and_before_any_wrong_byte() {
     let archive = Archive::default();
     let records: Vec<_> = (0..4).map(|n| archive.add(EXPLICIT, &image(n, 700).native())).collect();
