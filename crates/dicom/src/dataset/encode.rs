@@ -20,7 +20,8 @@ const SHORT_MAX: usize = 0xFFFE;
 impl DataSet {
     /// Writes the data set without File Meta Information, sequences and items with defined lengths (but see below), and
     /// (0008,0005) as the character set demands in place of those that it has. A sequence that no VR field and no
-    /// dictionary tells from other values, such as a private one in Implicit VR, is told by an undefined length. A deflated encoding is left to the caller.
+    /// dictionary tells from other values, such as a private one in Implicit VR, is told by an undefined length; another
+    /// value under the tag of a sequence can't be told in Implicit VR and is left empty. A deflated encoding is left to the caller.
     ///
     /// # Errors
     /// [`EncodeError`].
@@ -121,9 +122,14 @@ impl Writer {
         }
         self.u32(0);
         let value = self.out.len();
-        self.value(element)?;
-        if !explicit && element.vr == Vr::SQ && dictionary::vr_of(element.tag) != Some(Vr::SQ) {
-            return self.undefined_length(value - 4);
+        let unclear = !explicit && (element.vr == Vr::SQ) != (dictionary::vr_of(element.tag) == Some(Vr::SQ));
+        match element.vr {
+            Vr::SQ if unclear => {
+                self.value(element)?;
+                return self.undefined_length(value - 4);
+            }
+            _ if unclear => {}
+            _ => self.value(element)?,
         }
         if self.out.len() % 2 == 1 {
             let text = element.vr.is_text() && element.vr != Vr::UI;

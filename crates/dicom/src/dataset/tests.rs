@@ -174,6 +174,24 @@ fn a_sequence_that_the_dictionary_does_not_know_stays_one() {
 }
 
 #[test]
+fn another_value_under_the_tag_of_a_sequence_breaks_no_reader() {
+    let mut set = DataSet::new();
+    set.put(tags::ANATOMIC_REGION_SEQUENCE, Vr::LO, Value::Text(vec!["no item".into()]));
+    set.put_text(tags::PATIENT_ID, "A");
+    let read = |encoding| {
+        let bytes = set.encode(encoding, CharacterSet::DEFAULT).expect("ASCII");
+        decode(&bytes, encoding).expect("well formed").0
+    };
+    assert_eq!(read(Encoding::ExplicitLittle), set);
+    let implicit = read(Encoding::ImplicitLittle);
+    assert_eq!(
+        implicit.get(tags::ANATOMIC_REGION_SEQUENCE).map(|element| &element.value),
+        Some(&Value::Sequence(vec![]))
+    );
+    assert_eq!(implicit.text(tags::PATIENT_ID), Some("A"));
+}
+
+#[test]
 fn bad_bytes_are_refused() {
     use DecodeError::*;
     let explicit = |bytes: &[u8]| decode(bytes, Encoding::ExplicitLittle).map(|_| ());

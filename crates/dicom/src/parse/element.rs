@@ -11,13 +11,17 @@ impl<S: Sink> Parser<S> {
     pub(super) fn finish_element(&mut self, left: &[u8]) {
         if left.len() < 8 && self.stack.is_empty() {
             self.sink.found(F::TrailingBytes, None);
-        } else if let Ok(head) = head::read(left, self.top.form, left.len() as u64, self.sink.is_signed()) {
+        } else if let Ok(mut head) = head::read(left, self.top.form, left.len() as u64, self.sink.is_signed()) {
             if head.odd_thing == Some(F::UnknownVr) && self.stack.is_empty() && head.tag <= self.top.last {
                 self.sink.found(F::TrailingBytes, None);
                 self.position += left.len() as u64;
                 return;
             }
             self.sink.found(F::TruncatedElement, Some(head.tag));
+            if head.vr == Vr::SQ && head.length != UNDEFINED {
+                // One with items would have been begun before.
+                head.vr = Vr::UN;
+            }
             let size = usize::from(head.size);
             if !self.is_dropped(head.tag) && head.length != UNDEFINED && left.len() >= size {
                 self.sink.begin(at!(self, self.position + u64::from(head.size)), &head);

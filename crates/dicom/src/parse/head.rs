@@ -175,7 +175,7 @@ fn read_without_vr(bytes: &[u8], b: &[u8; 8], form: Form, remaining: u64, signed
         if is_followed(bytes, 8 + short as usize, form, tag, remaining)? {
             return Ok(head(vr, short, 8, form, FindingKind::UnknownVr));
         }
-        if is_likely(&bytes[6..], form, tag) {
+        if is_followed(bytes, 6, form, tag, remaining)? && remaining > 6 {
             return Ok(head(vr, 0, 6, form, FindingKind::UnknownVr));
         }
     }
@@ -194,10 +194,11 @@ fn read_without_vr(bytes: &[u8], b: &[u8; 8], form: Form, remaining: u64, signed
 
 /// Whether the container ends here, or what looks like an element begins.
 fn is_followed(bytes: &[u8], at: usize, form: Form, tag: Tag, remaining: u64) -> Result<bool, usize> {
-    if at as u64 >= remaining {
+    // What lies beyond the container may be at hand or not.
+    if at as u64 + 8 > remaining {
         return Ok(at as u64 == remaining);
     }
-    if bytes.len() < at + 8 && at as u64 + 8 <= remaining {
+    if bytes.len() < at + 8 {
         return Err(at + 8);
     }
     Ok(bytes.get(at..).is_some_and(|rest| is_likely(rest, form, tag)))
