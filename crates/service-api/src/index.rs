@@ -59,7 +59,8 @@ pub struct Query {
     /// What one answer stands for.
     pub level: Level,
     /// Matching keys and, with empty values, return keys. Text is decoded; there is no (0008,0005), here nor in answers:
-    /// which character set an answer travels in is the door's to say.
+    /// which character set an answer travels in is the door's to say. An answer has each key, with no value where there is
+    /// none; it lacks those that are not supported at the level, the same ones in every answer.
     pub identifier: DataSet,
     /// What was negotiated.
     pub options: QueryOptions,

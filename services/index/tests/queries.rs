@@ -426,6 +426,7 @@ async fn sequences_return_keys_and_everything() {
     let sequence = |items| cairn_dicom::dataset::Value::Sequence(items);
     spec.set.put(tags::REQUEST_ATTRIBUTES_SEQUENCE, vr, sequence(vec![item("S1"), item("S2")]));
     spec.set.put_text(tags::ROWS, "512");
+    spec.set.put_text(tags::AVAILABLE_TRANSFER_SYNTAX_UID, "1.2.840.10008.1.2.4.50");
     spec.set.put(
         cairn_dicom::Tag(0x0009_0010),
         cairn_dicom::Vr::LO,
@@ -443,7 +444,12 @@ async fn sequences_return_keys_and_everything() {
     assert_eq!(items.len(), 2);
     assert_eq!(items[0].elements().len(), 1, "the key's item names one attribute");
     assert_eq!(found[0].text(tags::STUDY_DATE), Some("20240102"));
-    assert!(found[0].get(tags::ROWS).is_some_and(|element| element.value.is_empty()), "of a lower level: empty");
+    assert!(found[0].get(tags::ROWS).is_none(), "of a lower level: does not exist here");
+    let mut instances = query(Level::Instance, &[(tags::ROWS, ""), (tags::WINDOW_CENTER, "")]);
+    instances.returning = Returning::Keys;
+    let instance = answers(&index, instances).await.remove(0);
+    assert!(instance.get(tags::ROWS).is_some());
+    assert!(instance.get(tags::WINDOW_CENTER).is_some_and(|element| element.value.is_empty()), "no value: empty");
     key.put_text(tags::SCHEDULED_PROCEDURE_STEP_ID, "S3");
     request.identifier.put(tags::REQUEST_ATTRIBUTES_SEQUENCE, vr, sequence(vec![key]));
     assert!(answers(&index, request).await.is_empty());
@@ -454,6 +460,11 @@ async fn sequences_return_keys_and_everything() {
     assert_eq!(found[0].text(cairn_dicom::Tag(0x0009_0010)), Some("MAKER"));
     assert_eq!(found[0].text(tags::MODALITIES_IN_STUDY), Some("CT"));
     assert_eq!(found[0].text(tags::INSTANCE_AVAILABILITY), Some("ONLINE"));
+    assert_eq!(found[0].text(tags::AVAILABLE_TRANSFER_SYNTAX_UID), Some("1.2.840.10008.1.2.1"));
+    for (syntax, number) in [("1.2.840.10008.1.2.1", 1), ("1.2.840.10008.1.2.4.70", 0)] {
+        let stored_as = query(Level::Instance, &[(tags::AVAILABLE_TRANSFER_SYNTAX_UID, syntax)]);
+        assert_eq!(answers(&index, stored_as).await.len(), number, "{syntax}");
+    }
 }
 
 #[tokio::test]

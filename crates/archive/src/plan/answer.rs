@@ -115,7 +115,7 @@ impl Wanted {
 }
 
 /// An answer made of the data sets of an entity and those above it, the lowest last. Attributes that were named and have
-/// no value, or are of a lower level, come empty.
+/// no value come empty; those of a lower level do not exist here and are left out (PS3.4 section C.2.2.1.3).
 pub fn answer(wanted: &Wanted, keys: &Keys, sets: &[&DataSet]) -> DataSet {
     let mut answer = DataSet::new();
     for set in sets {
@@ -131,7 +131,8 @@ pub fn answer(wanted: &Wanted, keys: &Keys, sets: &[&DataSet]) -> DataSet {
     }
     for named in &wanted.named {
         match answer.get(named.tag) {
-            None => answer.put(named.tag, named.vr, Value::Empty),
+            None if is_at_or_above(named.tag, wanted.level) => answer.put(named.tag, named.vr, Value::Empty),
+            None => {}
             Some(element) if wanted.cut_items => {
                 if let Some(value) = cut(&element.value, &named.value) {
                     answer.put(named.tag, named.vr, value);

@@ -97,7 +97,8 @@ pub fn series_view(series_instance_uid: &str, state: &SeriesState, study: &DataS
     view
 }
 
-/// An instance: the attributes of its header that are wanted.
+/// An instance: the attributes of its header that are wanted. It can be had in the transfer syntax it is stored in, which
+/// Available Transfer Syntax UID names, whatever its header says.
 pub fn instance_view(sop_instance_uid: &str, version: &Version, header: &[u8], wanted: impl Fn(Tag) -> bool) -> View {
     let wanted = |tag| tag == tags::TIMEZONE_OFFSET_FROM_UTC || wanted(tag);
     let mut set = select(header, default_character_set(&version.default_character_set), wanted);
@@ -106,5 +107,6 @@ pub fn instance_view(sop_instance_uid: &str, version: &Version, header: &[u8], w
     }
     set.put_text(tags::SOP_INSTANCE_UID, sop_instance_uid);
     set.put_text(tags::SOP_CLASS_UID, &version.sop_class_uid);
+    set.put_text(tags::AVAILABLE_TRANSFER_SYNTAX_UID, &version.transfer_syntax_uid);
     View::of(set)
 }

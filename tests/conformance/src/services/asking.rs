@@ -44,6 +44,17 @@ pub(super) async fn every_level_answers(site: Arc<dyn Site>) {
     assert!(series.len() >= studies.len());
     let patients = all(index.query(query(Level::Patient, &[(tags::PATIENT_ID, "")])).await.unwrap()).await;
     assert!(!patients.is_empty() && patients.len() <= studies.len());
+    let levels = [(Level::Patient, false), (Level::Study, false), (Level::Series, false), (Level::Instance, true)];
+    for (level, supported) in levels {
+        let keys = [(tags::PATIENT_COMMENTS, ""), (tags::INSTANCE_AVAILABILITY, ""), (tags::WINDOW_CENTER, "")];
+        let found = all(index.query(query(level, &keys)).await.unwrap()).await;
+        assert!(!found.is_empty());
+        for answer in found {
+            assert!(answer.get(tags::PATIENT_COMMENTS).is_some(), "{level:?}: with or without a value");
+            assert_eq!(answer.text(tags::INSTANCE_AVAILABILITY), Some("ONLINE"), "{level:?}");
+            assert_eq!(answer.get(tags::WINDOW_CENTER).is_some(), supported, "{level:?}: left out if unsupported");
+        }
+    }
     let mut everything = query(Level::Study, &[]);
     everything.returning = Returning::All;
     let found = all(index.query(everything).await.unwrap()).await;

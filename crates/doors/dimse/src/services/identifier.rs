@@ -15,7 +15,7 @@ use cairn_service_api::{
 /// An identifier as received.
 pub(super) struct Identifier {
     pub(super) level: Level,
-    /// Without Query/Retrieve Level, Specific Character Set and other elements that are no keys.
+    /// Without Query/Retrieve Level, Specific Character Set, group lengths and other elements that are no keys.
     pub(super) keys: DataSet,
     /// In which the request's text was, and answers should be.
     pub(super) character_set: CharacterSet,
@@ -72,6 +72,7 @@ fn read(mut keys: DataSet, root: QueryRoot, default: CharacterSet) -> Result<Ide
     for no_key in [tags::QUERY_RETRIEVE_LEVEL, tags::SPECIFIC_CHARACTER_SET, tags::QUERY_RETRIEVE_VIEW] {
         keys.remove(no_key);
     }
+    let keys = keys.elements().iter().filter(|element| !element.tag.is_group_length()).cloned().collect();
     Ok(Identifier { level, keys, character_set })
 }
 

@@ -7,8 +7,8 @@ use crate::{
 };
 use bytes::Bytes;
 use cairn_dicom::{
-    CharacterSet, Tag,
-    dataset::{DataSet, DecodeLimits},
+    CharacterSet, Tag, Vr,
+    dataset::{DataSet, DecodeLimits, Value},
     tags,
     transfer_syntax::Encoding,
 };
@@ -141,6 +141,13 @@ async fn a_key_that_no_answer_has_is_said_to_be_unsupported() {
     let keys = study_level(&[(tags::PATIENT_COMMENTS, ""), (tags::RETRIEVE_AE_TITLE, "")]);
     peer.write(&request(1, &c_find(1, STUDY_FIND), &identifier(&keys), 16_000)).await;
     read_answer(&mut peer, Status::PENDING_OPTIONAL_KEYS_UNSUPPORTED).await;
+    expect_status(&mut peer, Status::SUCCESS).await;
+    // A group length is no key.
+    fakes.index.answer_with(vec![Ok(set(&[(tags::STUDY_INSTANCE_UID, "1.2")]))]);
+    let mut keys = study_level(&[]);
+    keys.put(Tag::new(0x0008, 0), Vr::UL, Value::Unsigned(vec![4]));
+    peer.write(&request(1, &c_find(2, STUDY_FIND), &identifier(&keys), 16_000)).await;
+    read_answer(&mut peer, Status::PENDING).await;
     expect_status(&mut peer, Status::SUCCESS).await;
 }
 
