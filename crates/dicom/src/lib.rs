@@ -33,6 +33,7 @@ pub use frames::FrameTable;
 pub use header::Header;
 pub use inflate::{InflateError, InflateLimits};
 pub use normalise::Normaliser;
+pub use parse::swap::Swapper;
 pub use tables::tags;
 pub use tag::Tag;
 pub use transfer_syntax::TransferSyntax;

@@ -32,7 +32,8 @@ pub struct Frame {
     pub number: u32,
     /// Length in bytes.
     pub length: u64,
-    /// Its bytes as stored: native, or the concatenated fragments of one compressed frame.
+    /// Its bytes: native ones, little endian whatever the stored syntax; or the concatenated fragments of one compressed
+    /// frame.
     pub bytes: AnswerStream<Bytes>,
 }
 
@@ -53,7 +54,7 @@ pub trait Retrieval: Send + Sync {
     async fn frames(&self, record: &InstanceRecord, numbers: &[u32]) -> Result<AnswerStream<Frame>, Error>;
 
     /// The value of an element that is not in the header, by its path (tag, item, tag, ..., tag); for encapsulated
-    /// Pixel Data the fragments as stored. Native bytes are little endian words where the stored syntax is.
+    /// Pixel Data the fragments as stored. Native values are little endian whatever the stored syntax.
     ///
     /// Gives the length and the bytes.
     async fn bulk_data(&self, record: &InstanceRecord, path: &[u32]) -> Result<(u64, AnswerStream<Bytes>), Error>;

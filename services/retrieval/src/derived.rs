@@ -1,6 +1,7 @@
 //! Frames that only decoding the data set gives: of deflated data sets, and those that begin within a byte.
 
 use crate::{
+    byte_order::{self, StoredValue},
     decoded::{Inflated, shifted},
     frames::{bad_table, no_frame},
     read,
@@ -8,6 +9,7 @@ use crate::{
     side::side_header,
 };
 use bytes::Bytes;
+use cairn_archive::events::BulkDataEntry;
 use cairn_dicom::{Header, HeaderWalker, Tag, TransferSyntax, WalkLimits, tags, transfer_syntax::Encoding};
 use cairn_service_api::{AnswerStream, Error, ErrorKind, index::InstanceRecord, retrieval::Frame};
 use futures_util::{TryStreamExt, stream};
@@ -24,6 +26,8 @@ struct PixelValue {
     length: u64,
     /// The value itself, where it is so short that it is in the header.
     in_header: Option<Bytes>,
+    /// Bytes of a unit to be turned round; 1: none.
+    unit: u64,
 }
 
 /// A frame within the Pixel Data value.
@@ -127,7 +131,9 @@ impl Decoding {
         if !self.deflated {
             let start = self.record.data_set_offset;
             let range = start + range.start..start + range.end;
-            return read::open_later(self.service.objects.clone(), self.record.object, range);
+            let value =
+                StoredValue { range: start + offset..start + offset + self.pixels.length, unit: self.pixels.unit };
+            return byte_order::open_later(self.service.objects.clone(), self.record.object, &value, range);
         }
         if range.end - range.start > self.service.config.frame_batch_bytes {
             return self.service.inflated(&self.record).stream(range);
@@ -143,16 +149,22 @@ impl Decoding {
     }
 }
 
-fn pixel_value(record: &InstanceRecord, header: Header<'_>) -> Option<PixelValue> {
+/// Top-level Pixel Data among the bulk data, unless its value is so short that it is in the header.
+pub(crate) fn pixel_entry(record: &InstanceRecord) -> Option<&BulkDataEntry> {
     let is_pixels = |path: &[u32]| matches!(path, [tag] if PIXEL_TAGS.contains(&Tag(*tag)));
-    if let Some(entry) = record.bulk_data.iter().find(|entry| is_pixels(&entry.path)) {
+    record.bulk_data.iter().find(|entry| is_pixels(&entry.path))
+}
+
+fn pixel_value(record: &InstanceRecord, header: Header<'_>) -> Option<PixelValue> {
+    if let Some(entry) = pixel_entry(record) {
         let tag = Tag(*entry.path.first()?);
-        let value = PixelValue { tag, offset: entry.offset, length: entry.length_bytes, in_header: None };
+        let unit = byte_order::unit_of(record, entry);
+        let value = PixelValue { tag, offset: entry.offset, length: entry.length_bytes, in_header: None, unit };
         return (!entry.encapsulated).then_some(value);
     }
     let element = PIXEL_TAGS.iter().find_map(|tag| header.get(*tag))?;
     let value = Bytes::copy_from_slice(element.value);
-    Some(PixelValue { tag: element.tag, offset: 0, length: value.len() as u64, in_header: Some(value) })
+    Some(PixelValue { tag: element.tag, offset: 0, length: value.len() as u64, in_header: Some(value), unit: 1 })
 }
 
 /// Bits of one frame, as the image size makes them (PS3.3 section C.7.6.3.1, edition 2025c).

@@ -1,6 +1,10 @@
 //! Frames whose ranges are known.
 
-use crate::{read, service::Service};
+use crate::{
+    byte_order::{self, StoredValue},
+    read,
+    service::Service,
+};
 use bytes::Bytes;
 use cairn_archive::events::{FragmentedFrames, FrameTable, frame_table::Layout};
 use cairn_service_api::{AnswerStream, Error, ErrorKind, retrieval::Frame};
@@ -105,6 +109,21 @@ fn batches(planned: Vec<Planned>, bytes_max: u64) -> VecDeque<Batch> {
 }
 
 impl Service {
+    /// Streams frames of a value in the other byte order: each by itself, since none is common.
+    pub(crate) fn turned_frames(
+        self: Arc<Self>,
+        object: ObjectRef,
+        planned: Vec<Planned>,
+        value: StoredValue,
+    ) -> AnswerStream<Frame> {
+        let frame = move |planned: Planned| {
+            let range = planned.ranges.first().cloned().unwrap_or_default();
+            let bytes = byte_order::open_later(self.objects.clone(), object, &value, range);
+            Ok(Frame { number: planned.number, length: planned.length(), bytes })
+        };
+        Box::pin(stream::iter(planned.into_iter().map(frame)))
+    }
+
     /// Streams frames whose places are known.
     pub(crate) fn planned_frames(self: Arc<Self>, object: ObjectRef, planned: Vec<Planned>) -> AnswerStream<Frame> {
         let batches = batches(planned, self.config.frame_batch_bytes);

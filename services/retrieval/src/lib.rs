@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod byte_order;
 pub mod config;
 mod decoded;
 mod derived;

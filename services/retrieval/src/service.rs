@@ -2,8 +2,10 @@
 
 use crate::{
     ahead::{range_of, read_ahead},
+    byte_order::{self, StoredValue},
     config::RetrievalConfig,
-    frames::{Planned, plan},
+    derived::pixel_entry,
+    frames::{Planned, bad_table, plan},
     metrics, read,
     side::SideCache,
 };
@@ -89,8 +91,14 @@ impl Retrieval for RetrievalService {
         let planned = plan(record.frame_table.as_ref().ok_or_else(none)?, numbers, record.data_set_offset)?;
         match planned {
             Some(planned) => {
+                let stored = turned_pixels(&record)?;
                 metrics::opened("frames", planned.iter().map(Planned::length).sum());
-                Ok(self.0.clone().planned_frames(record.object, planned))
+                match stored {
+                    Turned::No => Ok(self.0.clone().planned_frames(record.object, planned)),
+                    Turned::Value(value) => Ok(self.0.clone().turned_frames(record.object, planned, value)),
+                    // The header has it, in little endian.
+                    Turned::InHeader => self.0.clone().derived_frames(record, numbers).await,
+                }
             }
             None => self.0.clone().derived_frames(record, numbers).await,
         }
@@ -113,7 +121,36 @@ impl Retrieval for RetrievalService {
         }
         let start = record.data_set_offset.checked_add(entry.offset).ok_or_else(outside)?;
         let end = record.data_set_offset.checked_add(end).ok_or_else(outside)?;
+        let unit = byte_order::unit_of(record, &entry);
+        if unit > 1 {
+            let value = StoredValue { range: start..end, unit };
+            return Ok((
+                entry.length_bytes,
+                byte_order::open_later(self.0.objects.clone(), record.object, &value, start..end),
+            ));
+        }
         let bytes = read::open(self.0.objects.as_ref(), &record.object, start..end).await?;
         Ok((entry.length_bytes, bytes))
     }
+}
+
+/// Whether frames are to be turned round.
+enum Turned {
+    No,
+    Value(StoredValue),
+    InHeader,
+}
+
+fn turned_pixels(record: &InstanceRecord) -> Result<Turned, Error> {
+    let Some(entry) = pixel_entry(record) else {
+        let big = TransferSyntax::from(&record.transfer_syntax_uid).encoding.is_big_endian();
+        return Ok(if big { Turned::InHeader } else { Turned::No });
+    };
+    let unit = byte_order::unit_of(record, entry);
+    if unit <= 1 {
+        return Ok(Turned::No);
+    }
+    let start = record.data_set_offset.checked_add(entry.offset).ok_or_else(bad_table)?;
+    let end = start.checked_add(entry.length_bytes).ok_or_else(bad_table)?;
+    Ok(Turned::Value(StoredValue { range: start..end, unit }))
 }

@@ -2,7 +2,7 @@
 
 /// Reverses the bytes of each unit of a value.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Swapper {
+pub struct Swapper {
     unit: usize,
     held: [u8; 8],
     count: usize,
@@ -10,12 +10,12 @@ pub(crate) struct Swapper {
 
 impl Swapper {
     /// For units of 1 (or 0: nothing to do), 2, 4 or 8 bytes.
-    pub(crate) fn new(unit: usize) -> Self {
+    pub fn new(unit: usize) -> Self {
         Self { unit, ..Self::default() }
     }
 
     /// Takes a piece and appends to `out` the units that are whole.
-    pub(crate) fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
+    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         if self.unit <= 1 {
             out.extend_from_slice(bytes);
             return;
@@ -43,7 +43,7 @@ impl Swapper {
     }
 
     /// The value is over: what is left of a unit goes out as it is.
-    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.held[..self.count]);
         self.count = 0;
     }

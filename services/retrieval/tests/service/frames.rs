@@ -141,6 +141,28 @@ async fn an_inflation_bomb_is_no_frame() {
     assert_eq!(got, [(2, Err(ErrorKind::Exhausted))]);
 }
 
+/// As words of 16 bits: frames of an odd number of bytes begin within one. Large ones, and one in the header.
+#[tokio::test]
+async fn big_endian_frames_are_given_in_little_endian() {
+    for (rows, columns, bits_allocated, frames) in [(64, 64, 16, 3), (33, 31, 8, 4), (700, 500, 16, 2), (2, 3, 16, 1)] {
+        let image = Image { rows, columns, bits_allocated, frames, ..Image::default() };
+        let archive = Archive::default();
+        let record = archive.add(BIG_ENDIAN, &image.big_endian());
+        let pixels = image.pixels();
+        let length = usize::from(rows) * usize::from(columns) * usize::from(bits_allocated) / 8;
+        let frame = |n: u32| pixels[(n as usize - 1) * length..n as usize * length].to_vec();
+        let numbers: Vec<u32> = (1..=frames).chain([1]).rev().collect();
+        let got = get(&archive.service(), &record, &numbers).await.expect("frames");
+        assert!(got == expect(&numbers, frame), "{rows} x {columns} of {bits_allocated} bits");
+        if rows > 2 {
+            let path = [cairn_dicom::tags::PIXEL_DATA.0];
+            let (stated, bytes) = archive.service().bulk_data(&record, &path).await.expect("opens");
+            let bytes = collect(bytes).await.expect("bytes");
+            assert!(bytes.len() as u64 == stated && bytes[..pixels.len()] == pixels);
+        }
+    }
+}
+
 #[tokio::test]
 async fn frames_that_cannot_be_told_apart_are_refused_and_not_invented() {
     let archive = Archive::default();

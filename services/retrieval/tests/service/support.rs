@@ -193,7 +193,7 @@ impl Archive {
         let identity = walked.identity().expect("identifiers");
         let bulk = walked.bulk.iter().map(|entry| BulkDataEntry {
             path: entry.path.to_vec(),
-            vr: 0,
+            vr: u32::from(u16::from_be_bytes(entry.vr.as_str().as_bytes().try_into().expect("two letters"))),
             offset: entry.offset,
             length_bytes: entry.length,
             encapsulated: entry.encapsulated,
@@ -327,9 +327,17 @@ impl Image {
         out
     }
 
+    /// OW also for pixels of eight bits, two to a word; OB for those of one bit.
+    fn big_endian_vr(&self) -> Vr {
+        if self.bits_allocated > 1 { Vr::OW } else { Vr::OB }
+    }
+
     pub(crate) fn big_endian(&self) -> Vec<u8> {
         let mut out = self.header(true);
-        element(&mut out, true, tags::PIXEL_DATA, Vr::OB, None, &self.pixels());
+        let (vr, mut pixels) = (self.big_endian_vr(), self.pixels());
+        pixels.resize(pixels.len() + pixels.len() % 2, 0);
+        pixels.chunks_exact_mut(vr.unit_bytes()).for_each(<[u8]>::reverse);
+        element(&mut out, true, tags::PIXEL_DATA, vr, None, &pixels);
         out
     }
 

@@ -107,11 +107,10 @@ fn media_type_of(syntax: &TransferSyntax) -> Option<&'static str> {
 ///
 /// `single`: whether they can be one body, which takes one frame.
 pub(super) fn frame_form(accept: &Accept, stored: &TransferSyntax, single: bool) -> Option<FrameForm> {
-    let big_endian = stored.encoding.is_big_endian();
+    // Uncompressed frames have the same bytes in every syntax, for they are given in little endian; a deflated data set
+    // is inflated for them.
     let plain = matches!(stored.pixels, PixelCoding::Native | PixelCoding::Uncompressed);
-    // Uncompressed frames have the same bytes in every little endian syntax; a deflated data set is inflated for them.
-    let same_as_explicit = plain && !big_endian;
-    let syntax = if same_as_explicit { EXPLICIT_VR_LITTLE_ENDIAN } else { stored.uid() };
+    let syntax = if plain { EXPLICIT_VR_LITTLE_ENDIAN } else { stored.uid() };
     let own_type = if plain { OCTET_STREAM } else { media_type_of(stored).unwrap_or(OCTET_STREAM) };
     accept.alternatives().iter().find_map(|alternative| {
         let packing = alternative.packing.unwrap_or(Packing::Multipart);
@@ -120,11 +119,11 @@ pub(super) fn frame_form(accept: &Accept, stored: &TransferSyntax, single: bool)
         }
         let syntax = match alternative.transfer_syntax.as_deref() {
             Some("*") => syntax,
-            Some(uid) if uid == stored.uid() || uid == syntax => uid,
-            Some(uid) if same_as_explicit && uid == IMPLICIT_VR_LITTLE_ENDIAN => uid,
+            Some(uid) if uid == syntax || (uid == stored.uid() && !stored.encoding.is_big_endian()) => uid,
+            Some(uid) if plain && uid == IMPLICIT_VR_LITTLE_ENDIAN => uid,
             Some(_) => return None,
             // Without the parameter, bytes with no type of their own are Explicit VR Little Endian.
-            None if alternative.media_type.essence() == OCTET_STREAM && !same_as_explicit => return None,
+            None if alternative.media_type.essence() == OCTET_STREAM && !plain => return None,
             None => syntax,
         };
         // A client that says `octet-stream; transfer-syntax=*` takes compressed frames under that name too.
@@ -169,11 +168,15 @@ mod tests {
             ("image/jp2", J2K, Some("Single image/jp2")),
             ("application/octet-stream", LE, Some("Single application/octet-stream")),
             ("application/octet-stream", J2K, None),
-            ("multipart/related; type=application/octet-stream", "1.2.840.10008.1.2.2", None),
+            (
+                "multipart/related; type=application/octet-stream; transfer-syntax=1.2.840.10008.1.2.2",
+                "1.2.840.10008.1.2.2",
+                None,
+            ),
             (
                 "multipart/related; type=application/octet-stream; transfer-syntax=*",
                 "1.2.840.10008.1.2.2",
-                Some("Multipart application/octet-stream; transfer-syntax=1.2.840.10008.1.2.2"),
+                Some("Multipart application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"),
             ),
             (
                 "multipart/related; type=application/octet-stream; transfer-syntax=1.2.840.10008.1.2",
