@@ -61,6 +61,14 @@ impl DataSet {
     }
 }
 
+/// Turns the byte order of a value round; one that is no whole number of units has none.
+fn reverse_units(vr: Vr, value: &mut [u8]) {
+    let unit = vr.unit_bytes();
+    if unit > 1 && value.len().is_multiple_of(unit) {
+        value.chunks_exact_mut(unit).for_each(<[u8]>::reverse);
+    }
+}
+
 struct Writer {
     out: Vec<u8>,
     encoding: Encoding,
@@ -141,9 +149,9 @@ impl Writer {
         }
         if length > SHORT_MAX {
             // And what is UN is little endian inside.
-            let unit = if self.encoding.is_big_endian() { element.vr.unit_bytes() } else { 1 };
-            let written = self.out.get_mut(value..).unwrap_or_default();
-            written.chunks_exact_mut(unit).for_each(<[u8]>::reverse);
+            if self.encoding.is_big_endian() {
+                reverse_units(element.vr, self.out.get_mut(value..).unwrap_or_default());
+            }
             if let Some(slot) = self.out.get_mut(header..header + 2) {
                 slot.copy_from_slice(b"UN");
             }
@@ -180,10 +188,12 @@ impl Writer {
             Value::Bytes(bytes) => {
                 let start = self.out.len();
                 self.out.extend_from_slice(bytes);
-                let unit = element.vr.unit_bytes();
-                if self.encoding.is_big_endian() && unit > 1 {
-                    let written = self.out.get_mut(start..).unwrap_or_default();
-                    written.chunks_exact_mut(unit).for_each(<[u8]>::reverse);
+                if self.encoding.is_big_endian() {
+                    // The pad byte is the last of a word too.
+                    if element.vr.unit_bytes() > 1 && bytes.len() % 2 == 1 {
+                        self.out.push(0);
+                    }
+                    reverse_units(element.vr, self.out.get_mut(start..).unwrap_or_default());
                 }
             }
             Value::Sequence(items) => {

@@ -173,6 +173,21 @@ fn a_sequence_that_the_dictionary_does_not_know_stays_one() {
     }
 }
 
+/// What is no whole number of units has no byte order; an odd number of bytes in words is padded within its last word.
+#[test]
+fn odd_numbers_of_bytes_are_the_same_in_either_byte_order() {
+    let mut set = DataSet::new();
+    set.put(tags::REFERENCE_PIXEL_X0, Vr::SL, Value::Bytes(Bytes::from_static(&[1, 2, 3, 4, 5, 6])));
+    set.put(tags::PIXEL_DATA, Vr::OW, Value::Bytes(Bytes::from_static(&[1, 2, 3])));
+    for encoding in ENCODINGS {
+        let bytes = set.encode(encoding, CharacterSet::DEFAULT).expect("no text");
+        let (found, _) = decode(&bytes, encoding).expect("well formed");
+        let value = |tag| found.get(tag).map(|element| element.value.clone());
+        assert_eq!(value(tags::REFERENCE_PIXEL_X0), Some(Value::Bytes(Bytes::from_static(&[1, 2, 3, 4, 5, 6]))));
+        assert_eq!(value(tags::PIXEL_DATA), Some(Value::Bytes(Bytes::from_static(&[1, 2, 3, 0]))), "{encoding:?}");
+    }
+}
+
 #[test]
 fn another_value_under_the_tag_of_a_sequence_breaks_no_reader() {
     let mut set = DataSet::new();

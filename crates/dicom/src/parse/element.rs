@@ -102,7 +102,8 @@ impl<S: Sink> Parser<S> {
 
     pub(super) fn element(&mut self, bytes: &[u8]) -> Step {
         if let Some(tag) = self.after_odd {
-            if bytes.len() < 9 && (bytes.len() as u64) < self.remaining() && !self.at_end {
+            // The pad byte may be beyond the container too.
+            if bytes.len() < 9 && !self.at_end {
                 return Step::Need(9);
             }
             self.after_odd = None;
