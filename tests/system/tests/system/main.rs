@@ -11,6 +11,8 @@ mod dicomweb_client;
 mod disk_full;
 mod exchange;
 mod expectations;
+mod floods;
 mod pynetdicom;
+mod raw;
 mod stow;
 mod support;
