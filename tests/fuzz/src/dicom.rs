@@ -124,7 +124,11 @@ pub(crate) fn data_set(data: &[u8]) {
     let to = syntax(to % 3).encoding;
     let Ok(written) = first.encode(to, CharacterSet::DEFAULT) else { return };
     assert!(written.len() <= 3 * data.len() + 64, "no more than it was made of");
-    let (second, _) = decode(&written, to).expect("what was written can be read");
+    let (second, report) = decode(&written, to).expect("what was written can be read");
+    if !report.lossy.is_empty() {
+        // Bytes of another VR, which Implicit VR has for text: what means nothing there can't be written again.
+        return;
+    }
     let again = second.encode(to, CharacterSet::DEFAULT).expect("and written again");
     assert_eq!(written, again, "stable");
 }

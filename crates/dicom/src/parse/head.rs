@@ -164,7 +164,10 @@ fn read_without_vr(bytes: &[u8], b: &[u8; 8], form: Form, remaining: u64, signed
     if letters && b[6] == 0 && b[7] == 0 {
         // Every VR added since 1993 has the long form (PS3.5 section 7.1.2).
         let Some(b) = bytes.first_chunk::<12>() else { return Err(12) };
-        return Ok(head(Vr::UN, form.u32([b[8], b[9], b[10], b[11]]), 12, form, FindingKind::UnknownVr));
+        let length = form.u32([b[8], b[9], b[10], b[11]]);
+        // Pixel Data of undefined length is fragments, whatever its VR is called.
+        let vr = if length == UNDEFINED { implicit_vr(tag, length, signed) } else { Vr::UN };
+        return Ok(head(vr, length, 12, form, FindingKind::UnknownVr));
     }
     let short = u32::from(form.u16([b[6], b[7]]));
     let blank = b[4].is_ascii_graphic() || b[4] == b' ';
