@@ -34,6 +34,16 @@ pub struct IngestConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub header_bytes_max: u64,
+    /// Header and tables of an instance that take more memory than this make it one of those with a large header.
+    #[schemars(with = "String")]
+    #[serde(with = "units::size")]
+    pub large_header_bytes: u64,
+    /// Instances with a large header taken at once: a flood of them must not take all memory.
+    pub large_headers_max: usize,
+    /// For another one to wait for its turn; then it is refused for want of resources.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub large_header_wait: Duration,
     /// What is asked of the index before an answer.
     pub hint: HintConfig,
     /// Associations, STOW-RS requests and imports.
@@ -54,6 +64,9 @@ impl Default for IngestConfig {
             event_bytes_max: 512 << 10,
             held_bytes_max: 1 << 20,
             header_bytes_max: 16 << 20,
+            large_header_bytes: 1 << 20,
+            large_headers_max: 8,
+            large_header_wait: Duration::from_secs(30),
             hint: HintConfig::default(),
             receipts: ReceiptConfig::default(),
             clock: ClockConfig::default(),

@@ -18,16 +18,28 @@ use cairn_dicom::{
     tags,
     walk::{IdentityError, WalkError},
 };
-use cairn_service_api::ingest::{InstanceOffer, OfferedForm};
+use cairn_service_api::{
+    Error, ErrorKind,
+    ingest::{InstanceOffer, OfferedForm},
+};
 use cairn_store_api::{ObjectStore, ObjectWriter};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bounds of one intake, in bytes.
+/// Deflated bytes given to the walker at once: what they inflate to is a thousandfold at most.
+const DEFLATED_PIECE_BYTES: usize = 4 << 10;
+
+/// Bounds of one intake, in bytes; and what all share.
 #[derive(Clone, Debug)]
 pub(crate) struct IntakeLimits {
     pub(crate) object_bytes_max: u64,
     pub(crate) held_bytes_max: usize,
     pub(crate) header_bytes_max: usize,
     pub(crate) file_meta_bytes_max: usize,
+    pub(crate) large_header_bytes: usize,
+    pub(crate) large_header_wait: Duration,
+    /// Turns of those whose header is larger than that.
+    pub(crate) large_headers: Arc<Semaphore>,
 }
 
 /// What is known of an instance all of whose bytes are written.
@@ -40,6 +52,8 @@ pub(crate) struct Received {
     /// File Meta Information that came with it.
     pub(crate) file_meta: FileMeta,
     pub(crate) findings: Vec<(&'static str, Option<Tag>)>,
+    /// The turn of a large header, given back when nothing of it is held any more.
+    pub(crate) _turn: Option<OwnedSemaphorePermit>,
 }
 
 /// Where the data set is going.
@@ -75,6 +89,7 @@ pub(crate) struct Intake<'a> {
     findings: Vec<Finding>,
     target: Target,
     identity: Option<Identity>,
+    turn: Option<OwnedSemaphorePermit>,
     pub(crate) kept: Kept,
 }
 
@@ -100,6 +115,7 @@ impl<'a> Intake<'a> {
             findings: Vec::new(),
             target: Target::Held { chunks: Vec::new(), bytes: 0 },
             identity: None,
+            turn: None,
             kept: Kept::up_to(kept_bytes_max),
             limits,
         }
@@ -171,9 +187,7 @@ impl<'a> Intake<'a> {
         if chunk.is_empty() {
             return Ok(());
         }
-        if let Some(walker) = &mut self.walker {
-            walker.push(&chunk).map_err(|error| inflates_too_much(error, None))?;
-        }
+        self.walk(&chunk).await?;
         if self.identity.is_none() {
             self.look_for_identity()?;
         }
@@ -190,6 +204,25 @@ impl<'a> Intake<'a> {
                 if self.identity.is_some() || full { self.begin_object().await } else { Ok(()) }
             }
         }
+    }
+
+    /// Pushes bytes through the walker. A header that grows large waits for its turn.
+    async fn walk(&mut self, chunk: &[u8]) -> Result<(), Failure> {
+        let deflated = self.transfer_syntax.as_ref().is_some_and(|syntax| syntax.encoding.is_deflated());
+        for piece in chunk.chunks(if deflated { DEFLATED_PIECE_BYTES } else { chunk.len() }) {
+            let Some(walker) = &mut self.walker else { return Ok(()) };
+            walker.push(piece).map_err(|error| inflates_too_much(error, None))?;
+            if self.turn.is_none() && walker.memory() > self.limits.large_header_bytes {
+                let turn = Arc::clone(&self.limits.large_headers).acquire_owned();
+                let turn = tokio::time::timeout(self.limits.large_header_wait, turn).await;
+                self.turn = turn.ok().and_then(Result::ok);
+                if self.turn.is_none() {
+                    let message = "as many instances with a large header as may be are being taken";
+                    return Err(Error::new(ErrorKind::Exhausted, message).into());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Looks whether the identifiers have been read by now, and whether they are those announced.
@@ -357,8 +390,9 @@ impl<'a> Intake<'a> {
         if walked.value(tags::SOP_CLASS_UID).is_none() {
             findings.push(("sop-class-missing", Some(tags::SOP_CLASS_UID)));
         }
-        let (key, file_meta) = (this.key, this.file_meta);
-        let received = Received { identity, transfer_syntax_uid, key, data_set_offset, walked, file_meta, findings };
+        let Self { key, file_meta, turn, .. } = this;
+        let received =
+            Received { identity, transfer_syntax_uid, key, data_set_offset, walked, file_meta, findings, _turn: turn };
         Ok((received, writer))
     }
 

@@ -82,6 +82,9 @@ impl Service {
             held_bytes_max: bounded(self.config.held_bytes_max),
             header_bytes_max: bounded(self.config.header_bytes_max),
             file_meta_bytes_max: FILE_META_BYTES_MAX,
+            large_header_bytes: bounded(self.config.large_header_bytes),
+            large_header_wait: self.config.large_header_wait,
+            large_headers: self.large_headers.clone(),
         };
         let (key, kept_max) = (ObjectKey(self.appender.mint()), self.quarantine.input_bytes_max());
         let mut intake = Box::new(Intake::new(self.objects.as_ref(), key, offer, limits, kept_max));

@@ -88,6 +88,13 @@ struct Current {
 }
 
 impl FragmentLog {
+    /// Bytes that are listed and kept.
+    pub(crate) fn memory(&self) -> usize {
+        let tables = [&self.basic, &self.extended, &self.extended_lengths];
+        let tables: usize = tables.iter().map(|table| table.bytes.len()).sum();
+        tables + self.lengths.len() * size_of::<u32>() + self.flags.len()
+    }
+
     pub(crate) fn new(syntax: &TransferSyntax, fragments_max: usize, table_bytes_max: usize) -> Self {
         let uid = syntax.uid();
         let coding = match uid {

@@ -247,6 +247,11 @@ impl HeaderWalker {
         self.parser.sink.marked(tag)
     }
 
+    /// Bytes of memory that what was found so far takes, about.
+    pub fn memory(&self) -> usize {
+        self.parser.sink.memory()
+    }
+
     /// The data set is over.
     ///
     /// # Errors

@@ -144,6 +144,12 @@ impl WalkSink {
         self.marked & IDENTIFYING == IDENTIFYING
     }
 
+    /// Header, list of bulk values and list of fragments, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let bulk = self.bulk.len() * size_of::<BulkEntry>() + self.path_words * size_of::<u32>();
+        self.out.len() + bulk + self.fragments.memory()
+    }
+
     /// A finding if Pixel Data is not in the form that the syntax prescribes.
     fn check_coding(&mut self, tag: Tag, encapsulated: bool) {
         match self.pixels {

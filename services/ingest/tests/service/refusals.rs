@@ -12,6 +12,7 @@ use cairn_service_api::{
     ingest::{InstanceOffer, OfferedForm, QuarantineEntry},
 };
 use futures_util::{StreamExt, TryStreamExt};
+use std::time::Duration;
 
 async fn refused(site: &Site, offer: InstanceOffer, bytes: &[u8]) -> (Error, QuarantineEntry, Vec<u8>) {
     let service = site.open().await;
@@ -157,4 +158,45 @@ async fn identifiers_that_come_late_are_found_and_memory_stays_bounded() {
     let receipt = service.open_receipt(sender("")).await.expect("opens");
     let outcome = service.store(receipt, file_offer(), body(&image.bytes(), 10_000)).await;
     assert_eq!(outcome.map_err(|error| error.reason), Err(Reason::CannotUnderstand));
+}
+
+#[tokio::test]
+async fn large_headers_are_taken_in_turn_and_who_waits_too_long_is_refused() {
+    let site = Site::configured(|config| {
+        config.large_headers_max = 1;
+        config.large_header_wait = Duration::from_millis(50);
+    });
+    let service = site.open().await;
+    let receipt = service.open_receipt(sender("CT1")).await.expect("opens");
+    let large = |instance: &str| Image { private_bytes: 2_000_000, instance: instance.into(), ..Image::default() };
+    let (first, second, small) = (large("1.2.3.1"), large("1.2.3.2"), Image::default());
+    let bytes = first.bytes();
+    let (feed, fed) = tokio::sync::mpsc::unbounded_channel();
+    let slow = futures_util::stream::unfold(fed, |mut fed| async move { Some((fed.recv().await?, fed)) });
+    let taking = tokio::spawn({
+        let (service, first) = (service.clone(), first.clone());
+        async move { service.store(receipt, offer(&first), Box::pin(slow)).await }
+    });
+    let (most, rest) = bytes.split_at(bytes.len() - 100);
+    for piece in most.chunks(10_000) {
+        feed.send(Ok(Bytes::copy_from_slice(piece))).expect("taken");
+    }
+    tokio::time::timeout(Duration::from_secs(60), async {
+        // Its turn is taken once the second one does not get it any more.
+        loop {
+            match service.store(receipt, offer(&second), body(&second.bytes(), 10_000)).await {
+                Err(error) if error.kind == ErrorKind::Exhausted => break,
+                Err(error) => panic!("{error}"),
+                Ok(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await
+    .expect("refused in time");
+    send_from(&service, "CT1", &small).await.expect("small ones wait for nobody");
+    feed.send(Ok(Bytes::copy_from_slice(rest))).expect("taken");
+    drop(feed);
+    taking.await.expect("ends").expect("stored");
+    service.store(receipt, offer(&second), body(&second.bytes(), 10_000)).await.expect("its turn now");
+    site.assert_bytes_and_events_agree(false);
 }

@@ -12,6 +12,7 @@
 //! | nesting to 10,000 levels | `damaged_elements_are_kept_whole_..` | the same |
 //! | deflate bombs | `bombs_are_taken_or_refused_..` | the same |
 //! | size bombs | `bombs_are_taken_or_refused_..` | the same, `pixels_that_are_claimed_..`, `stow::bounds_on_..` |
+//! | floods of large headers | `floods::a_flood_of_large_headers_..` | the same service |
 //! | hostile preambles | none is sent | `a_hostile_preamble_is_not_kept` |
 //! | malformed PDUs | `malformed_pdus_..`, `server::what_breaks_the_protocol_..` | `hostile::requests_that_are_none` |
 //! | malformed multipart bodies | not spoken | `bad_multipart_framing_..`, `stow::broken_bodies_..` |

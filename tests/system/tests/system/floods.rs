@@ -578,3 +578,57 @@ fn thousands_of_tiny_pdus_and_pipelined_requests_are_served_in_order() {
     assert!(peak < LITTLE_MEMORY);
     site.archive.stop();
 }
+
+/// Twelve megabytes that are all header.
+fn large_header(instance: &str) -> Vec<u8> {
+    let mut set = [text(0x0008_0016, "UI", CT), text(0x0008_0018, "UI", instance)].concat();
+    set.extend([text(0x0020_000D, "UI", "2.25.4600"), text(0x0020_000E, "UI", "2.25.4601")].concat());
+    set.extend((0x1000..0x3EE0).flat_map(|low| element(0x0021_0000 | low, "UN", &[b'y'; 1_000])));
+    set
+}
+
+#[test]
+fn a_flood_of_large_headers_is_taken_a_few_at_a_time() {
+    const PEERS: u32 = 24;
+    const TURNS: usize = 8;
+    let folder = directory();
+    let environment = vec![("CAIRN__INGEST__LARGE_HEADER_WAIT", "1s".to_owned())];
+    let mut site = Site::start(folder.path(), environment, Vec::new());
+    site.archive.expect_in_log("large header");
+    let address = site.archive.dicom;
+    let sending: Vec<_> = (0..PEERS)
+        .map(|number| {
+            std::thread::spawn(move || {
+                let instance = instance_uid(200 + number);
+                let mut bytes = message(1, &c_store(1, CT, &instance), &large_header(&instance));
+                let rest = bytes.split_off(bytes.len() - 500);
+                let mut peer = Peer::associate(address, "LARGE", &[(CT, EXPLICIT)]);
+                peer.write(&bytes);
+                (peer, rest, instance)
+            })
+        })
+        .collect();
+    let held: Vec<_> = sending.into_iter().map(|sending| sending.join().unwrap()).collect();
+    site.serves();
+    let peak = used(&site.archive).peak;
+    println!("{PEERS} large headers: peak of {} MiB", peak >> 20);
+    assert!(peak < MEMORY);
+    let ended: Vec<(u16, String)> = held
+        .into_iter()
+        .map(|(mut peer, rest, instance)| {
+            peer.write(&rest);
+            (peer.read_status(), instance)
+        })
+        .collect();
+    site.archive.settled();
+    for (status, instance) in &ended {
+        let there = data_set_over_http(&site.archive, &instance.parse().unwrap());
+        match status {
+            0 => assert!(there == [large_header(instance)], "{instance}"),
+            0xA700 => assert!(there.is_empty(), "{instance}"),
+            other => panic!("{other:04X}"),
+        }
+    }
+    assert_eq!(ended.iter().filter(|(status, _)| *status == 0).count(), TURNS);
+    site.archive.stop();
+}
