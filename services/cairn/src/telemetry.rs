@@ -8,7 +8,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// What keeps telemetry going; spans not sent yet are sent when it is shut down.
 pub struct Telemetry {
@@ -32,7 +32,11 @@ pub fn start(config: &TelemetryConfig, site: &str) -> Result<Telemetry, Failure>
         LogFormat::Json => lines.json().boxed(),
     };
     let traces = config.otlp_endpoint.as_deref().map(|endpoint| exporter(endpoint, site)).transpose()?;
-    let spans = traces.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("cairn")));
+    let spans = traces.as_ref().map(|provider| {
+        // What libraries do, the exporter's own calls above all, is not of interest.
+        let ours = Targets::new().with_target("cairn", tracing::Level::INFO);
+        tracing_opentelemetry::layer().with_tracer(provider.tracer("cairn")).with_filter(ours)
+    });
     tracing_subscriber::registry().with(spans).with(lines.with_filter(filter)).try_init().map_err(Failure::failed)?;
     let metrics = PrometheusBuilder::new()
         .set_buckets_for_metric(metrics_exporter_prometheus::Matcher::Suffix("_seconds".into()), &SECONDS)

@@ -256,6 +256,7 @@ impl<T> Stream for Receiver<T> {
 
 #[async_trait]
 impl Index for IndexService {
+    #[tracing::instrument(name = "index.query", skip_all, fields(level = query::name(query.level)))]
     async fn query(&self, query: Query) -> Result<AnswerStream<DataSet>, Error> {
         metrics::queried(query::name(query.level));
         query::run(&self.shared, query).await

@@ -4,7 +4,7 @@ use crate::{config::IngestConfig, metrics};
 use cairn_archive::{
     Envelope, EventId, Hlc, HybridClock, ObjectKey, Offset, Partition, Position, events::Event, ids::ReceiptId,
 };
-use cairn_process::clock::Clock;
+use cairn_process::{clock::Clock, trace};
 use cairn_service_api::{Error, ErrorKind, Reason};
 use cairn_store_api::{EventLog, Record, StoreError, StoreErrorKind};
 use std::{
@@ -118,7 +118,7 @@ impl Appender {
             study_instance_uid: event.study_instance_uid().to_owned(),
             tenant: event.tenant().to_owned(),
             hlc: self.hlc().tick(self.clock.unix_ms()),
-            traceparent: context.traceparent,
+            traceparent: trace::traceparent().or(context.traceparent),
             correlation_id: context.correlation.map(|id| id.to_string()),
             causation_id: context.causation,
             object_keys: context.objects,
@@ -128,6 +128,7 @@ impl Appender {
     }
 
     /// Appends one event and returns once it is durable, within the deadline.
+    #[tracing::instrument(name = "log.append", skip_all, fields(kind = event.kind()))]
     pub(crate) async fn append(&self, event: &Event, context: Context) -> Result<Appended, NotAppended> {
         let partition = Partition::of_study(event.study_instance_uid(), self.log.partitions());
         let record = self.record(event, context);

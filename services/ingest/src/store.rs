@@ -28,6 +28,7 @@ use cairn_store_api::{ObjectRef, ObjectWriter};
 use futures_util::{StreamExt, TryStreamExt};
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 /// File Meta Information taken at most, in bytes: it is kept in the event.
 const FILE_META_BYTES_MAX: usize = 64 << 10;
@@ -58,8 +59,12 @@ impl Service {
         body: Body<'_>,
     ) -> Result<Stored, Failure> {
         self.admit()?;
-        let (received, writer, hint) = self.receive(receipt, offer, body).await?; // streamed: written, hashed, walked
-        let staged = self.finish(receipt, received, writer).await?; // I1: bytes durable first
+        // Streamed: written, hashed, walked.
+        let receiving = self.receive(receipt, offer, body).instrument(tracing::info_span!("object.write"));
+        let (received, writer, hint) = receiving.await?;
+        // I1: bytes durable first.
+        let finishing = self.finish(receipt, received, writer).instrument(tracing::info_span!("object.finish"));
+        let staged = finishing.await?;
         self.decide_and_append(receipt, staged, hint).await // I2: then the event, then the answer
     }
 

@@ -47,6 +47,7 @@ impl RetrievalService {
 
 #[async_trait]
 impl Retrieval for RetrievalService {
+    #[tracing::instrument(name = "retrieval.instances", skip_all)]
     async fn instances(&self, selection: Selection, part: Part) -> Result<AnswerStream<RetrievedInstance>, Error> {
         let records = self.0.index.instances(selection, Detail::Tables).await?;
         let service = self.0.clone();
@@ -64,6 +65,7 @@ impl Retrieval for RetrievalService {
         Ok(read_ahead(self.0.objects.clone(), records.boxed(), part, shared, &self.0.config))
     }
 
+    #[tracing::instrument(name = "retrieval.metadata", skip_all)]
     async fn metadata(&self, selection: Selection) -> Result<AnswerStream<InstanceRecord>, Error> {
         let records = self.0.index.instances(selection, Detail::Header).await?;
         let service = self.0.clone();
@@ -78,12 +80,14 @@ impl Retrieval for RetrievalService {
         Ok(records.boxed())
     }
 
+    #[tracing::instrument(name = "retrieval.open", skip_all)]
     async fn open(&self, record: &InstanceRecord, part: Part) -> Result<AnswerStream<Bytes>, Error> {
         let range = range_of(record, &part)?;
         metrics::opened("instance", range.end - range.start);
         read::open(self.0.objects.as_ref(), &record.object, range).await
     }
 
+    #[tracing::instrument(name = "retrieval.frames", skip_all)]
     async fn frames(&self, record: &InstanceRecord, numbers: &[u32]) -> Result<AnswerStream<Frame>, Error> {
         let mut record = record.clone();
         self.0.complete(&mut record, false).await?;
@@ -104,6 +108,7 @@ impl Retrieval for RetrievalService {
         }
     }
 
+    #[tracing::instrument(name = "retrieval.bulk-data", skip_all)]
     async fn bulk_data(&self, record: &InstanceRecord, path: &[u32]) -> Result<(u64, AnswerStream<Bytes>), Error> {
         let find = |entries: &[BulkDataEntry]| entries.iter().find(|entry| entry.path == path).cloned();
         let entry = match (find(&record.bulk_data), &record.side_object) {

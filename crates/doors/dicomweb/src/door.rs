@@ -15,6 +15,7 @@ use axum::{
     response::IntoResponse,
 };
 use bytes::Bytes;
+use cairn_process::trace;
 use cairn_service_api::{AnswerStream, Error, index::Selection};
 use futures_util::StreamExt;
 use hyper::body::{Frame, SizeHint};
@@ -28,6 +29,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
+use tracing::Instrument;
 
 /// The state behind the resources.
 pub(crate) struct Door {
@@ -97,7 +99,11 @@ pub(crate) async fn admit(State(door): State<Arc<Door>>, request: Request, next:
     let cross_origin = allowed_origin(&door.config, request.headers());
     let (method, resource, started) =
         (request.method().clone(), metrics::resource(request.uri().path()), Instant::now());
-    let mut response = match answer(&door, request, next, cross_origin.is_some()).await {
+    let span = tracing::info_span!("dicomweb.request", %method, resource);
+    if let Some(parent) = request.headers().get("traceparent").and_then(|value| value.to_str().ok()) {
+        trace::follow(&span, parent);
+    }
+    let mut response = match answer(&door, request, next, cross_origin.is_some()).instrument(span).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     };

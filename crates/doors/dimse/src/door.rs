@@ -11,6 +11,7 @@ use cairn_archive::{events::ReceiptEnd, ids::ReceiptId};
 use cairn_service_api::{Index, Ingest, Retrieval};
 use std::{collections::HashMap, sync::Arc};
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 /// A place that C-MOVE can send to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +95,8 @@ impl Session {
                 Received::Release => return Ok(()),
                 Received::Message(message) => {
                     let (field, start) = (message.command.field, Instant::now());
-                    self.answer(association, message).await?;
+                    let span = tracing::info_span!("dimse.request", request = metrics::request(field));
+                    self.answer(association, message).instrument(span).await?;
                     metrics::answered(field, start.elapsed());
                 }
             }

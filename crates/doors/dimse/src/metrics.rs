@@ -56,7 +56,8 @@ pub(crate) fn sub_operation(outcome: Option<Status>) {
     counter!("cairn_dimse_sub_operations_total", "outcome" => outcome).increment(1);
 }
 
-fn request(field: CommandField) -> &'static str {
+/// A request's name.
+pub(crate) fn request(field: CommandField) -> &'static str {
     match field {
         CommandField::C_ECHO_RQ => "c-echo",
         CommandField::C_STORE_RQ => "c-store",

@@ -44,10 +44,10 @@ fn chunks() -> (Chunks, AnswerStream<Bytes>) {
 }
 
 async fn give(current: &mut Option<Chunks>, item: Result<Bytes, Error>) {
-    if let Some(sender) = current {
-        if sender.send(item).await.is_err() {
-            *current = None;
-        }
+    if let Some(sender) = current
+        && sender.send(item).await.is_err()
+    {
+        *current = None;
     }
 }
 

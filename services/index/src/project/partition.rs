@@ -16,6 +16,7 @@ use cairn_archive::{
     fold::Stamp,
     index_rows::{BUCKETS, LEAVES, ORIGINS, PARKED, access, decode_leaf},
 };
+use cairn_process::trace;
 use cairn_service_api::Error;
 use cairn_store_api::{CkRange, Commit, EventLog, LogRecord, StoreError, StoreErrorKind};
 use std::{
@@ -351,6 +352,7 @@ async fn commit(
 ) -> Result<(), Error> {
     let began = Instant::now();
     let (partition, incarnation, events) = (follower.partition, project.log.incarnation(), records.len());
+    let _spans = fold_spans(project, &records);
     let committed = Stamp::new(incarnation, follower.end);
     let mut batch = Batch::decode(records, incarnation, partition, project.log.partitions());
     let loaded = batch::load(&project.rows, &batch.studies, committed).await?;
@@ -384,6 +386,21 @@ async fn commit(
     metrics::committed(events, rows, began.elapsed());
     publish(project, follower, parked, &batch.origins);
     Ok(())
+}
+
+/// A span for each event that was traced, as a child of its append, for as long as its commit takes. A rebuild folds what
+/// was folded before, which no trace is waiting for.
+fn fold_spans(project: &Project, records: &[LogRecord]) -> Vec<tracing::Span> {
+    if project.stop_at.is_some() {
+        return Vec::new();
+    }
+    let traceparents = records.iter().filter_map(|record| record.record.envelope.traceparent.as_deref());
+    let span = |traceparent| {
+        let span = tracing::info_span!(parent: None, "index.fold");
+        trace::follow(&span, traceparent);
+        span
+    };
+    traceparents.map(span).collect()
 }
 
 /// Rows of parked events; gives how many are parked in all.

@@ -16,3 +16,4 @@ mod pynetdicom;
 mod raw;
 mod stow;
 mod support;
+mod traces;

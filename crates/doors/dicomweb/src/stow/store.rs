@@ -20,6 +20,7 @@ use futures_core::Stream;
 use futures_util::{StreamExt, stream};
 use std::{future::Future, sync::Arc};
 use tokio::{sync::mpsc, task::JoinSet};
+use tracing::Instrument;
 
 /// Chunks of one instance on the way to ingest.
 const CHUNKS_IN_FLIGHT: usize = 4;
@@ -138,10 +139,11 @@ impl StoreRun {
         let (sink, source) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let ingest = Arc::clone(&self.door.services.ingest);
         self.sniffers.push((number, Sniffer::default()));
-        self.stores.spawn(async move {
+        let store = async move {
             let body = stream::unfold(source, |mut source| async move { Some((source.recv().await?, source)) });
             (number, ingest.store(receipt, offer, Box::pin(body)).await)
-        });
+        };
+        self.stores.spawn(store.in_current_span());
         Ok(sink)
     }
 
