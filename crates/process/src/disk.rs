@@ -79,6 +79,12 @@ pub trait DiskFile: Send + Sync {
     /// there is no room.
     fn preallocate(&self, length: u64) -> io::Result<()>;
 
+    /// The same past the page cache where that can be: copies nothing and evicts nothing, but whoever writes less than
+    /// whole pages there makes them be read first.
+    fn preallocate_uncached(&self, length: u64) -> io::Result<()> {
+        self.preallocate(length)
+    }
+
     /// Gives back the room of a range, which then reads as zero; a hint where the file system can't.
     fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()>;
 }

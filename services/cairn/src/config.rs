@@ -78,6 +78,11 @@ pub struct DataConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub reserve_bytes: u64,
+    /// Room for objects that is filled with zeros ahead of them, at least; a larger archive keeps more. Stores are faster
+    /// where blocks were written before.
+    #[schemars(with = "String")]
+    #[serde(with = "units::size")]
+    pub prewritten_bytes: u64,
     /// Size of the quarantine.
     #[schemars(with = "String")]
     #[serde(with = "units::size")]
@@ -91,6 +96,7 @@ impl Default for DataConfig {
             partitions: cairn_archive::position::DEFAULT_PARTITIONS,
             volume_bytes: 1 << 30,
             reserve_bytes: 512 << 20,
+            prewritten_bytes: 256 << 20,
             quarantine_bytes: 1 << 30,
         }
     }

@@ -51,6 +51,7 @@ impl Stores {
 
         let volumes = VolumeConfig {
             volume_bytes_max: config.data.volume_bytes,
+            prewrite_bytes_min: config.data.prewritten_bytes,
             reserve_bytes: config.data.reserve_bytes,
             ..VolumeConfig::new(directory.join("objects"))
         };

@@ -20,6 +20,7 @@ use cairn_service_api::{
 };
 use cairn_store_api::{EventLog, Generation, IndexStore};
 use futures_core::Stream;
+use futures_util::FutureExt;
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -213,7 +214,10 @@ impl<T: Send + 'static> Answers<T> {
     }
 }
 
-/// Runs work in a task of its own and gives its answers as a stream; dropping the stream ends the task.
+/// Runs work and gives its answers as a stream; dropping the stream ends the work.
+///
+/// Work that is done at once needs no task: most questions are about one instance or study, and handing those to another
+/// thread would cost more than answering them. The rest goes on in a task of its own.
 pub(crate) fn answering<T, F>(
     ahead: usize,
     place: Option<Place>,
@@ -224,21 +228,28 @@ where
     F: Future<Output = Result<(), Ended>> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(ahead.max(1));
-    let answers = Answers { to: sender.clone(), place: place.map(tokio::sync::Mutex::new) };
-    let task = tokio::spawn(async move {
-        tokio::select! {
-            outcome = work(answers) => {
-                if let Err(Ended::Failed(error)) = outcome {
-                    // A reader that went away needs no reason.
-                    let _ = sender.send(Err(error)).await;
-                }
-            }
-            () = sender.closed() => {}
-        }
-    });
-    // The task holds the place and the generation; nothing is left behind once the stream is dropped.
-    drop(task);
+    let mut work = Box::pin(work(Answers { to: sender.clone(), place: place.map(tokio::sync::Mutex::new) }));
+    let begun = (&mut work).now_or_never();
+    match begun {
+        Some(Ok(()) | Err(Ended::Dropped)) => {}
+        // Answers may have filled the channel to the last place, so this needs one of its own.
+        Some(Err(Ended::Failed(error))) => drop(tokio::spawn(async move { sender.send(Err(error)).await })),
+        // The task holds the place and the generation; nothing is left behind once the stream is dropped.
+        None => drop(tokio::spawn(go_on(work, sender))),
+    }
     Box::pin(Receiver(receiver))
+}
+
+async fn go_on<T>(work: impl Future<Output = Result<(), Ended>>, sender: mpsc::Sender<Result<T, Error>>) {
+    tokio::select! {
+        outcome = work => {
+            if let Err(Ended::Failed(error)) = outcome {
+                // A reader that went away needs no reason.
+                let _ = sender.send(Err(error)).await;
+            }
+        }
+        () = sender.closed() => {}
+    }
 }
 
 struct Receiver<T>(mpsc::Receiver<Result<T, Error>>);

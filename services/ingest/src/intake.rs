@@ -137,11 +137,6 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// The identifiers, once they have been read.
-    pub(crate) fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
-    }
-
     /// The study as far as it is known.
     pub(crate) fn study(&self) -> Option<Uid> {
         let read = || Uid::from_value(self.walker.as_ref()?.value(tags::STUDY_INSTANCE_UID)?).ok();

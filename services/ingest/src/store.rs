@@ -25,22 +25,12 @@ use cairn_service_api::{
     ingest::{Body, InstanceOffer, StoreOutcome, Stored},
 };
 use cairn_store_api::{ObjectRef, ObjectWriter};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, future::join as concurrently};
 use std::time::Duration;
-use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 /// File Meta Information taken at most, in bytes: it is kept in the event.
 const FILE_META_BYTES_MAX: usize = 64 << 10;
-
-/// What the index knows, asked for while the bytes still arrive. Dropping it stops asking.
-struct Hint(JoinHandle<Vec<Version>>);
-
-impl Drop for Hint {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// An instance whose bytes are durable.
 struct Staged {
@@ -61,11 +51,12 @@ impl Service {
         self.admit()?;
         // Streamed: written, hashed, walked.
         let receiving = self.receive(receipt, offer, body).instrument(tracing::info_span!("object.write"));
-        let (received, writer, hint) = receiving.await?;
-        // I1: bytes durable first.
+        let (received, writer) = receiving.await?;
+        // I1: bytes durable first; the index is asked meanwhile.
+        let known = self.look_up(&receipt.sender.tenant, &received.identity);
         let finishing = self.finish(receipt, received, writer).instrument(tracing::info_span!("object.finish"));
-        let staged = finishing.await?;
-        self.decide_and_append(receipt, staged, hint).await // I2: then the event, then the answer
+        let (staged, known) = concurrently(finishing, known).await;
+        self.decide_and_append(receipt, staged?, known).await // I2: then the event, then the answer
     }
 
     fn admit(&self) -> Result<(), Error> {
@@ -80,7 +71,7 @@ impl Service {
         receipt: &OpenReceipt,
         offer: &InstanceOffer,
         mut body: Body<'_>,
-    ) -> Result<(Received, Box<dyn ObjectWriter>, Option<Hint>), Failure> {
+    ) -> Result<(Received, Box<dyn ObjectWriter>), Failure> {
         let bounded = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
         let limits = IntakeLimits {
             object_bytes_max: receipt.profile.object_bytes_max,
@@ -93,29 +84,25 @@ impl Service {
         };
         let (key, kept_max) = (ObjectKey(self.appender.mint()), self.quarantine.input_bytes_max());
         let mut intake = Box::new(Intake::new(self.objects.as_ref(), key, offer, limits, kept_max));
-        let mut hint = None;
         let mut taken = intake.begin();
         while taken.is_ok()
             && let Some(chunk) = body.next().await
         {
             let chunk = chunk.map_err(|error| Failure::Failed(ended_early(error)))?;
             taken = intake.take(chunk).await;
-            if let (None, Some(identity)) = (&hint, intake.identity()) {
-                hint = self.look_up(&receipt.sender.tenant, identity);
-            }
         }
         if let Err(failure) = taken {
             return Err(keep_rest(failure, intake.kept, &mut body).await);
         }
         let (received, writer) = intake.finish().await?;
-        let hint = hint.or_else(|| self.look_up(&receipt.sender.tenant, &received.identity));
         crash_point(Step::BeforeObjectFinish);
-        Ok((received, writer, hint))
+        Ok((received, writer))
     }
 
-    /// Asks the index what it has under a SOP Instance UID, without waiting for the answer.
-    fn look_up(&self, tenant: &str, identity: &Identity) -> Option<Hint> {
-        let index = self.index.clone()?;
+    /// What the index has under a SOP Instance UID. It is asked while the bytes are made durable, which takes longer; an
+    /// index that is away or slow is not waited for: the fold over the log will find what could not be known now.
+    fn look_up(&self, tenant: &str, identity: &Identity) -> impl Future<Output = Vec<Version>> + Send + use<> {
+        let index = self.index.clone();
         let selection = Selection {
             tenant: tenant.to_owned(),
             instances: vec![identity.sop_instance_uid.clone()],
@@ -123,18 +110,18 @@ impl Service {
             ..Selection::default()
         };
         let (timeout, max) = (self.config.hint.lookup_timeout, self.config.compare.versions_max.max(1));
-        Some(Hint(tokio::spawn(async move {
+        async move {
+            let Some(index) = index else { return Vec::new() };
             let versions = async {
                 let records = index.instances(selection, Detail::Location).await?;
                 records.take(max).map_ok(Version::from).try_collect::<Vec<_>>().await
             };
             let answer = tokio::time::timeout(timeout, versions).await;
-            // Away or slow: the fold over the log will find what could not be known now.
             answer.ok().and_then(Result::ok).unwrap_or_else(|| {
                 metrics::hint_missed();
                 Vec::new()
             })
-        })))
+        }
     }
 
     async fn finish(
@@ -154,15 +141,11 @@ impl Service {
         &self,
         receipt: &OpenReceipt,
         staged: Staged,
-        hint: Option<Hint>,
+        indexed: Vec<Version>,
     ) -> Result<Stored, Failure> {
         let identity = &staged.received.identity;
         let key: Key = (receipt.sender.tenant.clone(), identity.sop_instance_uid.clone());
         let turn = self.in_flight.turn(key.clone()).await;
-        let indexed = match hint {
-            Some(mut hint) => (&mut hint.0).await.unwrap_or_default(),
-            None => Vec::new(),
-        };
         let known = join(self.recent.get(&key), indexed);
         let issuer = staged.issuer_in_data_set.as_deref().unwrap_or(&receipt.profile.issuer_of_patient_id);
         let source = Source { calling_ae_title: &receipt.sender.calling_ae_title, issuer_of_patient_id: issuer };

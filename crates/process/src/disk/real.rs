@@ -1,19 +1,24 @@
 //! The machine's file systems.
 
 use super::{Disk, DiskFile};
-use rustix::fs::{Advice, FallocateFlags, FlockOperation};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 use std::{
     fs::{self, File, OpenOptions},
     io,
     num::NonZeroU64,
-    os::unix::fs::FileExt,
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileExt, OpenOptionsExt},
+    },
     path::Path,
     sync::Arc,
 };
 
-/// Zeros are written in steps of this many bytes.
-static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+/// Zeros are written in steps of this many bytes, from memory that lies as direct writes want it.
+#[repr(align(4096))]
+struct Zeros([u8; 1024 * 1024]);
+static ZEROS: Zeros = Zeros([0; 1024 * 1024]);
 
 /// The disk of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,22 +101,18 @@ impl DiskFile for RealFile {
     }
 
     fn preallocate(&self, length: u64) -> io::Result<()> {
-        let mut end = self.len()?;
-        if end >= length {
-            return Ok(());
+        let end = self.reserve(length)?;
+        write_zeros(&self.0, end, length)
+    }
+
+    fn preallocate_uncached(&self, length: u64) -> io::Result<()> {
+        let end = self.reserve(length)?;
+        let aligned = (end | length).is_multiple_of(align_of::<Zeros>() as u64);
+        // Not every file system can: then through the cache.
+        match aligned.then(|| self.open_direct()) {
+            Some(Ok(direct)) => write_zeros(&direct, end, length),
+            Some(Err(_)) | None => write_zeros(&self.0, end, length),
         }
-        // Room first, so that a full disk is noticed before anything is written. Zeros next: blocks that were never
-        // written make each sync wait for the file system's journal too.
-        match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, end, length - end) {
-            Ok(()) | Err(Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error.into()),
-        }
-        while end < length {
-            let step = (length - end).min(ZEROS.len() as u64);
-            self.0.write_all_at(&ZEROS[..step as usize], end)?;
-            end += step;
-        }
-        Ok(())
     }
 
     fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
@@ -123,4 +124,33 @@ impl DiskFile for RealFile {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+impl RealFile {
+    /// Reserves room up to `length`, so that a full disk is noticed before anything is written; gives where the file ends.
+    fn reserve(&self, length: u64) -> io::Result<u64> {
+        let end = self.len()?;
+        if end < length {
+            match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, end, length - end) {
+                Ok(()) | Err(Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(end)
+    }
+
+    fn open_direct(&self) -> io::Result<File> {
+        let same = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits() as i32).open(same)
+    }
+}
+
+/// Blocks that were never written make each sync wait for the file system's journal too.
+fn write_zeros(file: &File, mut from: u64, to: u64) -> io::Result<()> {
+    while from < to {
+        let step = (to - from).min(ZEROS.0.len() as u64);
+        file.write_all_at(&ZEROS.0[..step as usize], from)?;
+        from += step;
+    }
+    Ok(())
 }

@@ -10,8 +10,9 @@ use std::{
 };
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-/// Rows of a scan that are read on the caller's thread.
-const INLINE_ROWS_MAX: usize = 128;
+/// Rows of a scan that are read on the caller's thread: as many as a page has. Handing fewer to another thread costs more
+/// than reading them.
+const INLINE_ROWS_MAX: usize = 256;
 
 /// How often, and after what pause, an engine that failed to open anew is tried again.
 const REOPEN_TRIES: u32 = 30;
@@ -105,7 +106,7 @@ impl IndexStore for EmbeddedIndexStore {
         keys: &[(Bytes, Bytes)],
     ) -> Result<Vec<Option<Bytes>>, StoreError> {
         let engine = self.engine().await?;
-        if keys.len() <= INLINE_ROWS_MAX / 8 {
+        if keys.len() <= INLINE_ROWS_MAX / 4 {
             return engine.get_many(generation, table, keys);
         }
         let keys = keys.to_vec();

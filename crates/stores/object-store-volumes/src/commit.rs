@@ -7,6 +7,7 @@ use crate::layout::{Entry, JournalBlock, Record, split_records};
 use crate::maintain::Checkpoint;
 use crate::shared::Shared;
 use crate::volumes::{JournalPlace, Reservation};
+use crate::write::Run;
 use crate::{exhausted, lock, unavailable};
 use cairn_archive::ObjectKey;
 use cairn_store_api::{ObjectInfo, ObjectRef, StoreError, StoreErrorKind};
@@ -16,12 +17,15 @@ use std::{
 };
 use tokio::sync::oneshot;
 
+/// Bytes given out after which there may be something to maintain.
+const MAINTENANCE_BYTES: u64 = 1024 * 1024;
+
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What waits for a shared sync.
 pub(crate) enum Request {
-    /// All bytes of the object are written; `synced` when they are durable too.
-    Put { object: ObjectRef, room: Reservation, synced: bool, reply: Reply<ObjectInfo> },
+    /// All bytes of the object but the last are written; all of them are and durable too when there is no `last`.
+    Put { object: ObjectRef, run: Run, last: Option<Vec<u8>>, reply: Reply<ObjectInfo> },
     /// Gives the extents that are free then.
     Delete { key: ObjectKey, reply: Reply<Option<Arc<Entry>>> },
     /// The volume holds no object: move what its journal still says, then remove it.
@@ -109,11 +113,13 @@ pub(crate) struct Committer {
     shared: Arc<Shared>,
     /// Last group written.
     group: u64,
+    /// Fresh bytes when maintenance was last woken.
+    fresh: u64,
 }
 
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>, group: u64) -> Self {
-        Self { shared, group }
+        Self { shared, group, fresh: 0 }
     }
 
     pub(crate) fn group(&self) -> u64 {
@@ -123,8 +129,10 @@ impl Committer {
     /// Runs until the queue is ended.
     pub(crate) fn run(mut self) {
         while let Some(requests) = self.shared.queue.take(self.shared.config.group_objects_max) {
+            let frees = requests.iter().any(|request| !matches!(request, Request::Put { .. }));
             self.commit(requests);
             self.checkpoint_if_due();
+            self.wake_maintenance(frees);
         }
         self.checkpoint(true);
     }
@@ -135,9 +143,9 @@ impl Committer {
         let now = self.shared.clock.unix_ms();
         for request in requests {
             match request {
-                Request::Put { object, room, synced, reply } => {
+                Request::Put { object, run, last, reply } => {
                     let info = ObjectInfo { object, put_ended_at_ms: now };
-                    self.add_put(&mut group, info, room, synced, reply);
+                    self.add_put(&mut group, info, run, last, reply);
                 }
                 Request::Delete { key, reply } => self.add_delete(&mut group, key, reply),
                 Request::Evacuate { volume } => empty.push(volume),
@@ -155,19 +163,29 @@ impl Committer {
         }
     }
 
-    fn add_put(&self, group: &mut Group, info: ObjectInfo, room: Reservation, synced: bool, reply: Reply<ObjectInfo>) {
+    fn add_put(
+        &self,
+        group: &mut Group,
+        info: ObjectInfo,
+        mut run: Run,
+        last: Option<Vec<u8>>,
+        reply: Reply<ObjectInfo>,
+    ) {
         let key = info.object.key;
-        let refused = match self.shared.index.get(key) {
-            Err(error) => Some(error),
-            Ok(None) if group.put.insert(key) => None,
-            Ok(_) => Some(StoreError::new(StoreErrorKind::Conflict, format!("object {key} is there already"))),
+        let synced = last.is_none();
+        let added = match self.shared.index.get(key) {
+            Err(error) => Err(error),
+            Ok(None) if !group.put.contains(&key) => last.map_or(Ok(()), |last| run.end(last)),
+            Ok(_) => Err(StoreError::new(StoreErrorKind::Conflict, format!("object {key} is there already"))),
         };
-        if let Some(error) = refused {
+        let room = run.room;
+        if let Err(error) = added {
             // The room first: whoever hears of the failure finds it free.
             drop(room);
             let _ = reply.send(Err(error));
             return;
         }
+        group.put.insert(key);
         if !synced {
             group.dirty.extend(room.volumes());
         }
@@ -286,7 +304,15 @@ impl Committer {
         {
             self.checkpoint(false);
         }
-        self.shared.maintenance.wake();
+    }
+
+    /// Not with every group: waking a thread costs as much as storing a small object.
+    fn wake_maintenance(&mut self, frees: bool) {
+        let fresh = self.shared.volumes.fresh();
+        if frees || fresh.abs_diff(self.fresh) >= MAINTENANCE_BYTES {
+            self.fresh = fresh;
+            self.shared.maintenance.wake();
+        }
     }
 
     /// Sets the index's changes aside, with the place up to which they know the journal. `last`: nothing comes after.

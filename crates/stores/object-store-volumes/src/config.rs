@@ -15,8 +15,10 @@ pub struct VolumeConfig {
     pub volume_bytes_first: u64,
     /// Size of a full-grown volume. Objects that are larger span several.
     pub volume_bytes_max: u64,
-    /// Prewritten room that is always kept ahead of writers.
+    /// Prewritten room that is kept ahead of writers at least, also of the first ones.
     pub prewrite_bytes_min: u64,
+    /// Prewritten room kept ahead while objects come in: more is written once they pause, so that the disk is theirs.
+    pub prewrite_bytes_busy: u64,
     /// Prewritten room kept ahead once the archive holds that much; between the two it is as much as the archive holds.
     pub prewrite_bytes_max: u64,
     /// Prewritten room is at most this part (one in so many) of what is free on the disk.
@@ -58,7 +60,8 @@ impl VolumeConfig {
             directory: directory.into(),
             volume_bytes_first: 64 * MIB,
             volume_bytes_max: GIB,
-            prewrite_bytes_min: 16 * MIB,
+            prewrite_bytes_min: 256 * MIB,
+            prewrite_bytes_busy: 16 * MIB,
             prewrite_bytes_max: 2 * GIB,
             prewrite_free_share: 32,
             reserve_bytes: 256 * MIB,

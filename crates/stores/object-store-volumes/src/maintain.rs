@@ -7,11 +7,12 @@ use crate::lock;
 use crate::manifest::Manifest;
 use crate::segment::{Segment, SegmentWriter, file_name};
 use crate::shared::Shared;
-use crate::volumes::{Holdings, Place};
+use crate::volumes::{Holdings, Place, Prewritten};
 use cairn_store_api::{StoreError, StoreErrorKind};
 use std::{
     io,
     sync::{Arc, Condvar, Mutex, PoisonError},
+    time::Duration,
 };
 
 /// Changes of the index to be written down.
@@ -76,20 +77,29 @@ impl Maintenance {
         lock(&self.state).ended
     }
 
-    /// Waits for something to do, unless there is `more`; `None` at the end.
-    fn wait(&self, more: bool) -> Option<Option<Arc<Checkpoint>>> {
+    /// Waits for something to do, at most for `patience`; `None` at the end.
+    fn wait(&self, patience: Option<Duration>) -> Option<Option<Arc<Checkpoint>>> {
         let mut state = lock(&self.state);
+        let mut late = patience == Some(Duration::ZERO);
         loop {
             if state.ended {
                 return None;
             }
             let due = state.checkpoint.clone().filter(|_| !state.failed || state.woken);
-            if more || state.woken || due.is_some() {
+            if late || state.woken || due.is_some() {
                 state.woken = false;
                 state.failed = false;
                 return Some(due);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match patience {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(patience) => {
+                    let (state, waited) =
+                        self.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+                    late = waited.timed_out();
+                    state
+                }
+            };
         }
     }
 
@@ -109,16 +119,21 @@ pub(crate) struct Maintainer {
     manifest: Manifest,
     /// Empty volume whose removal was asked for last, so that a failing one is not asked for over and over.
     asked: Option<u32>,
+    /// Bytes that were given out at the last look: more since means that objects come in.
+    given_out: u64,
 }
+
+/// When nothing came in for so long, the disk is free for writing ahead.
+const PAUSE: Duration = Duration::from_millis(500);
 
 impl Maintainer {
     pub(crate) fn new(shared: Arc<Shared>, manifest: Manifest) -> Self {
-        Self { shared, manifest, asked: None }
+        Self { shared, manifest, asked: None, given_out: 0 }
     }
 
     pub(crate) fn run(mut self) {
-        let mut more = true;
-        while let Some(checkpoint) = self.shared.maintenance.wait(more) {
+        let mut patience = Some(Duration::ZERO);
+        while let Some(checkpoint) = self.shared.maintenance.wait(patience) {
             if let Some(checkpoint) = checkpoint {
                 let written = self.write_checkpoint(&checkpoint);
                 if let Err(error) = &written {
@@ -135,7 +150,7 @@ impl Maintainer {
                 tracing::warn!(%error, "unused room can't be given back to the disk");
             }
             self.ask_for_removal();
-            more = self.prewrite();
+            patience = self.prewrite();
         }
     }
 
@@ -144,14 +159,19 @@ impl Maintainer {
         self.manifest.place.as_ref().map_or(0, |place| place.volume)
     }
 
-    fn prewrite(&self) -> bool {
-        match self.shared.volumes.prewrite(self.shared.totals().1) {
-            Ok(more) => more,
-            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => false,
+    /// Writes ahead; gives when to look again, if nothing else happens.
+    fn prewrite(&mut self) -> Option<Duration> {
+        let given_out = self.shared.volumes.fresh();
+        let busy = std::mem::replace(&mut self.given_out, given_out) != given_out;
+        match self.shared.volumes.prewrite(self.shared.totals().1, busy) {
+            Ok(Prewritten::Some) => Some(Duration::ZERO),
+            Ok(Prewritten::EnoughWhileBusy) => Some(PAUSE),
+            Ok(Prewritten::Enough) => None,
+            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => None,
             Err(error) => {
                 // A sync's error is told once. The volume may be in use by now, and then the error was the writers'.
                 self.shared.poison("writing ahead", &error);
-                false
+                None
             }
         }
     }

@@ -361,32 +361,37 @@ impl Volumes {
         Err(StoreError::new(StoreErrorKind::Exhausted, "no room left on the object store's disk"))
     }
 
-    /// Writes some zeros ahead of the writers if there are too few; tells whether there is more to do.
-    pub(crate) fn prewrite(&self, held: u64) -> io::Result<bool> {
+    /// Writes some zeros ahead of the writers if there are too few; tells whether there is more to do. While objects
+    /// come in (`busy`) the disk is theirs, but for what they need next.
+    pub(crate) fn prewrite(&self, held: u64, busy: bool) -> io::Result<Prewritten> {
         let mut state = lock(&self.state);
         let free = self.disk.available(&self.config.directory)?.saturating_sub(self.config.reserve_bytes);
-        let target = held
-            .clamp(self.config.prewrite_bytes_min, self.config.prewrite_bytes_max.max(self.config.prewrite_bytes_min));
-        let target = target.min(free / self.config.prewrite_free_share);
-        if ahead(&state) >= target || free < PREWRITE_STEP {
-            return Ok(false);
+        let (min, max) = (self.config.prewrite_bytes_min, self.config.prewrite_bytes_max);
+        let idle_target = held.clamp(min, max.max(min)).min(free / self.config.prewrite_free_share);
+        let target = if busy { idle_target.min(self.config.prewrite_bytes_busy) } else { idle_target };
+        if free < PREWRITE_STEP || ahead(&state) >= idle_target {
+            return Ok(Prewritten::Enough);
+        }
+        if ahead(&state) >= target {
+            return Ok(Prewritten::EnoughWhileBusy);
         }
         let unfinished = |spare: &&Spare| spare.prewritten.load(Ordering::Relaxed) < spare.capacity;
         if !state.spares.iter().any(|spare| unfinished(&spare)) {
             let spare = self.create(&mut state)?;
             state.spares.push_back(spare);
         }
-        let Some(spare) = state.spares.iter().find(unfinished) else { return Ok(false) };
+        let Some(spare) = state.spares.iter().find(unfinished) else { return Ok(Prewritten::Enough) };
         let (file, prewritten) = (spare.file.clone(), spare.prewritten.clone());
         let end = (prewritten.load(Ordering::Relaxed) + PREWRITE_STEP).min(spare.capacity);
         let guard = lock(&self.prewriting);
         drop(state);
-        file.preallocate(end)?;
+        // Objects are written in whole blocks.
+        file.preallocate_uncached(end)?;
         prewritten.store(end, Ordering::Relaxed);
         drop(guard);
         // Not while others are kept out. If it comes into use meanwhile, this sync is as good as theirs.
         file.sync_data()?;
-        Ok(true)
+        Ok(Prewritten::Some)
     }
 
     /// Leaves no file open.
@@ -425,6 +430,16 @@ impl Volumes {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What came of writing ahead.
+pub(crate) enum Prewritten {
+    /// Some zeros were written; there may be more to do.
+    Some,
+    /// There are enough until nothing comes in any more.
+    EnoughWhileBusy,
+    /// There are enough.
+    Enough,
 }
 
 /// Prewritten room that was not given out.

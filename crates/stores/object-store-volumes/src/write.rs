@@ -19,69 +19,20 @@ use tokio::{
 /// Room taken at once for an object that turns out larger than its first reservation.
 const STEP_MIN: u64 = 1024 * 1024;
 const STEP_MAX: u64 = 64 * 1024 * 1024;
+/// Last bytes up to so many are hashed on the caller's thread: waking another one takes longer.
+const HASHED_HERE_MAX: usize = 128 * 1024;
 
-/// What hashes and writes; it moves between the writer and the thread at work.
-struct Sink {
+/// The run of an object: its data and their hashes, on the way into its room.
+pub(crate) struct Run {
     shared: Arc<Shared>,
-    hasher: TreeHasher,
-    room: Reservation,
+    pub(crate) room: Reservation,
     hint: Option<u64>,
-    /// Data bytes hashed.
-    length: u64,
     /// Bytes of the run written.
     written: u64,
 }
 
-impl Sink {
-    fn start_page(&mut self) -> Result<(), StoreError> {
-        if self.length > 0 && self.length.is_multiple_of(PAGE_DATA) {
-            let page = self.hasher.end_page();
-            self.put(&page)?;
-        }
-        Ok(())
-    }
-
-    /// Takes a full buffer. Buffers do not cross pages: a page's data is a multiple of them.
-    fn take(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.start_page()?;
-        self.hasher.update(bytes);
-        self.length += bytes.len() as u64;
-        self.put(bytes)
-    }
-
-    /// Takes the last buffer, writes the hashes after it, and makes the object durable.
-    fn finish(
-        mut self: Box<Self>,
-        mut bytes: Vec<u8>,
-        key: ObjectKey,
-    ) -> Result<oneshot::Receiver<Finished>, StoreError> {
-        self.start_page()?;
-        self.hasher.update(&bytes);
-        self.length += bytes.len() as u64;
-        let (digest, tail) = std::mem::replace(&mut self.hasher, TreeHasher::new()).finish();
-        bytes.extend(tail);
-        let run = self.written + bytes.len() as u64;
-        debug_assert_eq!(run, Shape::of(self.length).run());
-        // A block written in part would have to be read first.
-        bytes.resize(bytes.len().next_multiple_of(BLOCK as usize), 0);
-        if !bytes.is_empty() {
-            self.put(&bytes)?;
-        }
-        self.room.trim(run);
-        self.shared.typical.store(run.next_multiple_of(BLOCK), Ordering::Relaxed);
-        let synced = run > self.shared.config.shared_sync_bytes_max;
-        if synced {
-            let synced = self.shared.volumes.sync(&self.room.volumes());
-            synced.map_err(|error| self.shared.poison("making an object durable", &error))?;
-        }
-        let (reply, replied) = oneshot::channel();
-        let object = ObjectRef { key, length: self.length, digest: Digest(*digest.as_bytes()) };
-        let request = Request::Put { object, room: self.room, synced, reply };
-        self.shared.queue.push(request, self.shared.config.writers_max)?;
-        Ok(replied)
-    }
-
-    /// Writes the next bytes of the run.
+impl Run {
+    /// Writes the next bytes.
     fn put(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
         let end = self.written + bytes.len() as u64;
         if let Some(missing) = end.checked_sub(self.room.length()).filter(|missing| *missing > 0) {
@@ -110,6 +61,19 @@ impl Sink {
         Ok(())
     }
 
+    /// Writes the last bytes and gives back the room that is left.
+    pub(crate) fn end(&mut self, mut last: Vec<u8>) -> Result<(), StoreError> {
+        let run = self.written + last.len() as u64;
+        // A block written in part would have to be read first.
+        last.resize(last.len().next_multiple_of(BLOCK as usize), 0);
+        if !last.is_empty() {
+            self.put(&last)?;
+        }
+        self.room.trim(run);
+        self.shared.typical.store(run.next_multiple_of(BLOCK), Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Bytes of room to take: what was announced, else as much as the last object took, then ever more.
     fn wanted(&self, missing: u64) -> u64 {
         if self.written > 0 {
@@ -118,6 +82,60 @@ impl Sink {
         let announced = self.hint.map(|hint| Shape::of(hint.min(self.shared.config.object_bytes_max)).run());
         let likely = announced.unwrap_or_else(|| self.shared.typical.load(Ordering::Relaxed));
         missing.max(likely.min(if announced.is_some() { STEP_MAX } else { 16 * STEP_MIN }))
+    }
+}
+
+/// What hashes and writes; it moves between the writer and the thread at work.
+struct Sink {
+    run: Run,
+    hasher: TreeHasher,
+    /// Data bytes hashed.
+    length: u64,
+}
+
+impl Sink {
+    fn start_page(&mut self) -> Result<(), StoreError> {
+        if self.length > 0 && self.length.is_multiple_of(PAGE_DATA) {
+            let page = self.hasher.end_page();
+            self.run.put(&page)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a full buffer. Buffers do not cross pages: a page's data is a multiple of them.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.start_page()?;
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+        self.run.put(bytes)
+    }
+
+    /// Takes the last buffer and asks for the object to be made durable. The thread that does so writes the last bytes,
+    /// unless the object is synced here.
+    fn finish(
+        mut self: Box<Self>,
+        mut bytes: Vec<u8>,
+        key: ObjectKey,
+    ) -> Result<oneshot::Receiver<Finished>, StoreError> {
+        self.start_page()?;
+        self.hasher.update(&bytes);
+        self.length += bytes.len() as u64;
+        let (digest, tail) = std::mem::replace(&mut self.hasher, TreeHasher::new()).finish();
+        bytes.extend(tail);
+        let Self { mut run, length, .. } = *self;
+        let shared = run.shared.clone();
+        debug_assert_eq!(run.written + bytes.len() as u64, Shape::of(length).run());
+        let synced = length > shared.config.shared_sync_bytes_max;
+        if synced {
+            run.end(std::mem::take(&mut bytes))?;
+            let synced = shared.volumes.sync(&run.room.volumes());
+            synced.map_err(|error| shared.poison("making an object durable", &error))?;
+        }
+        let (reply, replied) = oneshot::channel();
+        let object = ObjectRef { key, length, digest: Digest(*digest.as_bytes()) };
+        let last = (!synced).then_some(bytes);
+        shared.queue.push(Request::Put { object, run, last, reply }, shared.config.writers_max)?;
+        Ok(replied)
     }
 }
 
@@ -145,8 +163,8 @@ pub(crate) struct VolumeWriter {
 impl VolumeWriter {
     pub(crate) fn new(shared: Arc<Shared>, key: ObjectKey, hint: Option<u64>, permit: OwnedSemaphorePermit) -> Self {
         let room = Reservation::new(shared.volumes.clone());
-        let sink = Sink { shared: shared.clone(), hasher: TreeHasher::new(), room, hint, length: 0, written: 0 };
-        let sink = Box::new(sink);
+        let run = Run { shared: shared.clone(), room, hint, written: 0 };
+        let sink = Box::new(Sink { run, hasher: TreeHasher::new(), length: 0 });
         let (buffer, other) = (Vec::new(), Vec::new());
         Self { shared, key, work: Work::Idle(sink), buffer, other, received: 0, _permit: permit }
     }
@@ -176,13 +194,10 @@ impl VolumeWriter {
         error
     }
 
-    /// Hands the full buffer to a thread.
+    /// Hands the full buffer to a thread: a disk that stalls must not halt the caller's.
     async fn flush(&mut self) -> Result<(), StoreError> {
         self.settle().await?;
-        let failed = Work::Failed(unavailable("writing an object was cut off"));
-        let Work::Idle(mut sink) = std::mem::replace(&mut self.work, failed) else {
-            return Err(unavailable("writing an object was cut off"));
-        };
+        let mut sink = self.take_sink()?;
         let mut full = std::mem::replace(&mut self.buffer, std::mem::take(&mut self.other));
         self.work = Work::Busy(tokio::task::spawn_blocking(move || {
             let taken = sink.take(&full);
@@ -190,6 +205,15 @@ impl VolumeWriter {
             (taken.map(|()| sink), full)
         }));
         Ok(())
+    }
+
+    /// The sink; without it the writer has failed.
+    fn take_sink(&mut self) -> Result<Box<Sink>, StoreError> {
+        let cut_off = unavailable("writing an object was cut off");
+        match std::mem::replace(&mut self.work, Work::Failed(cut_off.clone())) {
+            Work::Idle(sink) => Ok(sink),
+            Work::Busy(_) | Work::Failed(_) => Err(cut_off),
+        }
     }
 }
 
@@ -224,14 +248,16 @@ impl ObjectWriter for VolumeWriter {
 
     async fn finish(mut self: Box<Self>) -> Result<ObjectInfo, StoreError> {
         self.settle().await?;
-        let failed = Work::Failed(unavailable("writing an object was cut off"));
-        let Work::Idle(sink) = std::mem::replace(&mut self.work, failed) else {
-            return Err(unavailable("writing an object was cut off"));
-        };
+        let sink = self.take_sink()?;
         let (last, key) = (std::mem::take(&mut self.buffer), self.key);
-        let finished = tokio::task::spawn_blocking(move || sink.finish(last, key)).await;
-        let finished = finished
-            .map_err(|error| StoreError::new(StoreErrorKind::Internal, format!("writing an object: {error}")))?;
+        let joins_shared_sync = sink.length + last.len() as u64 <= self.shared.config.shared_sync_bytes_max;
+        let finished = if joins_shared_sync && last.len() <= HASHED_HERE_MAX {
+            sink.finish(last, key)
+        } else {
+            let finished = tokio::task::spawn_blocking(move || sink.finish(last, key)).await;
+            finished
+                .map_err(|error| StoreError::new(StoreErrorKind::Internal, format!("writing an object: {error}")))?
+        };
         finished?.await.map_err(|_| unavailable("object store ended"))?
     }
 }

@@ -80,6 +80,8 @@ impl Archive {
             .args(["serve", "--dicom", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(&start.arguments)
+            // Hundreds of archives are started: little room each.
+            .env("CAIRN__DATA__PREWRITTEN_BYTES", "1 MiB")
             .envs(start.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
