@@ -53,7 +53,7 @@ pub(crate) struct Received {
     pub(crate) file_meta: FileMeta,
     pub(crate) findings: Vec<(&'static str, Option<Tag>)>,
     /// The turn of a large header, given back when nothing of it is held any more.
-    pub(crate) _turn: Option<OwnedSemaphorePermit>,
+    pub(crate) turn: Option<OwnedSemaphorePermit>,
 }
 
 /// Where the data set is going.
@@ -387,7 +387,7 @@ impl<'a> Intake<'a> {
         }
         let Self { key, file_meta, turn, .. } = this;
         let received =
-            Received { identity, transfer_syntax_uid, key, data_set_offset, walked, file_meta, findings, _turn: turn };
+            Received { identity, transfer_syntax_uid, key, data_set_offset, walked, file_meta, findings, turn };
         Ok((received, writer))
     }
 

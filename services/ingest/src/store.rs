@@ -176,7 +176,9 @@ impl Service {
         staged: Staged,
         outcome: StoreOutcome,
     ) -> Result<(Stored, Version), Failure> {
-        let Staged { received, object, issuer_in_data_set, mut unnamed } = staged;
+        let Staged { mut received, object, issuer_in_data_set, mut unnamed } = staged;
+        // The event has the header until it is appended.
+        let _turn = received.turn.take();
         let identity = received.identity.clone();
         let mut version = version_of(&received, object, receipt);
         let findings = findings_in_answer(&received);

@@ -7,7 +7,7 @@ use cairn_archive::events::{
     NativeFrames, Object, frame_table::Layout,
 };
 use cairn_dicom::{
-    Tag, Vr, Walked,
+    Tag, TransferSyntax, Vr, Walked,
     charset::CharacterSet,
     tags,
     walk::{BulkEntry, EXTRACTOR_VERSION},
@@ -35,6 +35,7 @@ pub(crate) fn stored_event(
         from.implementation_version_name = name.unwrap_or_default().to_owned();
     }
     let pixel_data = walked.pixel_data.map(|pixel_data| received.data_set_offset + pixel_data.offset);
+    let big_endian = TransferSyntax::from(&received.transfer_syntax_uid).encoding.is_big_endian();
     let header = Bytes::from(walked.header);
     let protected = InstanceProtected { header, extractor_version: EXTRACTOR_VERSION };
     InstanceStored {
@@ -48,7 +49,7 @@ pub(crate) fn stored_event(
         data_set_offset: received.data_set_offset,
         pixel_data_offset: pixel_data.unwrap_or(0),
         frame_table: walked.frames.as_ref().map(frame_table_in_event),
-        bulk_data: walked.bulk.iter().map(bulk_in_event).collect(),
+        bulk_data: walked.bulk.iter().map(|entry| bulk_in_event(entry, big_endian)).collect(),
         side_object: None,
         received_file_meta: Bytes::copy_from_slice(received.file_meta.as_bytes()),
         receipt: Some(from),
@@ -125,13 +126,49 @@ fn frame_table_in_event(table: &cairn_dicom::FrameTable) -> FrameTable {
     FrameTable { layout: Some(layout) }
 }
 
-fn bulk_in_event(entry: &BulkEntry) -> BulkDataEntry {
-    let [a, b] = entry.vr.as_str().as_bytes() else { return BulkDataEntry::default() };
+/// `big_endian`: whether the transfer syntax says so. A value in it that is not (written as UN, or in a data set that
+/// says the wrong byte order) goes by UN, so that nobody turns its bytes.
+fn bulk_in_event(entry: &BulkEntry, big_endian: bool) -> BulkDataEntry {
+    let as_written = big_endian && !entry.big_endian && entry.vr.unit_bytes() > 1;
+    let vr = if as_written { Vr::UN } else { entry.vr };
+    let [a, b] = vr.as_str().as_bytes() else { return BulkDataEntry::default() };
     BulkDataEntry {
         path: entry.path.to_vec(),
         vr: u32::from(*a) << 8 | u32::from(*b),
         offset: entry.offset,
         length_bytes: entry.length,
         encapsulated: entry.encapsulated,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_dicom::{HeaderWalker, WalkLimits};
+
+    fn element(tag: Tag, vr: &str, value: &[u8]) -> Vec<u8> {
+        let mut out = [&tag.group().to_be_bytes()[..], &tag.element().to_be_bytes(), vr.as_bytes()].concat();
+        match vr {
+            "UI" | "US" => out.extend((value.len() as u16).to_be_bytes()),
+            _ => out.extend([&[0, 0][..], &(value.len() as u32).to_be_bytes()].concat()),
+        }
+        [out, value.to_vec()].concat()
+    }
+
+    #[test]
+    fn a_value_written_as_un_in_big_endian_is_not_turned() {
+        for (vr, expected) in [("OW", "OW"), ("UN", "UN")] {
+            let bytes = [
+                element(tags::SOP_CLASS_UID, "UI", b"1.2\0"),
+                element(tags::SOP_INSTANCE_UID, "UI", b"1.3\0"),
+                element(tags::BITS_ALLOCATED, "US", &[0, 16]),
+                element(tags::PIXEL_DATA, vr, &[1, 2, 3, 4]),
+            ];
+            let mut walker = HeaderWalker::new(&TransferSyntax::EXPLICIT_VR_BIG_ENDIAN, WalkLimits::default());
+            walker.push(&bytes.concat()).unwrap();
+            let walked = walker.finish().unwrap();
+            let pixels = walked.bulk.iter().find(|entry| entry.tag() == tags::PIXEL_DATA).unwrap();
+            assert_eq!(bulk_in_event(pixels, true).vr.to_be_bytes()[2..], *expected.as_bytes());
+        }
     }
 }

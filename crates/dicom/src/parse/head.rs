@@ -96,7 +96,12 @@ pub(crate) fn read(bytes: &[u8], form: Form, remaining: u64, signed: bool) -> Re
     if !form.explicit {
         if b[4].is_ascii_uppercase() && b[5].is_ascii_uppercase() && may_be_explicit(tag, b) {
             let explicit = read(bytes, Form { explicit: true, ..form }, remaining, signed)?;
-            if explicit.size > 8 || is_followed_in_either(bytes, 8 + explicit.length as usize, form, tag, remaining)? {
+            // A value of odd length is no value of Implicit VR, whatever follows.
+            let odd = b[4] & 1 == 1;
+            if odd
+                || explicit.size > 8
+                || is_followed_in_either(bytes, 8 + explicit.length as usize, form, tag, remaining)?
+            {
                 return Ok(Head { odd_thing: Some(FindingKind::MixedVrEncoding), ..explicit });
             }
         }

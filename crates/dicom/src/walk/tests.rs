@@ -239,6 +239,10 @@ fn a_length_that_spells_a_vr_is_a_length() {
         let cut = walked(&bytes[..20_000], &TransferSyntax::IMPLICIT_VR_LITTLE_ENDIAN);
         assert_eq!(kinds(&cut), [F::TruncatedElement]);
     }
+    // An odd number is no length, so these are letters whatever follows.
+    let out_of_order = [element(tags::MODALITY, Vr::CS, b"CT"), element(tags::SOP_INSTANCE_UID, Vr::UI, b"1.2.3.4\0")];
+    let walk = walked(&out_of_order.concat(), &TransferSyntax::IMPLICIT_VR_LITTLE_ENDIAN);
+    assert_eq!(walk.value(tags::MODALITY), Some(&b"CT"[..]));
     // An empty explicit value is one, also where an implicit one follows or nothing does.
     for end in [&[][..], &implicit(Tag::new(0x3004, 0x0060), &[]), &element(Tag::new(0x3004, 0x0060), Vr::SQ, &[])] {
         let empty = element(dvh_data, Vr::DS, &[]);

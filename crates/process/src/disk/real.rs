@@ -108,11 +108,14 @@ impl DiskFile for RealFile {
     fn preallocate_uncached(&self, length: u64) -> io::Result<()> {
         let end = self.reserve(length)?;
         let aligned = (end | length).is_multiple_of(align_of::<Zeros>() as u64);
-        // Not every file system can: then through the cache.
-        match aligned.then(|| self.open_direct()) {
-            Some(Ok(direct)) => write_zeros(&direct, end, length),
-            Some(Err(_)) | None => write_zeros(&self.0, end, length),
+        if aligned && let Ok(direct) = self.open_direct() {
+            match write_zeros(&direct, end, length) {
+                // Not every file system can: then through the cache.
+                Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {}
+                written => return written,
+            }
         }
+        write_zeros(&self.0, self.len()?, length)
     }
 
     fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! Threads that do what commits leave to be done.
 
-use crate::engine::Engine;
+use crate::{engine::Engine, store::Slot};
 use cairn_store_api::StoreError;
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -34,7 +34,7 @@ impl Background {
     /// Starts a thread that, once woken, waits for `delay` and then works until `work` says that there is no more.
     pub(crate) fn start(
         name: &str,
-        engine: Arc<RwLock<Option<Engine>>>,
+        slot: Arc<RwLock<Slot>>,
         delay: Duration,
         work: impl Fn(&Engine) -> Result<bool, StoreError> + Send + 'static,
     ) -> Result<Self, StoreError> {
@@ -43,7 +43,12 @@ impl Background {
         let run = move || {
             let mut said = None;
             while own.wait(delay) {
-                let Some(done) = engine.blocking_read().as_ref().map(&work) else { return };
+                let done = match &*slot.blocking_read() {
+                    Slot::Open(engine) => work(engine),
+                    // Whoever mends it has it work again.
+                    Slot::Broken => Ok(false),
+                    Slot::Closed => return,
+                };
                 match done {
                     Ok(more) => {
                         said = None;

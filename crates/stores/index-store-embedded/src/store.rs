@@ -15,16 +15,15 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 const INLINE_ROWS_MAX: usize = 256;
 
 /// How often, and after what pause, an engine that failed to open anew is tried again.
-const REOPEN_TRIES: u32 = 30;
-const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+const REOPEN_TRIES: u32 = 5;
+const REOPEN_PAUSE: Duration = Duration::from_millis(200);
 
 /// An index store in a directory.
 ///
 /// Dropping it closes it, blocking until the engine's threads have ended; [`IndexStore::sync`] with `close` does so
 /// without blocking the thread.
 pub struct EmbeddedIndexStore {
-    /// Gone once closed.
-    engine: Arc<RwLock<Option<Engine>>>,
+    slot: Arc<RwLock<Slot>>,
     syncer: Background,
     compactor: Background,
     dir: PathBuf,
@@ -40,44 +39,70 @@ impl EmbeddedIndexStore {
         let interval = config.sync_interval;
         let (at, with) = (dir.clone(), config.clone());
         let engine = blocking(move || Engine::open(&at, &with)).await?;
-        let engine = Arc::new(RwLock::new(Some(engine)));
+        let slot = Arc::new(RwLock::new(Slot::Open(engine)));
         let sync = |engine: &Engine| engine.sync_with_room().map(|()| false);
-        let syncer = Background::start("cairn-index-sync", engine.clone(), interval, sync)?;
-        let compactor = Background::start("cairn-index-compact", engine.clone(), Duration::ZERO, Engine::compact)?;
+        let syncer = Background::start("cairn-index-sync", slot.clone(), interval, sync)?;
+        let compactor = Background::start("cairn-index-compact", slot.clone(), Duration::ZERO, Engine::compact)?;
         compactor.wake();
-        Ok(Self { engine, syncer, compactor, dir, config })
+        Ok(Self { slot, syncer, compactor, dir, config })
     }
 
     async fn engine(&self) -> Result<Open, StoreError> {
-        let guard = self.engine.clone().read_owned().await;
-        OwnedRwLockReadGuard::try_map(guard, Option::as_ref).map_err(|_| closed())
+        let guard = self.slot.clone().read_owned().await;
+        OwnedRwLockReadGuard::try_map(guard, Slot::engine).map_err(|_| closed())
     }
 }
 
-/// Opens an engine anew that takes no more writes since one of its own failed. Nobody uses it meanwhile. Commits that
-/// were not synced may be lost with the failed write.
-fn mend(slot: &mut Option<Engine>, dir: &Path, config: &IndexStoreConfig) -> Result<(), StoreError> {
-    let Some(broken) = slot.take_if(|engine| engine.can_be_mended()) else { return Ok(()) };
-    drop(broken);
-    let mut tries = 0;
-    let mended = loop {
-        match Engine::open(dir, config) {
-            Ok(engine) => break engine,
-            Err(error) if tries < REOPEN_TRIES => tracing::warn!(%error, "the index store can't be opened anew yet"),
-            Err(error) => return Err(error),
-        }
-        tries += 1;
-        std::thread::sleep(REOPEN_PAUSE);
-    };
-    tracing::info!("the index store was opened anew after a failed write");
-    *slot = Some(mended);
-    Ok(())
+/// What there is of the engine.
+pub(crate) enum Slot {
+    /// It works, or takes no more writes since one of its own failed.
+    Open(Engine),
+    /// It could not be opened anew; each commit tries again.
+    Broken,
+    /// For good.
+    Closed,
 }
 
-type Open = OwnedRwLockReadGuard<Option<Engine>, Engine>;
+impl Slot {
+    fn engine(&self) -> Option<&Engine> {
+        match self {
+            Self::Open(engine) => Some(engine),
+            Self::Broken | Self::Closed => None,
+        }
+    }
+
+    fn can_be_mended(&self) -> bool {
+        match self {
+            Self::Open(engine) => engine.can_be_mended(),
+            Self::Broken => true,
+            Self::Closed => false,
+        }
+    }
+
+    /// Opens an engine anew that takes no more writes. Nobody uses it meanwhile. Commits that were not synced may be lost
+    /// with the failed write.
+    fn mend(&mut self, dir: &Path, config: &IndexStoreConfig) -> Result<(), StoreError> {
+        if !self.can_be_mended() {
+            return Ok(()); // somebody else did
+        }
+        *self = Self::Broken;
+        let mut tries = 1;
+        while let Err(error) = Engine::open(dir, config).map(|engine| *self = Self::Open(engine)) {
+            if tries == REOPEN_TRIES {
+                return Err(error);
+            }
+            tries += 1;
+            std::thread::sleep(REOPEN_PAUSE);
+        }
+        tracing::info!("the index store was opened anew after a failed write");
+        Ok(())
+    }
+}
+
+type Open = OwnedRwLockReadGuard<Slot, Engine>;
 
 fn closed() -> StoreError {
-    StoreError::new(StoreErrorKind::Unavailable, "index store is closed")
+    StoreError::new(StoreErrorKind::Unavailable, "index store is not open")
 }
 
 async fn blocking<T: Send + 'static>(
@@ -131,15 +156,15 @@ impl IndexStore for EmbeddedIndexStore {
     }
 
     async fn commit(&self, generation: Generation, commit: Commit) -> Result<(), StoreError> {
-        let engine = self.engine().await?;
-        if engine.can_be_mended() {
-            drop(engine);
-            let mut slot = self.engine.clone().write_owned().await;
+        let can_be_mended = self.slot.read().await.can_be_mended();
+        if can_be_mended {
+            let mut slot = self.slot.clone().write_owned().await;
             let (dir, config) = (self.dir.clone(), self.config.clone());
-            blocking(move || mend(&mut slot, &dir, &config)).await?;
+            blocking(move || slot.mend(&dir, &config)).await?;
             let what = "the index store was opened anew after a failed write: go on from what it has";
             return Err(StoreError::new(StoreErrorKind::Unavailable, what));
         }
+        let engine = self.engine().await?;
         let piled_up = blocking(move || engine.commit(generation, &commit)).await?;
         self.syncer.wake();
         if piled_up {
@@ -176,8 +201,8 @@ impl IndexStore for EmbeddedIndexStore {
             return blocking(move || engine.sync()).await;
         }
         // Waits for calls under way; later ones find it closed.
-        let mut engine = self.engine.clone().write_owned().await;
-        let Some(engine) = engine.take() else { return Ok(()) };
+        let mut slot = self.slot.clone().write_owned().await;
+        let Slot::Open(engine) = std::mem::replace(&mut *slot, Slot::Closed) else { return Ok(()) };
         blocking(move || engine.sync()).await
     }
 }

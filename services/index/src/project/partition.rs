@@ -241,33 +241,34 @@ async fn follow(project: Arc<Project>, mut follower: Follower, mut stop: watch::
         let outcome = match ready {
             Some(Ok(())) => fold_next(&project, &mut follower).await,
             Some(Err(error)) => Err(error),
-            None => {
-                reload(&project, &mut follower).await;
-                continue;
-            }
+            None if reload(&project, &mut follower).await.is_some() => continue,
+            None => Err(StoreError::new(StoreErrorKind::Unavailable, "the index store can't say what it has").into()),
         };
-        match outcome {
-            Ok(()) => pause = project.config.retry_pause,
-            Err(error) => {
-                tracing::warn!(partition = follower.partition.0, %error, "folding failed and is tried again");
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    _ = stop.wait_for(|stop| *stop) => return,
-                }
-                pause = (pause * 2).min(project.config.retry_pause_max);
-                if reload(&project, &mut follower).await {
-                    project.doubts.send_modify(|doubts| *doubts += 1);
-                }
+        let Err(error) = outcome else {
+            pause = project.config.retry_pause;
+            continue;
+        };
+        tracing::warn!(partition = follower.partition.0, %error, "folding failed and is tried again");
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
             }
+            pause = (pause * 2).min(project.config.retry_pause_max);
+            let Some(others_behind) = reload(&project, &mut follower).await else { continue };
+            if others_behind {
+                project.doubts.send_modify(|doubts| *doubts += 1);
+            }
+            break;
         }
     }
 }
 
 /// After a failure the outcome of a commit is unknown: goes on from what the store says. Tells whether the store has less
 /// of another partition than was committed: one that was opened anew after a failed write may have lost what was not
-/// synced.
-async fn reload(project: &Project, follower: &mut Follower) -> bool {
-    let Ok(offsets) = project.rows.store.offsets(project.rows.generation).await else { return false };
+/// synced. `None`: the store can't say.
+async fn reload(project: &Project, follower: &mut Follower) -> Option<bool> {
+    let offsets = project.rows.store.offsets(project.rows.generation).await.ok()?;
     let mut ends = vec![Offset(0); usize::from(project.log.partitions())];
     for (_, partition, offset, _) in offsets.iter().filter(|(life, ..)| *life == project.log.incarnation()) {
         if let Some(end) = ends.get_mut(usize::from(partition.0)) {
@@ -282,14 +283,14 @@ async fn reload(project: &Project, follower: &mut Follower) -> bool {
     };
     let others_behind = project.look(behind);
     let committed = Stamp::new(project.log.incarnation(), end);
-    let Ok(leaves) = leaves_of(&project.rows, follower.partition, committed).await else { return others_behind };
-    let Ok(parked) = count(&project.rows, PARKED, follower.partition).await else { return others_behind };
+    let leaves = leaves_of(&project.rows, follower.partition, committed).await.ok()?;
+    let parked = count(&project.rows, PARKED, follower.partition).await.ok()?;
     follower.end = end;
     follower.leaves = leaves;
     // What was listed by a commit that failed may not be.
     follower.buckets.clear();
     publish(project, follower, parked, &[]);
-    others_behind
+    Some(others_behind)
 }
 
 fn publish(project: &Project, follower: &Follower, parked: u64, origins: &[Position]) {
