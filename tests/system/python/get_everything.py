@@ -16,6 +16,8 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelGet as GET,
 )
 
+from reactor import at_rest
+
 _config.UNRESTRICTED_STORAGE_SERVICE = True
 logging.disable(logging.CRITICAL)
 
@@ -41,7 +43,7 @@ def query(level, **keys):
 
 def find(association, identifier):
     found = []
-    for status, answer in association.send_c_find(identifier, FIND):
+    for status, answer in at_rest(association).send_c_find(identifier, FIND):
         if status.get("Status") in (0xFF00, 0xFF01):
             found.append(answer)
         elif status.get("Status") != 0x0000:
@@ -89,7 +91,7 @@ def get(host, port, folder, keys, images, number):
     )
     if not association.is_established:
         sys.exit("no association for C-GET")
-    for status, failed in association.send_c_get(query("SERIES", **keys), GET):
+    for status, failed in at_rest(association).send_c_get(query("SERIES", **keys), GET):
         if status.get("Status") not in (0xFF00, 0x0000):
             print(f"C-GET ended with {status.get('Status', 0xFFFF):04X} {status.get('ErrorComment', '')}: {failed}",
                   file=sys.stderr)

@@ -21,6 +21,8 @@ from pathlib import Path
 from pynetdicom import AE, _config
 from pynetdicom.dsutils import split_dataset
 
+from reactor import at_rest
+
 _config.STORE_SEND_CHUNKED_DATASET = True
 _config.UNRESTRICTED_STORAGE_SERVICE = True
 _config.LOG_HANDLER_LEVEL = "none"
@@ -136,7 +138,7 @@ def by_pynetdicom(path, host, port):
         rejected = association.rejected_contexts
         return not_sent("context refused: " + rejected[0].status if rejected else "no association")
     try:
-        response = association.send_c_store(path)
+        response = at_rest(association).send_c_store(path)
     except Exception as error:
         return not_sent(f"pynetdicom: {type(error).__name__}: {error}")
     finally:

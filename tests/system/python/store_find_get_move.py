@@ -25,6 +25,8 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from reactor import at_rest
+
 _config.STORE_SEND_CHUNKED_DATASET = True
 logging.disable(logging.CRITICAL)
 PENDING = (0xFF00, 0xFF01)
@@ -83,7 +85,7 @@ def query(level, **keys):
 
 def found(association, model, identifier):
     answers = []
-    for status, answer in association.send_c_find(identifier, model):
+    for status, answer in at_rest(association).send_c_find(identifier, model):
         if status.Status in PENDING:
             answers.append(answer)
         else:
@@ -94,7 +96,7 @@ def found(association, model, identifier):
 
 def verify(archive):
     association = archive.established([(Verification,)])
-    check(association.send_c_echo().Status == 0x0000, "C-ECHO")
+    check(at_rest(association).send_c_echo().Status == 0x0000, "C-ECHO")
     association.release()
     other = archive.associate([(Verification,)], called="SOMEONE-ELSE")
     check(other.is_rejected, "another called AE title is rejected")
@@ -105,7 +107,7 @@ def verify(archive):
 def store(archive, instances):
     association = archive.established(sorted({instance.context for instance in instances}))
     for instance in instances:
-        status = association.send_c_store(instance.path)
+        status = at_rest(association).send_c_store(instance.path)
         if status.get("Status") != 0x0000:
             fail(f"C-STORE of {instance.path.name}: {status}")
     association.release()
@@ -164,7 +166,7 @@ def find(archive, instances):
 def cancel(archive):
     association = archive.established([(STUDY_FIND,)])
     statuses = []
-    for status, _answer in association.send_c_find(query("STUDY", StudyInstanceUID=""), STUDY_FIND, msg_id=7):
+    for status, _answer in at_rest(association).send_c_find(query("STUDY", StudyInstanceUID=""), STUDY_FIND, msg_id=7):
         if not statuses:
             association.send_c_cancel(7, query_model=STUDY_FIND)
         statuses.append(status.get("Status"))
@@ -204,7 +206,7 @@ def get(archive, instances):
     for model, level, keys in asked:
         received = []
         association = archive.established([(model,), *contexts], roles, [keeper(received)])
-        last = [status for status, _ in association.send_c_get(query(level, **keys), model)][-1]
+        last = [status for status, _ in at_rest(association).send_c_get(query(level, **keys), model)][-1]
         association.release()
         wanted = [i for i in instances if all(i.header.get(k) == v for k, v in keys.items())]
         check(last.Status == 0x0000, f"C-GET of a {level.lower()}")
@@ -223,11 +225,11 @@ def move(archive, instances, port):
     association = archive.established([(STUDY_MOVE,)])
     for study in unique(instances, "StudyInstanceUID"):
         asked = query("STUDY", StudyInstanceUID=study)
-        last = [status for status, _ in association.send_c_move(asked, "MOVED", STUDY_MOVE)][-1]
+        last = [status for status, _ in at_rest(association).send_c_move(asked, "MOVED", STUDY_MOVE)][-1]
         if last.Status != 0x0000:
             fail(f"C-MOVE ended with {last.Status:04X} {last.get('ErrorComment', '')}")
     same_bytes(received, instances, "C-MOVE of every study")
-    unknown = [status for status, _ in association.send_c_move(asked, "NOWHERE", STUDY_MOVE)][-1]
+    unknown = [status for status, _ in at_rest(association).send_c_move(asked, "NOWHERE", STUDY_MOVE)][-1]
     check(unknown.Status == 0xA801, "C-MOVE to an unknown destination: A801")
     association.release()
     server.shutdown()
