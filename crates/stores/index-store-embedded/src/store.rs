@@ -39,7 +39,7 @@ impl EmbeddedIndexStore {
         let interval = config.sync_interval;
         let (at, with) = (dir.clone(), config.clone());
         let engine = blocking(move || Engine::open(&at, &with)).await?;
-        let slot = Arc::new(RwLock::new(Slot::Open(engine)));
+        let slot = Arc::new(RwLock::new(Slot::Open(Box::new(engine))));
         let sync = |engine: &Engine| engine.sync_with_room().map(|()| false);
         let syncer = Background::start("cairn-index-sync", slot.clone(), interval, sync)?;
         let compactor = Background::start("cairn-index-compact", slot.clone(), Duration::ZERO, Engine::compact)?;
@@ -56,7 +56,7 @@ impl EmbeddedIndexStore {
 /// What there is of the engine.
 pub(crate) enum Slot {
     /// It works, or takes no more writes since one of its own failed.
-    Open(Engine),
+    Open(Box<Engine>),
     /// It could not be opened anew; each commit tries again.
     Broken,
     /// For good.
@@ -87,7 +87,7 @@ impl Slot {
         }
         *self = Self::Broken;
         let mut tries = 1;
-        while let Err(error) = Engine::open(dir, config).map(|engine| *self = Self::Open(engine)) {
+        while let Err(error) = Engine::open(dir, config).map(|engine| *self = Self::Open(Box::new(engine))) {
             if tries == REOPEN_TRIES {
                 return Err(error);
             }
