@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check bench bench-archive bench-peers deps fuzz
+.PHONY: help run test test-long check bench bench-archive bench-peers deps fuzz engines engines-stop
 
 CARGO ?= cargo
 DATA ?= ./data
@@ -32,6 +32,12 @@ check: ## formatting, lints, layers, schema guard: under a minute when warm
 
 deps: ## packages and Python modules that the tests use
 	@tools/install-deps test
+
+engines: deps ## a real Kafka, Cassandra and SeaweedFS on loopback (target/engines), ready when they answer
+	tools/engines start
+
+engines-stop: ## stop them; what they hold stays
+	tools/engines stop
 
 bench: ## benchmarks of this archive (figures go to RESULTS.md)
 	$(CARGO) bench --locked -p cairn-benches
