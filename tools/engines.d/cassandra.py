@@ -35,20 +35,24 @@ def command(instance, _all):
     ]
 
 
+OPTIONS, SUPPORTED, STARTUP, READY = 0x05, 0x06, 0x01, 0x02
+
+
 def probe(instance):
-    """Native protocol 4: OPTIONS is answered by SUPPORTED, STARTUP by READY."""
-    startup = b"".join([struct.pack(">h", 1), text("CQL_VERSION"), text("3.0.0")])
-    for asked, body, wanted in ((0x05, b"", 0x06), (0x01, startup, 0x02)):
-        frame = struct.pack(">BBhBi", 4, 0, 0, asked, len(body)) + body
-        head = (9, lambda head: struct.unpack_from(">i", head, 5)[0])
-        got = exchange(instance.settings["client"], frame, head)[4]
-        if got != wanted:
-            return f"it answered opcode {got:#x} to {asked:#x}"
-    return None
+    """OPTIONS must be answered by SUPPORTED, STARTUP by READY."""
+    got = [answer[4] for answer in ask(instance, (OPTIONS, b""), startup())]
+    return None if got == [SUPPORTED, READY] else f"it answered with opcodes {got}"
 
 
-def text(word):
-    return struct.pack(">h", len(word)) + word.encode()
+def ask(instance, *requests):
+    """Opcodes and bodies of native protocol 4, over one connection; the answers, each with its head of nine bytes."""
+    frames = [struct.pack(">BBhBi", 4, 0, 0, opcode, len(body)) + body for opcode, body in requests]
+    return exchange(instance.settings["client"], frames, (9, lambda head: struct.unpack_from(">i", head, 5)[0]))
+
+
+def startup():
+    words = (b"CQL_VERSION", b"3.0.0")
+    return STARTUP, struct.pack(">h", 1) + b"".join(struct.pack(">h", len(word)) + word for word in words)
 
 
 def endpoints(all_instances):

@@ -156,13 +156,16 @@ def free(port):
     return True
 
 
-def exchange(port, request, head):
-    """Sends a request; reads `head` bytes of the answer, then as many as `length(head)` says."""
+def exchange(port, requests, head):
+    """Sends requests over one connection, each after the answer to the one before, and gives the answers. Their length:
+    `head` is the size of an answer's beginning, and what tells from it how much follows."""
     size, length = head
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as peer:
-        peer.sendall(request)
-        with peer.makefile("rb") as answer:
-            first = answer.read(size)
+    answers = []
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as peer, peer.makefile("rb") as incoming:
+        for request in requests:
+            peer.sendall(request)
+            first = incoming.read(size)
             if len(first) < size:
                 raise ValueError("it closed the connection")
-            return first + answer.read(length(first))
+            answers.append(first + incoming.read(length(first)))
+    return answers

@@ -1,7 +1,6 @@
 """Apache Kafka in KRaft mode: each process is broker and controller."""
 
 import base64
-import os
 import struct
 import subprocess
 import uuid
@@ -55,17 +54,22 @@ def node(instance):
 
 def probe(instance):
     """Asks for metadata (version 1, of no topic): the broker must be among those that the cluster counts as alive."""
-    client = b"engines"
-    request = struct.pack(">hhih", 3, 1, 7, len(client)) + client + struct.pack(">i", 0)
-    size = (4, lambda head: struct.unpack(">i", head)[0])
-    answer = exchange(instance.settings["client"], struct.pack(">i", len(request)) + request, size)
-    count, at, alive = *struct.unpack_from(">i", answer, 8), 12, set()
+    answer = ask(instance, 3, 1, struct.pack(">i", 0))
+    count, at, alive = *struct.unpack_from(">i", answer, 4), 8, set()
     for _ in range(count):
         broker, host = struct.unpack_from(">ih", answer, at)
         rack = struct.unpack_from(">h", answer, at + 10 + host)[0]
         at += 12 + host + max(rack, 0)
         alive.add(broker)
     return None if node(instance) in alive else "its session is not open yet"
+
+
+def ask(instance, api, version, body):
+    """One request of Kafka's protocol, with the first version of its header; the answer without its length."""
+    request = struct.pack(">hhih", api, version, 1, -1) + body
+    head = (4, lambda head: struct.unpack(">i", head)[0])
+    [answer] = exchange(instance.settings["client"], [struct.pack(">i", len(request)) + request], head)
+    return answer[4:]
 
 
 def endpoints(all_instances):

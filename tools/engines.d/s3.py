@@ -60,14 +60,14 @@ def probe(instance):
     bucket = "/engines-probe"
     steps = (("PUT", bucket, (200, 409)), ("PUT", f"{bucket}/x", (200,)), ("DELETE", f"{bucket}/x", (204,)))
     for method, path, wanted in (*steps, ("DELETE", bucket, (204,))):
-        status = request(instance, method, path, b"x" if path.endswith("/x") and method == "PUT" else b"")
+        status, _ = request(instance, method, path, b"x" if (method, path) == steps[1][:2] else b"")
         if status not in wanted:
             return f"{method} {path} was answered {status}"
     return None
 
 
 def request(instance, method, path, body):
-    """One request, signed with AWS Signature Version 4; its status."""
+    """One request, signed with AWS Signature Version 4; status and body of the answer."""
     now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     scope = f"{now[:8]}/us-east-1/s3/aws4_request"
     digest = hashlib.sha256(body).hexdigest()
@@ -86,7 +86,8 @@ def request(instance, method, path, body):
     peer = http.client.HTTPConnection(instance.client, timeout=5)
     try:
         peer.request(method, path, body, headers)
-        return peer.getresponse().status
+        answer = peer.getresponse()
+        return answer.status, answer.read()
     except http.client.HTTPException as error:
         raise ValueError(repr(error)) from None
     finally:
