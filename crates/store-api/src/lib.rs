@@ -5,9 +5,11 @@
 mod error;
 mod event_log;
 mod index_store;
+mod membership;
 mod object_store;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use event_log::{EventLog, LogBatch, LogRecord, Record};
 pub use index_store::{CkRange, Commit, Generation, IndexStore, Mutation, Page, Row, Table};
+pub use membership::{Membership, Release, ShareChange, WholeLog};
 pub use object_store::{ByteStream, ObjectInfo, ObjectPage, ObjectRef, ObjectStore, ObjectWriter, StoreSpace};

@@ -1,0 +1,198 @@
+use crate::{
+    append::Appender,
+    client::{self, Context, failed},
+    config::KafkaConfig,
+    ends::Ends,
+    membership::GroupMembership,
+    metrics,
+    scan::Scans,
+    shared::Shared,
+    tail::{self, Tail},
+    topic::{self, Life},
+};
+use async_trait::async_trait;
+use cairn_archive::{Incarnation, Offset, Partition, SiteId};
+use cairn_store_api::{EventLog, LogBatch, LogRecord, Membership, Record, StoreError, StoreErrorKind};
+use rdkafka::{config::FromClientConfigAndContext, consumer::BaseConsumer};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinHandle;
+
+/// An event log in a topic.
+///
+/// It is open in as many processes as there are. Dropping it ends its threads; [`EventLog::close`] also waits for appends.
+pub struct KafkaEventLog {
+    config: Arc<KafkaConfig>,
+    life: Life,
+    shared: Arc<Shared>,
+    appender: Arc<Appender>,
+    ends: Ends,
+    tail: Arc<Tail>,
+    scans: Arc<Scans>,
+    serving: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl KafkaEventLog {
+    /// Opens the log of a topic that [`crate::create_topic`] has made, once its settings are found to keep the log's promises.
+    ///
+    /// # Errors
+    /// `NotFound` without the topic; `Invalid` when it is of another site, has another number of partitions, or its settings
+    /// don't keep what is acknowledged, and this is not accepted by the configuration; `Corrupt` when the topic does not say
+    /// what it is or its beginning is gone; `Unavailable` when the brokers can't be reached.
+    pub async fn open(config: KafkaConfig, site: SiteId) -> Result<Self, StoreError> {
+        config.check()?;
+        let life = topic::check(&config, &site).await?;
+        let (config, shared) = (Arc::new(config), Arc::new(Shared::new(life.partitions)));
+        let client = client::consumer(&config, "cairn-tail", tail::WAIT);
+        let consumer = BaseConsumer::from_config_and_context(&client, Context);
+        let consumer: Arc<BaseConsumer<Context>> = Arc::new(consumer.map_err(|error| failed("kafka log", &error))?);
+        let ends = Ends::start(consumer.clone(), config.topic.clone(), config.request_timeout)?;
+        let appender = Arc::new(Appender::new(config.clone(), shared.clone())?);
+        let scans = Arc::new(Scans::new(config.clone())?);
+        let tail = Tail::start(config.clone(), shared.clone(), consumer)?;
+        let serving = Mutex::new(Some(tokio::spawn(scans.clone().serve())));
+        tracing::info!(topic = config.topic, incarnation = life.incarnation.0, log = %life.id, "kafka log is open");
+        Ok(Self { config, life, shared, appender, ends, tail, scans, serving })
+    }
+
+    /// What the topic says it is.
+    pub fn life(&self) -> &Life {
+        &self.life
+    }
+
+    /// Joins those who share the log's partitions as `group`, such as the index processes of one generation. Leaves when
+    /// dropped. Offsets are not the group's: only who follows what.
+    ///
+    /// # Errors
+    /// `Unavailable` when the client can't be made.
+    pub fn join(&self, group: &str) -> Result<Box<dyn Membership>, StoreError> {
+        Ok(Box::new(GroupMembership::join(&self.config, group)?))
+    }
+
+    async fn fresh_end(&self, partition: Partition) -> Result<Offset, StoreError> {
+        self.shared.check()?;
+        self.shared.check_partition(partition)?;
+        let known = self.shared.known_end(partition);
+        let end = self.ends.end(partition).await?;
+        self.shared.check()?;
+        if end < known {
+            // A new leader may say so for a moment; a log that was cut says so for ever.
+            let what =
+                format!("kafka log: partition {} ends at {} and was known to go to {}", partition.0, end.0, known.0);
+            return Err(StoreError::new(StoreErrorKind::Unavailable, what));
+        }
+        self.shared.learn_end(partition, end);
+        Ok(self.shared.known_end(partition))
+    }
+
+    async fn records(
+        &self,
+        partition: Partition,
+        from: Offset,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<LogRecord>, StoreError> {
+        if let Some(records) = self.tail.read(partition, from, records_max, bytes_max) {
+            metrics::read("memory", records.len());
+            return Ok(records);
+        }
+        let known = self.shared.known_end(partition);
+        if from >= known && from >= self.fresh_end(partition).await? {
+            return Ok(Vec::new());
+        }
+        let records = self.scans.read(partition, from, records_max, bytes_max).await?;
+        metrics::read("brokers", records.len());
+        Ok(records)
+    }
+
+    fn stop(&self) {
+        self.shared.close();
+        if let Some(serving) = self.serving.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            serving.abort();
+        }
+    }
+}
+
+impl Drop for KafkaEventLog {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[async_trait]
+impl EventLog for KafkaEventLog {
+    fn site(&self) -> &SiteId {
+        &self.life.site
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        self.life.incarnation
+    }
+
+    fn partitions(&self) -> u16 {
+        self.life.partitions
+    }
+
+    async fn append(&self, partition: Partition, records: Vec<Record>) -> Result<Offset, StoreError> {
+        self.shared.check()?;
+        self.shared.check_partition(partition)?;
+        if records.is_empty() {
+            return self.fresh_end(partition).await;
+        }
+        self.appender.append(partition, records).await
+    }
+
+    async fn read(
+        &self,
+        partition: Partition,
+        from: Offset,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> Result<LogBatch, StoreError> {
+        self.shared.check()?;
+        self.shared.check_partition(partition)?;
+        let records = self.records(partition, from, records_max, bytes_max).await?;
+        self.shared.check()?;
+        if let Some(last) = records.last() {
+            self.shared.learn_end(partition, last.offset.next());
+        }
+        Ok(LogBatch { records, end: self.shared.known_end(partition) })
+    }
+
+    async fn end(&self, partition: Partition) -> Result<Offset, StoreError> {
+        self.fresh_end(partition).await
+    }
+
+    async fn wait_beyond(&self, partition: Partition, offset: Offset) -> Result<Offset, StoreError> {
+        let mut end = self.shared.watch(partition)?;
+        loop {
+            self.shared.check()?;
+            let known = *end.borrow_and_update();
+            if known > offset {
+                return Ok(known);
+            }
+            if !self.tail.is_following(partition) {
+                let fresh = self.fresh_end(partition).await?;
+                self.tail.follow(partition, fresh)?;
+                continue;
+            }
+            // Following may have begun anew in between, which nobody tells.
+            let _again = tokio::time::timeout(tail::RENEWED, end.changed()).await;
+        }
+    }
+
+    async fn offset_at(&self, partition: Partition, unix_ms: u64) -> Result<Offset, StoreError> {
+        // The end comes first: what is appended after it is not passed over.
+        let end = self.fresh_end(partition).await?;
+        Ok(self.ends.at(partition, unix_ms).await?.unwrap_or(end))
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.stop();
+        let appender = self.appender.clone();
+        client::blocking(move || {
+            appender.flush();
+            Ok(())
+        })
+        .await
+    }
+}

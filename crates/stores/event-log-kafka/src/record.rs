@@ -1,0 +1,50 @@
+//! An event as a record of the topic: CloudEvents in binary mode, headers beside the payload. Records have no key: the
+//! partition is chosen by the log's own hash of the study.
+
+use bytes::Bytes;
+use cairn_archive::{Envelope, Offset};
+use cairn_store_api::{LogRecord, Record, StoreError, StoreErrorKind};
+use rdkafka::{
+    Message,
+    message::{BorrowedMessage, Header, Headers, OwnedHeaders},
+};
+
+/// What the protocol needs around a record's headers and payload, at most.
+const OVERHEAD: usize = 64;
+const HEADER_OVERHEAD: usize = 10;
+
+/// A record's headers, and about how many bytes it takes.
+pub(crate) fn encode(record: &Record) -> (OwnedHeaders, usize) {
+    let headers = record.envelope.to_headers();
+    let mut owned = OwnedHeaders::new_with_capacity(headers.len());
+    let mut length = OVERHEAD + record.payload.len();
+    for (key, value) in &headers {
+        length += key.len() + value.len() + HEADER_OVERHEAD;
+        owned = owned.insert(Header { key, value: Some(value) });
+    }
+    (owned, length)
+}
+
+/// The value of a header, if there is one of this name and it is text.
+pub(crate) fn header<'a, H: Headers>(headers: &'a H, name: &str) -> Option<&'a str> {
+    let found = headers.iter().find(|header| header.key == name)?;
+    std::str::from_utf8(found.value?).ok()
+}
+
+/// Reads a record.
+///
+/// # Errors
+/// `Corrupt`: it is no event.
+pub(crate) fn decode(message: &BorrowedMessage<'_>) -> Result<LogRecord, StoreError> {
+    let corrupt = |what: String| {
+        let place = format!("partition {} offset {}", message.partition(), message.offset());
+        StoreError::new(StoreErrorKind::Corrupt, format!("kafka log {place}: {what}"))
+    };
+    let headers = message.headers().ok_or_else(|| corrupt("a record without headers".into()))?;
+    let envelope = Envelope::from_headers(|name| header(headers, name)).map_err(|error| corrupt(error.to_string()))?;
+    Ok(LogRecord {
+        offset: Offset(u64::try_from(message.offset()).unwrap_or_default()),
+        appended_at_ms: message.timestamp().to_millis().and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default(),
+        record: Record { envelope, payload: Bytes::copy_from_slice(message.payload().unwrap_or_default()) },
+    })
+}

@@ -1,0 +1,83 @@
+//! What the parts of an open log know together.
+
+use cairn_archive::{Offset, Partition};
+use cairn_store_api::{StoreError, StoreErrorKind};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+use tokio::sync::watch;
+
+pub(crate) struct Shared {
+    ends: Vec<watch::Sender<Offset>>,
+    closed: AtomicBool,
+    broken: OnceLock<String>,
+}
+
+impl Shared {
+    pub(crate) fn new(partitions: u16) -> Self {
+        let ends = (0..partitions).map(|_| watch::Sender::new(Offset(0))).collect();
+        Self { ends, closed: AtomicBool::new(false), broken: OnceLock::new() }
+    }
+
+    /// The end as far as it is known here.
+    pub(crate) fn known_end(&self, partition: Partition) -> Offset {
+        self.ends.get(usize::from(partition.0)).map(|end| *end.borrow()).unwrap_or_default()
+    }
+
+    pub(crate) fn learn_end(&self, partition: Partition, end: Offset) {
+        if let Some(known) = self.ends.get(usize::from(partition.0)) {
+            known.send_if_modified(|known| end > *known && std::mem::replace(known, end) != end);
+        }
+    }
+
+    /// Changes when more is known.
+    pub(crate) fn watch(&self, partition: Partition) -> Result<watch::Receiver<Offset>, StoreError> {
+        let end = self.ends.get(usize::from(partition.0)).map(watch::Sender::subscribe);
+        end.ok_or_else(|| Self::absent(partition))
+    }
+
+    /// Whether anybody waits for the partition's end to move.
+    pub(crate) fn is_watched(&self, partition: Partition) -> bool {
+        self.ends.get(usize::from(partition.0)).is_some_and(|end| end.receiver_count() > 0)
+    }
+
+    pub(crate) fn check_partition(&self, partition: Partition) -> Result<(), StoreError> {
+        if usize::from(partition.0) < self.ends.len() { Ok(()) } else { Err(Self::absent(partition)) }
+    }
+
+    fn absent(partition: Partition) -> StoreError {
+        StoreError::new(StoreErrorKind::Invalid, format!("event log has no partition {}", partition.0))
+    }
+
+    /// Refuses everything from now on: the topic is not the one that was opened.
+    pub(crate) fn break_off(&self, why: &str) -> StoreError {
+        tracing::error!("kafka log takes and gives nothing until it is opened again: {why}");
+        let _ = self.broken.set(why.to_owned());
+        self.wake();
+        StoreError::new(StoreErrorKind::Corrupt, format!("kafka log: {why}"))
+    }
+
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        if let Some(why) = self.broken.get() {
+            return Err(StoreError::new(StoreErrorKind::Corrupt, format!("kafka log: {why}")));
+        }
+        if self.is_closed() {
+            return Err(StoreError::new(StoreErrorKind::Unavailable, "kafka log is closed"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn wake(&self) {
+        self.ends.iter().for_each(|end| end.send_modify(|_| {}));
+    }
+}

@@ -1,0 +1,83 @@
+//! A topic of its own for each trial, on the brokers that `tools/engines` started.
+
+use async_trait::async_trait;
+use cairn_archive::{Incarnation, SiteId};
+use cairn_conformance::event_log::{EventLogBackend, Faults};
+use cairn_event_log_kafka::{KafkaConfig, KafkaEventLog, create_topic};
+use cairn_store_api::{EventLog, StoreError};
+use std::{path::Path, sync::Arc};
+
+/// The brokers' addresses.
+pub(crate) fn brokers() -> String {
+    if let Ok(brokers) = std::env::var("CAIRN_TEST_KAFKA") {
+        return brokers;
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target/engines/endpoints.env");
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("CAIRN_TEST_KAFKA="));
+    line.expect("no Kafka to test with: run tools/engines start").trim_matches('"').to_owned()
+}
+
+/// One topic on one broker or several.
+pub(crate) fn config(partitions: u16) -> KafkaConfig {
+    let brokers = brokers();
+    let copies = brokers.split(',').count().min(3) as u16;
+    KafkaConfig {
+        topic: format!("test-{}", uuid::Uuid::now_v7()),
+        brokers,
+        partitions,
+        replication_factor: copies,
+        min_insync_replicas: if copies > 1 { 2 } else { 1 },
+        record_bytes_max: 128 << 10,
+        // Small, so that trials go beyond what is kept in memory.
+        tail_bytes_max: 64 << 10,
+        read_ahead_bytes: 64 << 10,
+        ..KafkaConfig::default()
+    }
+}
+
+pub(crate) struct Topic {
+    config: KafkaConfig,
+}
+
+impl Topic {
+    pub(crate) fn new() -> Self {
+        Self { config: config(0) }
+    }
+}
+
+#[async_trait]
+impl EventLogBackend for Topic {
+    async fn open(
+        &self,
+        site: &SiteId,
+        incarnation: Incarnation,
+        partitions: u16,
+    ) -> Result<Arc<dyn EventLog>, StoreError> {
+        let config = KafkaConfig { partitions, ..self.config.clone() };
+        create_topic(&config, site, incarnation).await?;
+        Ok(Arc::new(KafkaEventLog::open(config, site.clone()).await?))
+    }
+
+    fn record_bytes_max(&self) -> usize {
+        self.config.record_bytes_max as usize
+    }
+
+    /// Brokers serve all trials at once, so none is harmed here: what becomes of a log whose broker is killed, damaged or full has
+    /// tests of its own.
+    fn faults(&self) -> Faults {
+        Faults::default()
+    }
+
+    async fn crash(&self) {
+        unreachable!("not declared");
+    }
+
+    async fn fill(&self, _full: bool) {
+        unreachable!("not declared");
+    }
+
+    async fn damage(&self, _payload: &[u8]) {
+        unreachable!("not declared");
+    }
+}
