@@ -136,7 +136,10 @@ impl Appender {
             let report = sent.map_err(|error| append_failed(&error, records))?.await;
             let gone = |_| StoreError::new(StoreErrorKind::Unavailable, "append: the client went away");
             let delivery = report.map_err(gone)?.map_err(|(error, _)| append_failed(&error, records))?;
-            offsets.push(u64::try_from(delivery.offset).unwrap_or_default());
+            // A batch that was there already when it came again may be reported without its place.
+            let nowhere =
+                |_| StoreError::new(StoreErrorKind::Unavailable, "append: the brokers have it and don't say where");
+            offsets.push(u64::try_from(delivery.offset).map_err(nowhere)?);
         }
         Ok(offsets)
     }

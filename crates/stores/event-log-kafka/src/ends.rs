@@ -10,9 +10,12 @@ use rdkafka::{
 use std::{
     collections::BTreeSet,
     sync::{Arc, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
+
+/// Pause before the brokers are asked again.
+const RETRY: Duration = Duration::from_millis(50);
 
 type Answer = oneshot::Sender<Result<Option<Offset>, StoreError>>;
 
@@ -82,12 +85,37 @@ impl Asker {
         let Some(first) = questions.first() else { return };
         let time = first.at.unwrap_or(-1);
         let partitions: BTreeSet<Partition> = questions.iter().map(|question| question.partition).collect();
-        let answers = self.ask(&partitions, time);
+        let answers = self.ask_until_answered(&partitions, time);
         for question in questions {
             let answer = answers.as_ref().map_err(Clone::clone);
             let answer = answer.and_then(|list| self.find(list, question.partition));
             // The asker may be gone.
             let _ = question.answer.send(answer);
+        }
+    }
+
+    /// Just after a leader came back or another took over, the client's idea of it is old: it is refreshed and asked again.
+    fn ask_until_answered(
+        &self,
+        partitions: &BTreeSet<Partition>,
+        time: i64,
+    ) -> Result<TopicPartitionList, StoreError> {
+        let begun = Instant::now();
+        loop {
+            let asked = self.ask(partitions, time);
+            let failed = |list: &TopicPartitionList| partitions.iter().find_map(|p| self.find(list, *p).err());
+            let error = match &asked {
+                Ok(list) => failed(list),
+                Err(error) => Some(error.clone()),
+            };
+            let again = error.is_some_and(|error| error.kind() == StoreErrorKind::Unavailable);
+            let left = self.timeout.saturating_sub(begun.elapsed());
+            if !again || left < RETRY {
+                return asked;
+            }
+            std::thread::sleep(RETRY);
+            // Its outcome is seen in the next answer.
+            let _ = self.consumer.fetch_metadata(Some(&self.topic), left);
         }
     }
 

@@ -91,6 +91,11 @@ impl KafkaEventLog {
         records_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<LogRecord>, StoreError> {
+        // Nothing is given from beyond damage, for as long as it is there.
+        if let Some(damaged) = self.shared.damage_before(partition, from) {
+            self.scans.read(partition, damaged, 1, 1).await?;
+            self.shared.damage_is_gone(partition);
+        }
         if let Some(records) = self.tail.read(partition, from, records_max, bytes_max) {
             metrics::read("memory", records.len());
             return Ok(records);
@@ -99,7 +104,13 @@ impl KafkaEventLog {
         if from >= known && from >= self.fresh_end(partition).await? {
             return Ok(Vec::new());
         }
-        let records = self.scans.read(partition, from, records_max, bytes_max).await?;
+        let read = self.scans.read(partition, from, records_max, bytes_max).await;
+        let records = read.inspect_err(|error| {
+            if error.kind() == StoreErrorKind::Corrupt {
+                tracing::error!(partition = partition.0, offset = from.0, %error, "the log is damaged");
+                self.shared.found_damage(partition, from);
+            }
+        })?;
         metrics::read("brokers", records.len());
         Ok(records)
     }

@@ -4,12 +4,14 @@ use cairn_archive::{Offset, Partition};
 use cairn_store_api::{StoreError, StoreErrorKind};
 use std::sync::{
     OnceLock,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use tokio::sync::watch;
 
 pub(crate) struct Shared {
     ends: Vec<watch::Sender<Offset>>,
+    /// By partition, the first offset found damaged; `u64::MAX` for none.
+    damaged: Vec<AtomicU64>,
     closed: AtomicBool,
     broken: OnceLock<String>,
 }
@@ -17,7 +19,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(partitions: u16) -> Self {
         let ends = (0..partitions).map(|_| watch::Sender::new(Offset(0))).collect();
-        Self { ends, closed: AtomicBool::new(false), broken: OnceLock::new() }
+        let damaged = (0..partitions).map(|_| AtomicU64::new(u64::MAX)).collect();
+        Self { ends, damaged, closed: AtomicBool::new(false), broken: OnceLock::new() }
     }
 
     /// The end as far as it is known here.
@@ -28,6 +31,25 @@ impl Shared {
     pub(crate) fn learn_end(&self, partition: Partition, end: Offset) {
         if let Some(known) = self.ends.get(usize::from(partition.0)) {
             known.send_if_modified(|known| end > *known && std::mem::replace(known, end) != end);
+        }
+    }
+
+    /// The first offset found damaged, if it stands before `from`.
+    pub(crate) fn damage_before(&self, partition: Partition, from: Offset) -> Option<Offset> {
+        let damaged = self.damaged.get(usize::from(partition.0))?.load(Ordering::Acquire);
+        (damaged < from.0).then_some(Offset(damaged))
+    }
+
+    pub(crate) fn found_damage(&self, partition: Partition, at: Offset) {
+        if let Some(damaged) = self.damaged.get(usize::from(partition.0)) {
+            damaged.fetch_min(at.0, Ordering::AcqRel);
+        }
+    }
+
+    /// Another replica gives what one had damaged.
+    pub(crate) fn damage_is_gone(&self, partition: Partition) {
+        if let Some(damaged) = self.damaged.get(usize::from(partition.0)) {
+            damaged.store(u64::MAX, Ordering::Release);
         }
     }
 

@@ -1,5 +1,7 @@
 //! A topic of its own for each trial, on the brokers that `tools/engines` started.
 
+pub(crate) mod own;
+
 use async_trait::async_trait;
 use cairn_archive::{Incarnation, SiteId};
 use cairn_conformance::event_log::{EventLogBackend, Faults};
@@ -19,12 +21,11 @@ pub(crate) fn brokers() -> String {
 }
 
 /// One topic on one broker or several.
-pub(crate) fn config(partitions: u16) -> KafkaConfig {
-    let brokers = brokers();
+pub(crate) fn config(brokers: &str, partitions: u16) -> KafkaConfig {
     let copies = brokers.split(',').count().min(3) as u16;
     KafkaConfig {
         topic: format!("test-{}", uuid::Uuid::now_v7()),
-        brokers,
+        brokers: brokers.to_owned(),
         partitions,
         replication_factor: copies,
         min_insync_replicas: if copies > 1 { 2 } else { 1 },
@@ -42,7 +43,7 @@ pub(crate) struct Topic {
 
 impl Topic {
     pub(crate) fn new() -> Self {
-        Self { config: config(0) }
+        Self { config: config(&brokers(), 0) }
     }
 }
 
@@ -63,8 +64,7 @@ impl EventLogBackend for Topic {
         self.config.record_bytes_max as usize
     }
 
-    /// Brokers serve all trials at once, so none is harmed here: what becomes of a log whose broker is killed, damaged or full has
-    /// tests of its own.
+    /// These brokers serve all trials at once, so none is harmed.
     fn faults(&self) -> Faults {
         Faults::default()
     }
