@@ -7,6 +7,7 @@ mod event_log;
 mod index_store;
 mod membership;
 mod object_store;
+pub mod tree;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use event_log::{EventLog, LogBatch, LogRecord, Record};

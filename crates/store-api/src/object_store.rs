@@ -63,7 +63,7 @@ pub struct StoreSpace {
 /// * OS-11 When room runs out a put is `Exhausted`, at `put` or in a `write`, before anything durable is harmed, and
 ///   puts go on once there is room.
 /// * OS-12 Reopened after a crash, the store has every finished object and no other, in bounded time.
-/// * OS-13 While a store is open no second process can open it for writing: `Conflict`.
+/// * OS-13 While a store that keeps state in its process is open no second process can open it for writing: `Conflict`.
 #[async_trait]
 pub trait ObjectStore: Send + Sync {
     /// Begins an object of unknown length; `length_hint` is what the sender announced, and is not trusted.

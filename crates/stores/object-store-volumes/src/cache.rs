@@ -1,10 +1,10 @@
 //! Verified hashes of objects read lately, in bounded memory.
 
-use crate::hash::Hashes;
 use crate::layout::Entry;
 use crate::lock;
 use blake3::hazmat::ChainingValue;
 use cairn_archive::ObjectKey;
+use cairn_store_api::tree::Hashes;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},

@@ -83,7 +83,7 @@ impl VolumeConfig {
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         let invalid =
             |what: &str| Err(StoreError::new(StoreErrorKind::Invalid, format!("volume configuration: {what}")));
-        let group = crate::hash::GROUP;
+        let group = cairn_store_api::tree::GROUP;
         if self.volume_bytes_first < 64 * KIB || self.volume_bytes_max < self.volume_bytes_first {
             return invalid("volume_bytes_first must be at least 64 KiB and at most volume_bytes_max");
         }

@@ -59,7 +59,6 @@
 mod cache;
 mod commit;
 mod config;
-mod hash;
 mod index;
 mod journal;
 mod layout;

@@ -1,13 +1,13 @@
 //! Reading: every byte is verified before it is given out.
 
 use crate::cache::Known;
-use crate::hash::{GROUP, Hashes, PAGE_DATA, Shape, page_of, verify_groups, verify_whole};
 use crate::layout::Entry;
 use crate::shared::Shared;
 use crate::volumes::Volumes;
 use blake3::hazmat::ChainingValue;
 use bytes::Bytes;
 use cairn_archive::ObjectKey;
+use cairn_store_api::tree::{GROUP, Hashes, PAGE_DATA, Shape, page_of, verify_groups, verify_whole};
 use cairn_store_api::{ByteStream, ObjectRef, StoreError, StoreErrorKind};
 use futures_util::stream;
 use std::{io, ops::Range, sync::Arc};

@@ -1,7 +1,6 @@
 //! An object on its way in: collected in buffers, each hashed and written by a thread of its own while the next fills.
 
 use crate::commit::Request;
-use crate::hash::{PAGE_DATA, Shape, TreeHasher};
 use crate::layout::BLOCK;
 use crate::shared::Shared;
 use crate::unavailable;
@@ -9,6 +8,7 @@ use crate::volumes::Reservation;
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use cairn_archive::{Digest, ObjectKey};
+use cairn_store_api::tree::{PAGE_DATA, Shape, TreeHasher};
 use cairn_store_api::{ObjectInfo, ObjectRef, ObjectWriter, StoreError, StoreErrorKind};
 use std::sync::{Arc, atomic::Ordering};
 use tokio::{
