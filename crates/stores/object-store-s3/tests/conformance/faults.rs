@@ -68,13 +68,13 @@ async fn bursts_of_503_pass() {
 
 async fn lasting_503_is_unavailable_at_the_deadline() {
     let site =
-        site(|config| (config.deadline, config.attempt_timeout) = (Duration::from_secs(2), Duration::from_secs(2)))
+        site(|config| (config.deadline, config.attempt_timeout) = (Duration::from_secs(8), Duration::from_secs(8)))
             .await;
     site.fault("PUT", "/objects/", usize::MAX, Fault::Answer(503, "SlowDown"));
     let begun = Instant::now();
     let error = put(&*site.store, key(1), &bytes(1, CT), CT).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     site.bucket.proxy().rule(|_| Fault::None);
     site.stores_one(CT).await;
 }
@@ -201,7 +201,7 @@ async fn a_read_goes_on_after_a_cut() {
 
 async fn a_failed_or_dropped_upload_is_ended() {
     let site =
-        site(|config| (config.deadline, config.attempt_timeout) = (Duration::from_secs(2), Duration::from_secs(2)))
+        site(|config| (config.deadline, config.attempt_timeout) = (Duration::from_secs(8), Duration::from_secs(8)))
             .await;
     site.fault("POST", "uploadId=", usize::MAX, Fault::Answer(503, "SlowDown"));
     let error = put(&*site.store, key(1), &bytes(1, LONG), 100_000).await.unwrap_err();
