@@ -90,8 +90,28 @@ pub(crate) fn from_status(status: Status) -> Error {
     let detail = status.metadata().get_bin(DETAIL).and_then(|value| value.to_bytes().ok());
     match detail.and_then(|bytes| ErrorDetail::decode(bytes).ok()) {
         Some(detail) => from_detail(detail),
+        None if is_lost(&status) => Error::new(ErrorKind::Unavailable, status.message().to_owned()),
         None => Error::new(kind_of(status.code()), status.message().to_owned()),
     }
+}
+
+/// Whether the call failed on the way rather than in the service: the process is not there, went away, or is cut off.
+pub(crate) fn is_lost(status: &Status) -> bool {
+    let said = status.metadata().get_bin(DETAIL).is_some();
+    // What came over the wire has no cause here.
+    !said && (std::error::Error::source(status).is_some() || status.code() == Code::Unavailable)
+}
+
+/// Whether it surely was not sent.
+pub(crate) fn is_not_sent(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// A request or answer that is not what the protocol says.

@@ -8,6 +8,7 @@ mod error;
 mod identifier;
 pub mod server;
 mod streams;
+mod tls;
 
 /// Generated messages and stubs, one module per proto package.
 pub mod proto {
@@ -59,4 +60,5 @@ pub use proto::cairn::{
     retrieval::v1 as retrieval_proto,
 };
 
-pub use tonic::{Code, Status, service::Routes, transport};
+pub use tls::Tls;
+pub use tonic::{Code, Status};

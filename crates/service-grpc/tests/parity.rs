@@ -15,16 +15,11 @@ use cairn_retrieval::{RetrievalConfig, RetrievalService};
 use cairn_service_api::{Index, Ingest, Retrieval};
 use cairn_service_grpc::{
     client::{Connection, IndexClient, IngestClient, RetrievalClient},
-    server::{Served, routes},
-    transport::Server,
+    server::{Served, Server, ServerConfig},
 };
 use cairn_store_api::{EventLog, IndexStore, ObjectStore};
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
-use tokio_stream::wrappers::TcpListenerStream;
 
 fn main() {
     let mut all = trials("local", || Box::pin(async { Box::new(Embedded::open().await) as Box<dyn Site> }));
@@ -107,19 +102,16 @@ impl Remote {
             retrieval: Some(site.retrieval()),
             log: Some(site.log.clone()),
         };
-        let message_bytes_max = 4 << 20;
-        let (routes, _health) = routes(served, message_bytes_max).await.expect("routes");
+        let config = ServerConfig { message_bytes_max: 4 << 20, ..ServerConfig::default() };
+        let server = Server::new(served, config).await.expect("server");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
         let address = format!("http://{}", listener.local_addr().expect("address"));
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = Server::builder().add_routes(routes).serve_with_incoming_shutdown(
-            TcpListenerStream::new(listener),
-            async move {
-                let _dropped = stopped.await;
-            },
-        );
+        let serving = server.serve(listener, async move {
+            let _dropped = stopped.await;
+        });
         let task = tokio::spawn(async move { serving.await.expect("serves") });
-        let connection = Connection { address, connect_timeout: Duration::from_secs(5), message_bytes_max };
+        let connection = Connection { message_bytes_max: 4 << 20, ..Connection::to(address) };
         Self { site, connection, server: Mutex::new(Some((stop, task))) }
     }
 }

@@ -1,10 +1,15 @@
-use super::{Connection, answers};
+use super::{
+    Connection, Wire, answers,
+    peers::{
+        Again::{Safe, Unsent},
+        Peers, call,
+    },
+};
 use crate::{
     convert::{
         conflict_from, detail_to, level_to, progress_from, record_from, returning_to, selection_to, state_digest_from,
         status_from, vector_from, vector_to,
     },
-    error::from_status,
     identifier,
     index_proto::{self as pb, index_service_client::IndexServiceClient},
 };
@@ -16,20 +21,19 @@ use cairn_service_api::{
     index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, RebuildProgress, Selection, StateDigest},
 };
 use std::time::Duration;
-use tonic::transport::Channel;
 
-/// An [`Index`] somewhere else.
+/// An [`Index`] somewhere else: in one process or in several, each of which can answer for all.
 #[derive(Clone)]
-pub struct IndexClient(IndexServiceClient<Channel>);
+pub struct IndexClient(Peers<IndexServiceClient<Wire>>);
 
 impl IndexClient {
-    /// Calls the server at the other end of `connection`.
+    /// Calls the processes at the other ends of `connection`.
     ///
     /// # Errors
-    /// As [`Connection::channel`].
+    /// `Invalid` when an address or the certificates can't be used, or there is no address.
     pub fn new(connection: &Connection) -> Result<Self, Error> {
-        let client = IndexServiceClient::new(connection.channel()?);
-        Ok(Self(client.max_decoding_message_size(connection.message_bytes_max)))
+        let client = |wire| IndexServiceClient::new(wire).max_decoding_message_size(connection.message_bytes_max);
+        Ok(Self(Peers::new(connection, client)?))
     }
 }
 
@@ -51,41 +55,41 @@ impl Index for IndexClient {
             offset: query.offset,
             limit: query.limit,
         };
-        let found = self.0.clone().query(request).await.map_err(from_status)?;
-        Ok(answers(found.into_inner(), |message| identifier::decode(&message.data_set)))
+        let found = call!(self.0, Safe, query, request)?;
+        Ok(answers(found, |message| identifier::decode(&message.data_set)))
     }
 
     async fn instances(&self, selection: Selection, detail: Detail) -> Result<AnswerStream<InstanceRecord>, Error> {
         let selection = Some(selection_to(&selection));
         let request = pb::InstancesRequest { selection, detail: detail_to(detail).into() };
-        let found = self.0.clone().instances(request).await.map_err(from_status)?;
-        Ok(answers(found.into_inner(), |message| record_from(message.record)))
+        let found = call!(self.0, Safe, instances, request)?;
+        Ok(answers(found, |message| record_from(message.record)))
     }
 
     async fn wait_for(&self, after: &PositionVector, timeout: Duration) -> Result<(), Error> {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let request = pb::WaitForRequest { after: Some(vector_to(after)), timeout_ms };
-        self.0.clone().wait_for(request).await.map_err(from_status)?;
+        call!(self.0, Safe, wait_for, request)?;
         Ok(())
     }
 
     async fn conflicts(&self, tenant: &str, include_other_encodings: bool) -> Result<AnswerStream<Conflict>, Error> {
         let request = pb::ConflictsRequest { tenant: tenant.to_owned(), include_other_encodings };
-        let found = self.0.clone().conflicts(request).await.map_err(from_status)?;
-        Ok(answers(found.into_inner(), conflict_from))
+        let found = call!(self.0, Safe, conflicts, request)?;
+        Ok(answers(found, conflict_from))
     }
 
     async fn status(&self) -> Result<IndexStatus, Error> {
-        status_from(self.0.clone().status(pb::StatusRequest {}).await.map_err(from_status)?.into_inner())
+        status_from(call!(self.0, Safe, status, pb::StatusRequest {})?)
     }
 
     async fn digest(&self) -> Result<(StateDigest, PositionVector), Error> {
-        let response = self.0.clone().digest(pb::DigestRequest {}).await.map_err(from_status)?.into_inner();
+        let response = call!(self.0, Safe, digest, pb::DigestRequest {})?;
         Ok((state_digest_from(response.digest)?, vector_from(response.position.unwrap_or_default())?))
     }
 
     async fn rebuild(&self, switch: bool) -> Result<AnswerStream<RebuildProgress>, Error> {
-        let progress = self.0.clone().rebuild(pb::RebuildRequest { switch }).await.map_err(from_status)?;
-        Ok(answers(progress.into_inner(), progress_from))
+        let progress = call!(self.0, Unsent, rebuild, pb::RebuildRequest { switch })?;
+        Ok(answers(progress, progress_from))
     }
 }

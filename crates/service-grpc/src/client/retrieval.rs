@@ -1,11 +1,16 @@
-use super::{Connection, answers};
+use super::{
+    Connection, Wire, answers,
+    peers::{Again::Safe, Peers, call},
+};
 use crate::{
     convert::{part_to, record_from, record_to, selection_to},
     error::{from_detail, from_status, malformed},
     retrieval_proto::{
         self as pb, bulk_data_response, frames_response, instances_response,
         retrieval_service_client::RetrievalServiceClient,
+        retrieval_service_server::RetrievalServiceServer,
     },
+    server::RetrievalServer,
     streams::{IN_FLIGHT, filled_by},
 };
 use async_trait::async_trait;
@@ -18,20 +23,44 @@ use cairn_service_api::{
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
-/// A [`Retrieval`] somewhere else.
+/// A [`Retrieval`] somewhere else: in one process or in several, each of which can answer for all.
 #[derive(Clone)]
-pub struct RetrievalClient(RetrievalServiceClient<Channel>);
+pub struct RetrievalClient {
+    peers: Peers<RetrievalServiceClient<Wire>>,
+    health: Peers<HealthClient<Wire>>,
+}
 
 impl RetrievalClient {
-    /// Calls the server at the other end of `connection`.
+    /// Calls the processes at the other ends of `connection`.
     ///
     /// # Errors
-    /// As [`Connection::channel`].
+    /// `Invalid` when an address or the certificates can't be used, or there is no address.
     pub fn new(connection: &Connection) -> Result<Self, Error> {
-        let client = RetrievalServiceClient::new(connection.channel()?);
-        Ok(Self(client.max_decoding_message_size(connection.message_bytes_max)))
+        let client = |wire| RetrievalServiceClient::new(wire).max_decoding_message_size(connection.message_bytes_max);
+        Ok(Self { peers: Peers::new(connection, client)?, health: Peers::new(connection, HealthClient::new)? })
+    }
+
+    /// Whether one of the processes can give instances now: `Ok`, or why not.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let service = <RetrievalServiceServer<RetrievalServer> as tonic::server::NamedService>::NAME.to_owned();
+        let request = HealthCheckRequest { service };
+        let can = |response: tonic::Response<HealthCheckResponse>| match response.get_ref().status() {
+            ServingStatus::Serving => Ok(response),
+            _ => Err(crate::error::to_status(Error::new(ErrorKind::Unavailable, "retrieval is not ready"))),
+        };
+        let asked = self.health.call(Safe, |mut client| {
+            let request = request.clone();
+            async move { client.check(request).await.and_then(can) }
+        });
+        asked.await.map(|_| ())
     }
 }
 
@@ -127,31 +156,31 @@ async fn split_frames(mut messages: Streaming<pb::FramesResponse>, sender: mpsc:
 impl Retrieval for RetrievalClient {
     async fn instances(&self, selection: Selection, part: Part) -> Result<AnswerStream<RetrievedInstance>, Error> {
         let request = pb::InstancesRequest { selection: Some(selection_to(&selection)), part: Some(part_to(&part)) };
-        let messages = self.0.clone().instances(request).await.map_err(from_status)?.into_inner();
+        let messages = call!(self.peers, Safe, instances, request)?;
         Ok(Box::pin(filled_by(|sender| split_instances(messages, sender))))
     }
 
     async fn metadata(&self, selection: Selection) -> Result<AnswerStream<InstanceRecord>, Error> {
         let request = pb::MetadataRequest { selection: Some(selection_to(&selection)) };
-        let found = self.0.clone().metadata(request).await.map_err(from_status)?;
-        Ok(answers(found.into_inner(), |message| record_from(message.record)))
+        let found = call!(self.peers, Safe, metadata, request)?;
+        Ok(answers(found, |message| record_from(message.record)))
     }
 
     async fn open(&self, record: &InstanceRecord, part: Part) -> Result<AnswerStream<Bytes>, Error> {
         let request = pb::OpenRequest { record: Some(record_to(record)), part: Some(part_to(&part)) };
-        let bytes = self.0.clone().open(request).await.map_err(from_status)?;
-        Ok(answers(bytes.into_inner(), |message| Ok(message.chunk)))
+        let bytes = call!(self.peers, Safe, open, request)?;
+        Ok(answers(bytes, |message| Ok(message.chunk)))
     }
 
     async fn frames(&self, record: &InstanceRecord, numbers: &[u32]) -> Result<AnswerStream<Frame>, Error> {
         let request = pb::FramesRequest { record: Some(record_to(record)), numbers: numbers.to_vec() };
-        let messages = self.0.clone().frames(request).await.map_err(from_status)?.into_inner();
+        let messages = call!(self.peers, Safe, frames, request)?;
         Ok(Box::pin(filled_by(|sender| split_frames(messages, sender))))
     }
 
     async fn bulk_data(&self, record: &InstanceRecord, path: &[u32]) -> Result<(u64, AnswerStream<Bytes>), Error> {
         let request = pb::BulkDataRequest { record: Some(record_to(record)), path: path.to_vec() };
-        let mut messages = self.0.clone().bulk_data(request).await.map_err(from_status)?.into_inner();
+        let mut messages = call!(self.peers, Safe, bulk_data, request)?;
         let first = messages.message().await.map_err(from_status)?.and_then(|message| message.part);
         let Some(bulk_data_response::Part::LengthBytes(length)) = first else { return Err(malformed("length")) };
         let bytes = answers(messages, |message| match message.part {

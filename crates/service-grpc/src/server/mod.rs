@@ -4,11 +4,13 @@ mod index;
 mod ingest;
 mod log;
 mod retrieval;
+mod serve;
 
 pub use index::IndexServer;
 pub use ingest::IngestServer;
 pub use log::EventLogServer;
 pub use retrieval::RetrievalServer;
+pub use serve::{Health, Server, ServerConfig};
 
 use crate::{
     error::to_status, index_proto::index_service_server::IndexServiceServer,
@@ -44,7 +46,7 @@ pub struct Served {
 ///
 /// # Errors
 /// `Internal` when the descriptors that were compiled in do not decode.
-pub async fn routes(
+pub(crate) async fn routes(
     served: Served,
     message_bytes_max: usize,
 ) -> Result<(Routes, tonic_health::server::HealthReporter), Error> {
