@@ -17,8 +17,14 @@ difference, 5 server or peer not reached, 64 configuration can't be used, 130 in
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the archive: all roles in one process, on embedded stores
+    /// Run the archive: all roles and both doors in one process
     Serve(ServeArgs),
+    /// Run a process that takes instances
+    Ingest(RoleArgs),
+    /// Run a process that gives instances back
+    Retrieval(RoleArgs),
+    /// Run the doors alone: they reach ingest, index and retrieval over gRPC, and there is no store here
+    Gateway(GatewayArgs),
     /// Check, show or describe the configuration
     Config(ConfigArgs),
     /// Store files, folders and DICOMDIRs into a running archive
@@ -31,7 +37,7 @@ pub enum Command {
     Conflicts(ConflictsArgs),
     /// Inputs that were refused
     Quarantine(QuarantineArgs),
-    /// The query index: how far it is, rebuild, verify
+    /// Run a process that keeps the index and answers queries; or with a command: how far it is, rebuild, verify
     Index(IndexArgs),
     /// Look for what is wrong with a configuration, a machine, and a running archive
     Doctor(DoctorArgs),
@@ -53,8 +59,15 @@ impl Command {
             Self::Events(args) => Some(&args.server),
             Self::Conflicts(args) => Some(&args.server),
             Self::Quarantine(args) => Some(&args.server),
-            Self::Index(args) => Some(&args.server),
-            Self::Serve(_) | Self::Config(_) | Self::Doctor(_) | Self::Demo(_) | Self::Completion { .. } => None,
+            Self::Index(args) => args.action.as_ref().map(IndexAction::server),
+            Self::Serve(_)
+            | Self::Ingest(_)
+            | Self::Retrieval(_)
+            | Self::Gateway(_)
+            | Self::Config(_)
+            | Self::Doctor(_)
+            | Self::Demo(_)
+            | Self::Completion { .. } => None,
         }
     }
 }
@@ -98,6 +111,33 @@ pub struct ServeArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct RoleArgs {
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Doors that this process has beside its role (joined by commas)
+    #[arg(long, value_name = "DOORS", value_enum, value_delimiter = ',')]
+    pub doors: Vec<DoorName>,
+}
+
+#[derive(Debug, Args)]
+pub struct GatewayArgs {
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Doors that it has (joined by commas)
+    #[arg(long, value_name = "DOORS", value_enum, value_delimiter = ',', default_values = ["dimse", "dicomweb"])]
+    pub doors: Vec<DoorName>,
+}
+
+/// What clients speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DoorName {
+    /// C-STORE, C-FIND, C-MOVE, C-GET
+    Dimse,
+    /// STOW-RS, QIDO-RS, WADO-RS
+    Dicomweb,
+}
+
+#[derive(Debug, Args)]
 pub struct ConfigArgs {
     #[command(subcommand)]
     pub action: ConfigAction,
@@ -134,6 +174,18 @@ pub struct ServerArgs {
     /// Tenant to act for
     #[arg(long, default_value = cairn_service_api::DEFAULT_TENANT, global = true)]
     pub tenant: String,
+    /// PEM file with our certificate, for a server that asks for one
+    #[arg(long, value_name = "FILE", env = "CAIRN_TLS_CERTIFICATE", global = true)]
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file with its private key
+    #[arg(long, value_name = "FILE", env = "CAIRN_TLS_KEY", global = true)]
+    pub tls_key: Option<PathBuf>,
+    /// PEM file with the certificates of the authority that the server must chain to
+    #[arg(long, value_name = "FILE", env = "CAIRN_TLS_AUTHORITY", global = true)]
+    pub tls_authority: Option<PathBuf>,
+    /// Name that the server's certificate must have, when it is not the host
+    #[arg(long, value_name = "NAME", env = "CAIRN_TLS_SERVER_NAME", global = true)]
+    pub tls_server_name: Option<String>,
 }
 
 /// How results are written.
@@ -318,25 +370,43 @@ pub enum QuarantineAction {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct IndexArgs {
     #[command(subcommand)]
-    pub action: IndexAction,
+    pub action: Option<IndexAction>,
     #[command(flatten)]
-    pub server: ServerArgs,
+    pub role: ConfigSource,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum IndexAction {
     /// How far the index is and what it holds
     Status {
+        #[command(flatten)]
+        server: ServerArgs,
         /// How results are written
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
     /// Fill a new index from the log, compare it with the serving one, and switch
-    Rebuild,
+    Rebuild {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
     /// Fill a new index from the log and compare it with the serving one; exit status 4 when they differ
-    Verify,
+    Verify {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+impl IndexAction {
+    /// Which running archive it talks to.
+    pub fn server(&self) -> &ServerArgs {
+        match self {
+            Self::Status { server, .. } | Self::Rebuild { server } | Self::Verify { server } => server,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -4,10 +4,12 @@
 //! `CAIRN__SECTION__KEY`, command-line flags. Unknown keys are refused in every layer.
 
 mod ae;
+mod cluster;
 mod layers;
 mod roles;
 
 pub use ae::{AeConfig, Destination, ServiceName, check_ae_title};
+pub use cluster::{IndexKind, LogKind, ObjectsKind, PeersConfig, StoresConfig, TlsConfig};
 pub use layers::{ConfigError, Layers, Loaded};
 
 use cairn_dicomweb::DicomWebConfig;
@@ -18,7 +20,7 @@ use cairn_retrieval::RetrievalConfig;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-/// The whole configuration of `cairn serve`.
+/// The whole configuration of a process, whichever roles it has.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -26,6 +28,13 @@ pub struct Config {
     pub site: SiteConfig,
     /// Where data is kept.
     pub data: DataConfig,
+    /// Which adapter is under each port.
+    pub stores: StoresConfig,
+    /// Where services are that this process does not have.
+    pub peers: PeersConfig,
+    /// Mutual TLS between processes. Unset: plaintext, on loopback only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
     /// The DIMSE listener.
     pub dicom: DicomConfig,
     /// The HTTP listener: DICOMweb, health, metrics.
@@ -160,21 +169,50 @@ impl Default for HttpConfig {
     }
 }
 
-/// The gRPC listener.
+/// The gRPC listener, and connections to others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpcConfig {
-    /// Address and port; port 0 takes a free one. Plaintext: loopback only.
+    /// Address and port; port 0 takes a free one. Beyond loopback it needs `[tls]`.
     pub listen: SocketAddr,
+    /// Speak plaintext beyond loopback too: whoever reaches the network then reads and changes everything.
+    pub plaintext_beyond_loopback: bool,
     /// Longest message in either direction.
     #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub message_bytes_max: u64,
+    /// Bytes of one stream that may be on their way, unread.
+    #[schemars(with = "String")]
+    #[serde(with = "units::size")]
+    pub stream_window_bytes: u64,
+    /// Bytes of all streams of a connection that may be.
+    #[schemars(with = "String")]
+    #[serde(with = "units::size")]
+    pub connection_window_bytes: u64,
+    /// Calls under way at once on one connection; more wait.
+    pub streams_max: u32,
+    /// Quiet time after which a connection is asked for a sign of life.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub keepalive_interval: Duration,
+    /// Time to give it; then the calls on that connection fail.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub keepalive_timeout: Duration,
 }
 
 impl Default for GrpcConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 50051)), message_bytes_max: 32 << 20 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            plaintext_beyond_loopback: false,
+            message_bytes_max: 32 << 20,
+            stream_window_bytes: 1 << 20,
+            connection_window_bytes: 8 << 20,
+            streams_max: 1_024,
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(10),
+        }
     }
 }
 

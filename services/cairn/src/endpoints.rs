@@ -8,17 +8,25 @@ const FILE: &str = "endpoints.json";
 /// The listeners of a running archive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
-    /// DIMSE.
-    pub dicom: SocketAddr,
+    /// DIMSE, where that door is.
+    pub dicom: Option<SocketAddr>,
     /// HTTP.
     pub http: SocketAddr,
     /// gRPC.
     pub grpc: SocketAddr,
+    /// Whether gRPC is by mutual TLS.
+    #[serde(default)]
+    pub tls: bool,
     /// Process id.
     pub pid: u32,
 }
 
 impl Endpoints {
+    /// Where gRPC is, as an address to call.
+    pub fn grpc_address(&self) -> String {
+        format!("{}://{}", if self.tls { "https" } else { "http" }, self.grpc)
+    }
+
     /// Writes them; a reader sees the old file or the new one.
     ///
     /// # Errors

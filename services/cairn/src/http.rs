@@ -1,5 +1,6 @@
-//! What the HTTP listener serves beside DICOMweb: health and metrics.
+//! What the HTTP listener serves beside DICOMweb, and in processes without that door: health and metrics.
 
+use crate::health::{Check, Readiness, is_ready};
 use axum::{
     Router,
     extract::State,
@@ -7,55 +8,56 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use cairn_service_api::{Index, Ingest};
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
 
-/// What health depends on.
+/// What is served.
 #[derive(Clone)]
 pub struct Health {
-    pub ingest: Arc<dyn Ingest>,
-    pub index: Arc<dyn Index>,
+    pub readiness: Readiness,
     pub metrics: PrometheusHandle,
-    pub draining: Arc<AtomicBool>,
 }
 
-/// `/livez` (the process answers), `/readyz` (it can take and find instances), `/startupz` (it has started) and
-/// `/metrics` (Prometheus text).
+/// `/livez` and `/startupz` (the process answers), `/readyz` (it can do all of its work), `/readyz/stores` (it can take
+/// instances, found at once or not) and `/metrics` (Prometheus text).
 pub fn routes(health: Health) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/startupz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/readyz/stores", get(ready_for_stores))
         .route("/metrics", get(metrics))
         .with_state(health)
 }
 
 async fn ready(State(health): State<Health>) -> Response {
-    let mut ok = true;
-    let mut lines = String::new();
-    let mut check = |name: &str, outcome: Result<String, String>| {
-        ok &= outcome.is_ok();
-        let (mark, text) = match outcome {
-            Ok(text) => ("ok", text),
-            Err(text) => ("not ready", text),
+    answer(&health.readiness.checks().await)
+}
+
+async fn ready_for_stores(State(health): State<Health>) -> Response {
+    let mut checks = health.readiness.checks().await;
+    checks.retain(|check| matches!(check.name, "process" | "ingest"));
+    answer(&checks)
+}
+
+fn answer(checks: &[Check]) -> Response {
+    let line = |check: &Check| {
+        let (mark, text) = match (&check.outcome, check.needed) {
+            (Ok(text), _) => ("ok", text),
+            (Err(text), true) => ("not ready", text),
+            (Err(text), false) => ("away, and not needed", text),
         };
-        lines.push_str(&format!("{name}: {mark} {text}\n"));
+        format!("{}: {mark} {text}\n", check.name)
     };
-    let draining = health.draining.load(Ordering::Acquire);
-    check("process", if draining { Err("draining".into()) } else { Ok(String::new()) });
-    check("ingest", health.ingest.ready().await.map(|()| String::new()).map_err(|error| error.message));
-    let index = health.index.status().await;
-    check("index", index.map(|status| format!("{} events behind", status.lag_events)).map_err(|error| error.message));
-    let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let lines: String = checks.iter().map(line).collect();
+    let status = if is_ready(checks) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], lines).into_response()
 }
 
 async fn metrics(State(health): State<Health>) -> Response {
-    if let Ok(status) = health.index.status().await {
+    if health.readiness.roles.index
+        && let Some(index) = health.readiness.services.index()
+        && let Ok(status) = index.status().await
+    {
         metrics::gauge!("cairn_projection_lag_events", "projection" => "index").set(status.lag_events as f64);
         metrics::gauge!("cairn_index_parked_events").set(status.parked as f64);
     }

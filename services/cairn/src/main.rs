@@ -6,19 +6,27 @@ mod cli;
 mod commands;
 mod config;
 mod endpoints;
+mod health;
 mod http;
-mod serve;
+mod late;
+mod peers;
+mod process;
+mod roles;
+mod services;
 mod stores;
 mod telemetry;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command};
+use cli::{Cli, Command, IndexArgs};
 use commands::Failure;
+use roles::Roles;
 use std::{process::ExitCode, time::Duration};
 
 fn main() -> ExitCode {
+    // Libraries that speak TLS would each choose their own, or panic; an error means that one is chosen already.
+    let _chosen = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let command = Cli::parse().command;
-    let server = command.server().map(|server| commands::connection(server).address);
+    let server = command.server().map(commands::server_address);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -43,14 +51,20 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve(args) => serve::run(commands::load(&args.source)?.config).await,
+        Command::Serve(args) => process::run(commands::load(&args.source)?.config, Roles::ALL).await,
+        Command::Ingest(args) => process::run(commands::load(&args.source)?.config, Roles::ingest(&args.doors)).await,
+        Command::Retrieval(args) => {
+            process::run(commands::load(&args.source)?.config, Roles::retrieval(&args.doors)).await
+        }
+        Command::Gateway(args) => process::run(commands::load(&args.source)?.config, Roles::gateway(&args.doors)).await,
         Command::Config(args) => commands::config::run(args),
         Command::Import(args) => commands::import::run(args).await,
         Command::Query(args) => commands::query::run(args).await,
         Command::Events(args) => commands::events::run(args).await,
         Command::Conflicts(args) => commands::conflicts::run(args).await,
         Command::Quarantine(args) => commands::quarantine::run(args).await,
-        Command::Index(args) => commands::index::run(args).await,
+        Command::Index(IndexArgs { action: Some(action), .. }) => commands::index::run(action).await,
+        Command::Index(args) => process::run(commands::load(&args.role)?.config, Roles::index()).await,
         Command::Doctor(args) => commands::doctor::run(args).await,
         Command::Demo(args) => commands::demo::run(args).await,
         Command::Completion { shell } => {

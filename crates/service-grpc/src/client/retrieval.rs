@@ -7,8 +7,7 @@ use crate::{
     error::{from_detail, from_status, malformed},
     retrieval_proto::{
         self as pb, bulk_data_response, frames_response, instances_response,
-        retrieval_service_client::RetrievalServiceClient,
-        retrieval_service_server::RetrievalServiceServer,
+        retrieval_service_client::RetrievalServiceClient, retrieval_service_server::RetrievalServiceServer,
     },
     server::RetrievalServer,
     streams::{IN_FLIGHT, filled_by},

@@ -1,7 +1,7 @@
 //! `cairn demo`: an archive in a directory of its own, filled with synthetic studies of two invented hospitals.
 
 use super::{Failure, load};
-use crate::{cli::DemoArgs, serve::Archive};
+use crate::{cli::DemoArgs, process::Process, roles::Roles};
 use bytes::Bytes;
 use cairn_archive::events::{Door, ReceiptEnd};
 use cairn_service_api::{
@@ -11,7 +11,7 @@ use cairn_service_api::{
 use cairn_service_grpc::client::{Connection, IngestClient};
 use cairn_synthetic::{Generated, HOSPITALS};
 use futures_util::stream;
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 pub async fn run(mut args: DemoArgs) -> Result<(), Failure> {
     args.source.data.get_or_insert_with(|| PathBuf::from("demo-data"));
@@ -22,10 +22,8 @@ pub async fn run(mut args: DemoArgs) -> Result<(), Failure> {
     }
     // Sections for the two hospitals must not shut out everyone else.
     config.dicom.accept_unknown_callers.get_or_insert(config.dicom.listen.ip().is_loopback());
-    let archive = Archive::start(config).await?;
-    let address = format!("http://{}", archive.endpoints.grpc);
-    let connection = Connection { address, connect_timeout: Duration::from_secs(5), message_bytes_max: 32 << 20 };
-    let ingest = IngestClient::new(&connection)?;
+    let archive = Process::start(config, Roles::ALL).await?;
+    let ingest = IngestClient::new(&Connection::to(archive.endpoints.grpc_address()))?;
     let mut stored = 0_u64;
     for (index, hospital) in HOSPITALS.iter().enumerate() {
         let sender = Sender {
@@ -47,7 +45,7 @@ pub async fn run(mut args: DemoArgs) -> Result<(), Failure> {
     archive.announce();
     println!("{stored} synthetic instances are stored, one of them twice with other bytes (`cairn conflicts list`),");
     println!("and one input was refused (`cairn quarantine list`).");
-    crate::serve::wait_for_signal().await?;
+    crate::process::wait_for_signal().await?;
     archive.stop().await;
     Ok(())
 }

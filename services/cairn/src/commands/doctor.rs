@@ -59,7 +59,7 @@ pub async fn run(args: DoctorArgs) -> Result<(), Failure> {
     match &running {
         None => report("archive", Finding::Good("none runs on this data directory".into()))?,
         Some(endpoints) => {
-            for (check, finding) in archive(endpoints).await {
+            for (check, finding) in archive(&config, endpoints).await {
                 report(check, finding)?;
             }
         }
@@ -95,7 +95,8 @@ fn disk(config: &Config) -> Finding {
 }
 
 async fn port(address: SocketAddr, running: Option<&Endpoints>) -> Finding {
-    let ours = running.is_some_and(|running| [running.dicom, running.http, running.grpc].contains(&address));
+    let ours =
+        running.is_some_and(|running| [running.dicom, Some(running.http), Some(running.grpc)].contains(&Some(address)));
     match TcpListener::bind(address).await {
         Ok(_) => Finding::Good(format!("{address} is free")),
         Err(_) if ours => Finding::Good(format!("{address} is the running archive's")),
@@ -103,9 +104,12 @@ async fn port(address: SocketAddr, running: Option<&Endpoints>) -> Finding {
     }
 }
 
-async fn archive(endpoints: &Endpoints) -> Vec<(&'static str, Finding)> {
-    let address = format!("http://{}", endpoints.grpc);
-    let connection = Connection { address, connect_timeout: Duration::from_secs(5), message_bytes_max: 32 << 20 };
+async fn archive(config: &Config, endpoints: &Endpoints) -> Vec<(&'static str, Finding)> {
+    let mut connection = Connection::to(endpoints.grpc_address());
+    match config.tls.as_ref().map(crate::peers::tls).transpose() {
+        Ok(tls) => connection.tls = tls,
+        Err(error) => return vec![("archive", Finding::Bad(error.to_string()))],
+    }
     let (ingest, index) = match (IngestClient::new(&connection), IndexClient::new(&connection)) {
         (Ok(ingest), Ok(index)) => (ingest, index),
         (Err(error), _) | (_, Err(error)) => return vec![("archive", Finding::Bad(error.message))],
@@ -124,15 +128,19 @@ async fn archive(endpoints: &Endpoints) -> Vec<(&'static str, Finding)> {
             if status.parked > 0 { Finding::Bad(what) } else { Finding::Good(what) }
         }
     };
-    vec![("ingest", ready), ("index", status), ("DICOM echo", echo(endpoints).await)]
+    let mut found = vec![("ingest", ready), ("index", status)];
+    if let Some(dicom) = endpoints.dicom {
+        found.push(("DICOM echo", echo(dicom).await));
+    }
+    found
 }
 
 /// A C-ECHO through the archive's own listener.
-async fn echo(endpoints: &Endpoints) -> Finding {
-    match try_echo(endpoints.dicom).await {
-        Ok(Status::SUCCESS) => Finding::Good(format!("{} answers", endpoints.dicom)),
-        Ok(status) => Finding::Bad(format!("{} answers with status {:04X}H", endpoints.dicom, status.0)),
-        Err(error) => Finding::Bad(format!("{}: {error}", endpoints.dicom)),
+async fn echo(dicom: SocketAddr) -> Finding {
+    match try_echo(dicom).await {
+        Ok(Status::SUCCESS) => Finding::Good(format!("{dicom} answers")),
+        Ok(status) => Finding::Bad(format!("{dicom} answers with status {:04X}H", status.0)),
+        Err(error) => Finding::Bad(format!("{dicom}: {error}")),
     }
 }
 

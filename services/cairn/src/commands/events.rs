@@ -40,7 +40,7 @@ fn parse_start(from: &str) -> Result<(Start, u64, u64), Failure> {
 }
 
 async fn tail(server: &ServerArgs, request: ReadRequest, output: Output) -> Result<(), Failure> {
-    let mut log = connection(server).event_log()?;
+    let mut log = connection(server)?.event_log()?;
     let mut events = log.read(request).await.map_err(status)?.into_inner();
     let columns = [("Time", 24), ("Position", 18), ("Type", 34), ("Study", 40), ("Id", 36)];
     let mut rows = Rows::new(output, &columns);
@@ -55,7 +55,7 @@ async fn tail(server: &ServerArgs, request: ReadRequest, output: Output) -> Resu
 
 async fn show(server: &ServerArgs, position: &str) -> Result<(), Failure> {
     let wanted: Position = position.parse().map_err(Failure::usage)?;
-    let mut log = connection(server).event_log()?;
+    let mut log = connection(server)?.event_log()?;
     let request = ReadRequest {
         partitions: vec![wanted.partition.0.into()],
         start: Start::Offset.into(),

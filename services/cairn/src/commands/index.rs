@@ -1,7 +1,7 @@
 //! `cairn index`: how far it is, rebuild, verify.
 
 use super::{Failure, index, table::Rows};
-use crate::cli::{IndexAction, IndexArgs, Output, ServerArgs};
+use crate::cli::{IndexAction, Output, ServerArgs};
 use cairn_archive::Digest;
 use cairn_service_api::{
     Index,
@@ -10,11 +10,11 @@ use cairn_service_api::{
 use futures_util::StreamExt;
 use std::io::{IsTerminal, Write};
 
-pub async fn run(args: IndexArgs) -> Result<(), Failure> {
-    match args.action {
-        IndexAction::Status { output } => status(&args.server, output).await,
-        IndexAction::Rebuild => rebuild(&args.server, true).await,
-        IndexAction::Verify => rebuild(&args.server, false).await,
+pub async fn run(action: IndexAction) -> Result<(), Failure> {
+    match action {
+        IndexAction::Status { server, output } => status(&server, output).await,
+        IndexAction::Rebuild { server } => rebuild(&server, true).await,
+        IndexAction::Verify { server } => rebuild(&server, false).await,
     }
 }
 

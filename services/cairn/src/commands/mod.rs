@@ -13,12 +13,13 @@ mod table;
 
 use crate::{
     cli::{ConfigSource, ServerArgs},
-    config::{ConfigError, Layers, Loaded},
+    config::{ConfigError, Layers, Loaded, TlsConfig},
     endpoints::Endpoints,
+    peers,
 };
 use cairn_service_api::{Error, ErrorKind};
 use cairn_service_grpc::client::{Connection, IndexClient, IngestClient};
-use std::{fmt, process::ExitCode, time::Duration};
+use std::{fmt, process::ExitCode};
 use toml::Value;
 
 /// How a command failed: its exit status is documented in `cairn --help`.
@@ -113,19 +114,35 @@ pub fn load(source: &ConfigSource) -> Result<Loaded, ConfigError> {
     Layers { file: source.config.clone(), environment: std::env::vars().collect(), flags }.load()
 }
 
-/// How to reach the archive that the arguments name.
-pub fn connection(server: &ServerArgs) -> Connection {
-    let running = || Endpoints::read(&server.data).map(|endpoints| format!("http://{}", endpoints.grpc));
-    let address = server.server.clone().or_else(running).unwrap_or_else(|| "http://127.0.0.1:50051".into());
-    Connection { address, connect_timeout: Duration::from_secs(5), message_bytes_max: 32 << 20 }
+/// Where the archive is that the arguments name.
+pub fn server_address(server: &ServerArgs) -> String {
+    let running = || Endpoints::read(&server.data).map(|endpoints| endpoints.grpc_address());
+    server.server.clone().or_else(running).unwrap_or_else(|| "http://127.0.0.1:50051".into())
+}
+
+/// How to reach it.
+///
+/// # Errors
+/// Files of certificates that are missing or can't be read.
+pub fn connection(server: &ServerArgs) -> Result<Connection, Failure> {
+    let mut connection = Connection::to(server_address(server));
+    let files = [&server.tls_certificate, &server.tls_key, &server.tls_authority];
+    if let [Some(certificate), Some(key), Some(authority)] = files {
+        let (certificate, key, authority) = (certificate.clone(), key.clone(), authority.clone());
+        let server_name = server.tls_server_name.clone();
+        connection.tls = Some(peers::tls(&TlsConfig { certificate, key, authority, server_name })?);
+    } else if files.iter().any(|file| file.is_some()) {
+        return Err(Failure::usage("--tls-certificate, --tls-key and --tls-authority go together"));
+    }
+    Ok(connection)
 }
 
 /// The ingest service of the archive that the arguments name.
 pub fn ingest(server: &ServerArgs) -> Result<IngestClient, Failure> {
-    Ok(IngestClient::new(&connection(server))?)
+    Ok(IngestClient::new(&connection(server)?)?)
 }
 
 /// The index service of the archive that the arguments name.
 pub fn index(server: &ServerArgs) -> Result<IndexClient, Failure> {
-    Ok(IndexClient::new(&connection(server))?)
+    Ok(IndexClient::new(&connection(server)?)?)
 }

@@ -38,10 +38,30 @@ impl Config {
         if self.data.partitions == 0 {
             return wrong("data.partitions".into(), "at least 1".into());
         }
-        if !self.grpc.listen.ip().is_loopback() {
-            return wrong("grpc.listen".into(), "gRPC is plaintext here, so it takes a loopback address only".into());
-        }
+        self.check_grpc()?;
         self.check_reach()
+    }
+
+    /// Plaintext stays on this machine unless the configuration says otherwise.
+    fn check_grpc(&self) -> Result<(), ConfigError> {
+        let plaintext = self.tls.is_none() && !self.grpc.plaintext_beyond_loopback;
+        let remedy = "beyond loopback this needs [tls], or grpc.plaintext_beyond_loopback = true for a network that \
+                      nobody else is on";
+        if plaintext && !self.grpc.listen.ip().is_loopback() {
+            return Err(ConfigError::new("grpc.listen", remedy));
+        }
+        let peers = &self.peers;
+        for (key, addresses) in [("ingest", &peers.ingest), ("index", &peers.index), ("retrieval", &peers.retrieval)] {
+            for address in addresses {
+                let key = format!("peers.{key}");
+                let (host, _) = host_and_port(address).map_err(|message| ConfigError::new(&key, message))?;
+                let here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+                if plaintext && !here {
+                    return Err(ConfigError::new(&key, format!("{address}: {remedy}")));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A listener that others can reach needs a list of who may call, or the word that anyone may.

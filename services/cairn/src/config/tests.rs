@@ -90,3 +90,18 @@ fn destinations_are_read_as_the_command_line_gives_them() {
         assert!(read(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn plaintext_between_processes_stays_on_loopback_unless_told_otherwise() {
+    for (file, key) in [
+        ("[grpc]\nlisten = \"0.0.0.0:50051\"\n", "grpc.listen"),
+        ("[peers]\nindex = [\"127.0.0.1:1\", \"index.example:50051\"]\n", "peers.index"),
+    ] {
+        let error = layers(Some(file), &[], &[]).expect_err("plaintext").to_string();
+        assert!(error.contains(key) && error.contains("[tls]"), "{error}");
+        let told = [("CAIRN__GRPC__PLAINTEXT_BEYOND_LOOPBACK", "true")];
+        layers(Some(file), &[], &told).expect("told");
+        let tls = format!("{file}[tls]\ncertificate = \"a\"\nkey = \"b\"\nauthority = \"c\"\n");
+        layers(Some(&tls), &[], &[]).expect("mutual TLS");
+    }
+}

@@ -12,6 +12,7 @@ mod disk_full;
 mod exchange;
 mod expectations;
 mod floods;
+mod gateway;
 mod pynetdicom;
 mod raw;
 mod stow;

@@ -55,6 +55,8 @@ pub struct Archive {
 /// How to start an archive.
 #[derive(Default)]
 pub struct Start<'a> {
+    /// What it is; empty: `serve`. Only that one has a data directory.
+    pub role: &'a str,
     pub arguments: Vec<String>,
     pub environment: Vec<(&'a str, String)>,
     /// A command that runs it, if it is not run at once: what `nsenter` needs, for example.
@@ -76,9 +78,16 @@ impl Archive {
     pub fn try_start(data: &Path, start: Start<'_>) -> Result<Self, (ExitStatus, String)> {
         fs::create_dir_all(data).unwrap();
         let log = data.with_extension(format!("log-{}", unique()));
-        let mut child = command_within(&start.within)
-            .args(["serve", "--dicom", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--data"])
-            .arg(data)
+        let role = if start.role.is_empty() { "serve" } else { start.role };
+        let mut command = command_within(&start.within);
+        command.args([role, "--dicom", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        if !start.arguments.iter().any(|argument| argument == "--grpc") {
+            command.args(["--grpc", "127.0.0.1:0"]);
+        }
+        if role == "serve" {
+            command.arg("--data").arg(data);
+        }
+        let mut child = command
             .args(&start.arguments)
             // Hundreds of archives are started: little room each.
             .env("CAIRN__DATA__PREWRITTEN_BYTES", "1 MiB")
@@ -108,7 +117,7 @@ impl Archive {
             match words.as_slice() {
                 ["DICOM", rest] => dicom = address(rest),
                 ["DICOMweb", rest] => http = rest.split('/').find_map(|part| part.parse().ok()),
-                ["gRPC", rest] => grpc = address(rest),
+                ["gRPC", rest, ..] => grpc = address(rest),
                 _ => {}
             }
         }
@@ -147,6 +156,12 @@ impl Archive {
             assert!(Instant::now() < deadline, "the archive did not end\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Whether it says that it can do its work, and what it says.
+    pub fn ready(&self) -> (bool, String) {
+        let answer = self.get("/readyz", "*/*");
+        (answer.status == 200, String::from_utf8(answer.body).unwrap())
     }
 
     /// SIGTERM; asserts an orderly end and a log without a WARN or ERROR that the test did not announce.

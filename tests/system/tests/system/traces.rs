@@ -1,5 +1,6 @@
 //! Traces: one follows an instance from the request to the row, across the log, and a retrieval.
 
+use crate::gateway::gateway;
 use crate::support::{Archive, Start, directory, eventually, http, run, synthetic_files};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
@@ -63,6 +64,47 @@ fn assert_is_a_store(spans: &[Span], request: &Span) {
     assert!(written.end_time_unix_nano <= finished.start_time_unix_nano);
     assert!(finished.end_time_unix_nano <= appended.start_time_unix_nano);
     child(spans, &appended.span_id, "index.fold");
+}
+
+#[test]
+fn one_trace_follows_an_instance_across_processes() {
+    const TRACE: &str = "1af7651916cd43dd8448eb211c80319c";
+    const STORING: &str = "c7ad6b7169203331";
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let collector = Collector::default();
+    let endpoint = format!("http://{}", collector.serve(&runtime));
+    let folder = directory();
+    let environment =
+        || vec![("CAIRN__TELEMETRY__OTLP_ENDPOINT", endpoint.clone()), ("OTEL_BSP_SCHEDULE_DELAY", "100".to_owned())];
+    let start = Start { environment: environment(), ..Start::default() };
+    let archive = Archive::start_with(&folder.path().join("data"), start);
+    let door = gateway(&folder.path().join("gateway"), archive.grpc, environment());
+    let file = cairn_synthetic::one_study(83, 0).swap_remove(0).file;
+    let head = format!(
+        "POST /dicom-web/studies HTTP/1.1\r\nHost: cairn\r\nConnection: close\r\ntraceparent: 00-{TRACE}-{STORING}-01\r\n\
+         Content-Type: application/dicom\r\nContent-Length: {}\r\n\r\n",
+        file.len()
+    );
+    let stored = http(door.http, &head, &file);
+    assert_eq!(stored.status, 200, "{stored:?}");
+    archive.settled();
+
+    let trace = u128::from_str_radix(TRACE, 16).unwrap().to_be_bytes();
+    let spans = eventually("the trace of both processes", || {
+        let spans = collector.of_trace(&trace);
+        let there = |name: &str| spans.iter().any(|span| span.name == name);
+        (there("index.fold") && there("dicomweb.request")).then_some(spans)
+    });
+    let caller = u64::from_str_radix(STORING, 16).unwrap().to_be_bytes();
+    let request = child(&spans, &caller, "dicomweb.request");
+    let stores = spans.iter().filter(|span| span.name == "ingest.store");
+    let call = |store: &Span| spans.iter().find(|span| span.span_id == store.parent_span_id).cloned();
+    let calls: Vec<Span> = stores.filter_map(call).collect();
+    assert_eq!(calls.len(), 1, "{spans:?}");
+    assert_eq!((calls[0].name.as_str(), &calls[0].parent_span_id), ("grpc.call", &request.span_id));
+    assert_is_a_store(&spans, &calls[0]);
+    door.stop();
+    archive.stop();
 }
 
 #[test]

@@ -1,0 +1,133 @@
+//! A service that may not be there yet: doors and listeners are open from the start, and say so meanwhile.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_archive::{EventId, Position, PositionVector, events::ReceiptEnd, ids::ReceiptId};
+use cairn_dicom::{Uid, dataset::DataSet};
+use cairn_service_api::{
+    AnswerStream, Error, ErrorKind, Index, Ingest, Retrieval,
+    index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, RebuildProgress, Selection, StateDigest},
+    ingest::{Body, InstanceOffer, QuarantineEntry, Sender, Stored},
+    retrieval::{Frame, Part, RetrievedInstance},
+};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+/// What will be there once the stores under it are open.
+pub struct Late<T: ?Sized> {
+    name: &'static str,
+    there: OnceLock<Arc<T>>,
+}
+
+impl<T: ?Sized> Late<T> {
+    /// `name` is what errors call it.
+    pub fn new(name: &'static str) -> Arc<Self> {
+        Arc::new(Self { name, there: OnceLock::new() })
+    }
+
+    /// It is there.
+    pub fn set(&self, what: Arc<T>) {
+        // Set once, by the one who opens.
+        let _already = self.there.set(what);
+    }
+
+    /// It, or that it is not there yet.
+    pub fn get(&self) -> Result<&Arc<T>, Error> {
+        let not_yet = || Error::new(ErrorKind::Unavailable, format!("{} is starting", self.name));
+        self.there.get().ok_or_else(not_yet)
+    }
+}
+
+#[async_trait]
+impl Ingest for Late<dyn Ingest> {
+    async fn open_receipt(&self, sender: Sender) -> Result<ReceiptId, Error> {
+        self.get()?.open_receipt(sender).await
+    }
+
+    async fn store(&self, receipt: ReceiptId, offer: InstanceOffer, body: Body<'_>) -> Result<Stored, Error> {
+        self.get()?.store(receipt, offer, body).await
+    }
+
+    async fn close_receipt(&self, receipt: ReceiptId, end: ReceiptEnd) -> Result<(), Error> {
+        self.get()?.close_receipt(receipt, end).await
+    }
+
+    async fn choose_version(
+        &self,
+        tenant: &str,
+        identity: (Uid, Uid, Uid),
+        store_event: EventId,
+        chosen_by: &str,
+        reason: &str,
+    ) -> Result<Position, Error> {
+        self.get()?.choose_version(tenant, identity, store_event, chosen_by, reason).await
+    }
+
+    async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {
+        self.get()?.quarantine().await
+    }
+
+    async fn quarantined_bytes(&self, id: EventId) -> Result<AnswerStream<Bytes>, Error> {
+        self.get()?.quarantined_bytes(id).await
+    }
+
+    async fn ready(&self) -> Result<(), Error> {
+        self.get()?.ready().await
+    }
+}
+
+#[async_trait]
+impl Index for Late<dyn Index> {
+    async fn query(&self, query: Query) -> Result<AnswerStream<DataSet>, Error> {
+        self.get()?.query(query).await
+    }
+
+    async fn instances(&self, selection: Selection, detail: Detail) -> Result<AnswerStream<InstanceRecord>, Error> {
+        self.get()?.instances(selection, detail).await
+    }
+
+    async fn wait_for(&self, after: &PositionVector, timeout: Duration) -> Result<(), Error> {
+        self.get()?.wait_for(after, timeout).await
+    }
+
+    async fn conflicts(&self, tenant: &str, include_other_encodings: bool) -> Result<AnswerStream<Conflict>, Error> {
+        self.get()?.conflicts(tenant, include_other_encodings).await
+    }
+
+    async fn status(&self) -> Result<IndexStatus, Error> {
+        self.get()?.status().await
+    }
+
+    async fn digest(&self) -> Result<(StateDigest, PositionVector), Error> {
+        self.get()?.digest().await
+    }
+
+    async fn rebuild(&self, switch: bool) -> Result<AnswerStream<RebuildProgress>, Error> {
+        self.get()?.rebuild(switch).await
+    }
+}
+
+#[async_trait]
+impl Retrieval for Late<dyn Retrieval> {
+    async fn instances(&self, selection: Selection, part: Part) -> Result<AnswerStream<RetrievedInstance>, Error> {
+        self.get()?.instances(selection, part).await
+    }
+
+    async fn metadata(&self, selection: Selection) -> Result<AnswerStream<InstanceRecord>, Error> {
+        self.get()?.metadata(selection).await
+    }
+
+    async fn open(&self, record: &InstanceRecord, part: Part) -> Result<AnswerStream<Bytes>, Error> {
+        self.get()?.open(record, part).await
+    }
+
+    async fn frames(&self, record: &InstanceRecord, numbers: &[u32]) -> Result<AnswerStream<Frame>, Error> {
+        self.get()?.frames(record, numbers).await
+    }
+
+    async fn bulk_data(&self, record: &InstanceRecord, path: &[u32]) -> Result<(u64, AnswerStream<Bytes>), Error> {
+        self.get()?.bulk_data(record, path).await
+    }
+}

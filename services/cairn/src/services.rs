@@ -1,0 +1,148 @@
+//! The services as this process has them: its own roles over stores, those of other processes over gRPC.
+
+use crate::{commands::Failure, config::Config, late::Late, peers, roles::Roles, stores::Stores};
+use cairn_index::IndexService;
+use cairn_ingest::IngestService;
+use cairn_retrieval::RetrievalService;
+use cairn_service_api::{Index, Ingest, Retrieval};
+use cairn_service_grpc::client::{IndexClient, IngestClient, RetrievalClient};
+use cairn_store_api::ObjectStore;
+use std::sync::Arc;
+
+/// The services that this process has or knows. Its own are there once they are opened.
+#[derive(Clone)]
+pub struct Services {
+    roles: Roles,
+    own_ingest: Arc<Late<dyn Ingest>>,
+    own_index: Arc<Late<dyn Index>>,
+    own_retrieval: Arc<Late<dyn Retrieval>>,
+    objects: Arc<Late<dyn ObjectStore>>,
+    other_ingest: Option<Arc<IngestClient>>,
+    other_index: Option<Arc<IndexClient>>,
+    other_retrieval: Option<Arc<RetrievalClient>>,
+}
+
+impl Services {
+    /// Those of other processes can be called at once, those of this one when opened.
+    ///
+    /// # Errors
+    /// An address or a certificate that can't be used.
+    pub fn new(config: &Config, roles: Roles) -> Result<Self, Failure> {
+        let peers = &config.peers;
+        let connection = |here: bool, addresses: &[String]| match here {
+            true => Ok(None),
+            false => peers::connection(config, addresses),
+        };
+        let (ingest, index, retrieval) = (
+            connection(roles.ingest, &peers.ingest)?,
+            connection(roles.index, &peers.index)?,
+            connection(roles.retrieval, &peers.retrieval)?,
+        );
+        Ok(Self {
+            roles,
+            own_ingest: Late::new("ingest"),
+            own_index: Late::new("the index"),
+            own_retrieval: Late::new("retrieval"),
+            objects: Late::new("the object store"),
+            other_ingest: ingest.map(|to| IngestClient::new(&to).map(Arc::new)).transpose()?,
+            other_index: index.map(|to| IndexClient::new(&to).map(Arc::new)).transpose()?,
+            other_retrieval: retrieval.map(|to| RetrievalClient::new(&to).map(Arc::new)).transpose()?,
+        })
+    }
+
+    /// Ingest, here or elsewhere.
+    pub fn ingest(&self) -> Option<Arc<dyn Ingest>> {
+        let other = self.other_ingest.clone().map(|client| client as Arc<dyn Ingest>);
+        if self.roles.ingest { Some(self.own_ingest.clone()) } else { other }
+    }
+
+    /// The index, here or elsewhere.
+    pub fn index(&self) -> Option<Arc<dyn Index>> {
+        let other = self.other_index.clone().map(|client| client as Arc<dyn Index>);
+        if self.roles.index { Some(self.own_index.clone()) } else { other }
+    }
+
+    /// Retrieval, here or elsewhere.
+    pub fn retrieval(&self) -> Option<Arc<dyn Retrieval>> {
+        let other = self.other_retrieval.clone().map(|client| client as Arc<dyn Retrieval>);
+        if self.roles.retrieval { Some(self.own_retrieval.clone()) } else { other }
+    }
+
+    /// Whether retrieval, here or elsewhere, can give instances now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn retrieval_ready(&self) -> Result<(), cairn_service_api::Error> {
+        match &self.other_retrieval {
+            Some(client) if !self.roles.retrieval => client.ready().await,
+            _ => {
+                self.own_retrieval.get()?;
+                Ok(self.objects.get()?.space().await.map(|_| ())?)
+            }
+        }
+    }
+}
+
+/// The roles of this process, running.
+pub struct Running {
+    pub stores: Stores,
+    ingest: Option<Arc<IngestService>>,
+    index: Option<Arc<IndexService>>,
+}
+
+impl Running {
+    /// Opens stores and roles, and lets the services know.
+    ///
+    /// # Errors
+    /// Those of stores and roles.
+    pub async fn open(config: &Config, services: &Services) -> Result<Self, Failure> {
+        let roles = services.roles;
+        let stores = Stores::open(config, roles).await?;
+        let mut running = Self { stores, ingest: None, index: None };
+        if let Err(failure) = running.open_roles(config, services).await {
+            running.stop().await;
+            return Err(failure);
+        }
+        Ok(running)
+    }
+
+    async fn open_roles(&mut self, config: &Config, services: &Services) -> Result<(), Failure> {
+        let (stores, roles) = (&self.stores, services.roles);
+        if let (Some(log), Some(rows), true) = (&stores.log, &stores.index, roles.index) {
+            let index = IndexService::open(log.clone(), rows.clone(), config.index.clone()).await?;
+            services.own_index.set(index.clone());
+            self.index = Some(index);
+        }
+        if let (Some(log), Some(objects), Some(quarantine)) = (&stores.log, &stores.objects, &stores.quarantine) {
+            let (clock, config) = (stores.clock.clone(), config.ingest_config());
+            let quarantine = quarantine.clone();
+            let ingest = IngestService::open(log.clone(), objects.clone(), services.index(), quarantine, clock, config);
+            let ingest = Arc::new(ingest.await?);
+            services.own_ingest.set(ingest.clone());
+            self.ingest = Some(ingest);
+        }
+        if let Some(objects) = &stores.objects {
+            services.objects.set(objects.clone());
+        }
+        if let (Some(objects), Some(index), true) = (&stores.objects, services.index(), roles.retrieval) {
+            let retrieval = RetrievalService::new(index, objects.clone(), config.retrieval.clone());
+            services.own_retrieval.set(Arc::new(retrieval));
+        }
+        Ok(())
+    }
+
+    /// Receipts are summed up, the index commits, stores close.
+    pub async fn stop(self) {
+        if let Some(ingest) = self.ingest
+            && let Err(error) = ingest.close().await
+        {
+            tracing::warn!(%error, "receipts were not summed up");
+        }
+        if let Some(index) = self.index
+            && let Err(error) = index.close().await
+        {
+            tracing::warn!(%error, "the index did not stop in order");
+        }
+        self.stores.close().await;
+    }
+}
