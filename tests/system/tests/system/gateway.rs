@@ -13,9 +13,15 @@ pub fn gateway(folder: &Path, peer: SocketAddr, more: Vec<(&str, String)>) -> Ar
     let mut environment: Vec<(&str, String)> = PEERS.iter().map(|key| (*key, format!("[\"{peer}\"]"))).collect();
     environment.extend(more);
     let mut gateway = Archive::start_with(folder, Start { role: "gateway", environment, ..Start::default() });
-    // What is away is told to those who ask, and in the log.
-    gateway.expect_in_log("a request failed");
+    expect_that_others_are_away(&mut gateway);
     gateway
+}
+
+/// What is away is told to those who ask, and in the log.
+fn expect_that_others_are_away(gateway: &mut Archive) {
+    gateway.expect_in_log("a service failed");
+    gateway.expect_in_log("an instance could not be stored");
+    gateway.expect_in_log("could not be closed");
 }
 
 fn archive_at(data: &Path, grpc: SocketAddr) -> Archive {
@@ -132,7 +138,7 @@ fn only_processes_of_the_same_authority_talk_to_each_other() {
         let arguments = vec!["--config".into(), file.display().to_string()];
         let start = Start { role: "gateway", arguments, ..Start::default() };
         let mut gateway = Archive::start_with(&folder.path().join(name), start);
-        gateway.expect_in_log("a request failed");
+        expect_that_others_are_away(&mut gateway);
         gateway
     };
     let gateway = with("known", Some(&ours));
