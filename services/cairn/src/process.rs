@@ -22,7 +22,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinSet,
 };
@@ -56,22 +56,34 @@ async fn bind(key: &str, flag: &str, address: SocketAddr) -> Result<TcpListener,
 
 /// Runs a process until SIGTERM or SIGINT.
 pub async fn run(config: Config, roles: Roles) -> Result<(), Failure> {
+    let signals = Signals::listen()?;
     let process = Process::start(config, roles).await?;
     process.announce();
-    wait_for_signal().await?;
+    signals.wait().await;
     process.stop().await;
     Ok(())
 }
 
-/// Waits for SIGTERM or SIGINT.
-pub async fn wait_for_signal() -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT. To be listened to before anyone is told that the process is there.
+pub struct Signals(Signal, Signal);
+
+impl Signals {
+    /// From now on neither ends the process by itself.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(Failure::failed);
+        Ok(Self(listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?))
     }
-    Ok(())
+
+    /// Waits for one of them.
+    pub async fn wait(mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
 }
 
 /// A running process.

@@ -1,7 +1,11 @@
 //! `cairn demo`: an archive in a directory of its own, filled with synthetic studies of two invented hospitals.
 
 use super::{Failure, load};
-use crate::{cli::DemoArgs, process::Process, roles::Roles};
+use crate::{
+    cli::DemoArgs,
+    process::{Process, Signals},
+    roles::Roles,
+};
 use bytes::Bytes;
 use cairn_archive::events::{Door, ReceiptEnd};
 use cairn_service_api::{
@@ -22,6 +26,7 @@ pub async fn run(mut args: DemoArgs) -> Result<(), Failure> {
     }
     // Sections for the two hospitals must not shut out everyone else.
     config.dicom.accept_unknown_callers.get_or_insert(config.dicom.listen.ip().is_loopback());
+    let signals = Signals::listen()?;
     let archive = Process::start(config, Roles::ALL).await?;
     let ingest = IngestClient::new(&Connection::to(archive.endpoints.grpc_address()))?;
     let mut stored = 0_u64;
@@ -45,7 +50,7 @@ pub async fn run(mut args: DemoArgs) -> Result<(), Failure> {
     archive.announce();
     println!("{stored} synthetic instances are stored, one of them twice with other bytes (`cairn conflicts list`),");
     println!("and one input was refused (`cairn quarantine list`).");
-    crate::process::wait_for_signal().await?;
+    signals.wait().await;
     archive.stop().await;
     Ok(())
 }
