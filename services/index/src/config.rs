@@ -16,7 +16,8 @@ pub struct IndexConfig {
     pub batch_bytes_max: u64,
     /// Partitions of the log folded at the same time.
     pub fold_concurrency_max: usize,
-    /// Shortest time between two commits of one partition while events keep coming: those between are folded together.
+    /// Shortest time between two commits of one partition while events keep coming and nobody waits for one:
+    /// those between are folded together.
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub linger: Duration,
@@ -52,7 +53,7 @@ impl Default for IndexConfig {
             batch_events_max: 1_024,
             batch_bytes_max: 4 << 20,
             fold_concurrency_max: 2,
-            linger: Duration::from_millis(5),
+            linger: Duration::from_millis(15),
             retry_pause: Duration::from_millis(50),
             retry_pause_max: Duration::from_secs(10),
             queries_max: 64,

@@ -288,6 +288,7 @@ impl Index for IndexService {
             if serving.project.covers(after) {
                 return Ok(());
             }
+            let _hurry = serving.project.hurry();
             // A switch of generations ends the wait for the old one's commits, which then may stop.
             let changed = tokio::time::timeout_at(deadline, commits.changed()).await;
             if changed.is_err() {

@@ -1,4 +1,5 @@
 use crate::layout::BLOCK;
+use cairn_store_api::tree::{GROUP, PAGE_DATA};
 use cairn_store_api::{StoreError, StoreErrorKind};
 use std::path::PathBuf;
 
@@ -29,7 +30,10 @@ pub struct VolumeConfig {
     pub object_bytes_max: u64,
     /// Writers at work at one time; puts beyond are refused.
     pub writers_max: usize,
-    /// Bytes a writer collects before it hands them to a thread that hashes and writes them: a multiple of 64 KiB. A
+    /// An object of up to so many bytes is held until it is whole, then written by the thread that makes it durable: a
+    /// multiple of `write_buffer_bytes`.
+    pub held_object_bytes_max: usize,
+    /// Of a longer object: bytes a writer collects before it hands them to a thread that hashes and writes them: a multiple of 64 KiB. A
     /// writer holds at most two such buffers.
     pub write_buffer_bytes: usize,
     /// Bytes read and verified at once: a multiple of 64 KiB, at most 1 MiB. A reader holds at most two such buffers.
@@ -67,6 +71,7 @@ impl VolumeConfig {
             reserve_bytes: 256 * MIB,
             object_bytes_max: 64 * GIB,
             writers_max: 1024,
+            held_object_bytes_max: 1024 * 1024,
             write_buffer_bytes: 256 * 1024,
             read_chunk_bytes: 512 * 1024,
             shared_sync_bytes_max: 32 * MIB,
@@ -83,7 +88,7 @@ impl VolumeConfig {
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         let invalid =
             |what: &str| Err(StoreError::new(StoreErrorKind::Invalid, format!("volume configuration: {what}")));
-        let group = cairn_store_api::tree::GROUP;
+        let group = GROUP;
         if self.volume_bytes_first < 64 * KIB || self.volume_bytes_max < self.volume_bytes_first {
             return invalid("volume_bytes_first must be at least 64 KiB and at most volume_bytes_max");
         }
@@ -92,6 +97,10 @@ impl VolumeConfig {
         }
         if self.write_buffer_bytes == 0 || !self.write_buffer_bytes.is_multiple_of(group) {
             return invalid("write_buffer_bytes must be a multiple of 64 KiB");
+        }
+        let held = self.held_object_bytes_max;
+        if held == 0 || !held.is_multiple_of(self.write_buffer_bytes) || held as u64 > PAGE_DATA {
+            return invalid("held_object_bytes_max must be a multiple of write_buffer_bytes, at most 128 MiB");
         }
         if self.read_chunk_bytes == 0 || !self.read_chunk_bytes.is_multiple_of(group) || self.read_chunk_bytes > 1 << 20
         {

@@ -56,6 +56,7 @@
 //! says is said elsewhere. Room that an object took and did not need is used by small ones, and what is left when
 //! its volume is full is given back; a crash loses track of such room until the volume goes.
 
+mod buffers;
 mod cache;
 mod commit;
 mod config;

@@ -1,6 +1,7 @@
 //! Opening: what the last checkpoint knows, then what the journals say since. Without a usable checkpoint all
 //! journals are read, and the index is made anew.
 
+use crate::buffers::Buffers;
 use crate::cache::HashCache;
 use crate::commit::Committer;
 use crate::config::VolumeConfig;
@@ -12,6 +13,7 @@ use crate::read::is_whole;
 use crate::segment::{self, Segment};
 use crate::shared::Shared;
 use crate::volumes::{self, Holdings, Place, Volumes};
+use crate::write::BEHIND_DATA;
 use cairn_process::clock::Clock;
 use cairn_process::disk::{Disk, create_dir_durable};
 use cairn_store_api::{StoreError, StoreErrorKind};
@@ -79,6 +81,7 @@ pub(crate) fn open(
         volumes: Arc::new(Volumes::new(disk.clone(), config.clone(), secret)),
         index: Default::default(),
         queue: Default::default(),
+        buffers: Buffers::new(config.held_object_bytes_max + BEHIND_DATA),
         maintenance: Default::default(),
         cache: HashCache::new(config.hash_cache_bytes),
         writers: Arc::new(Semaphore::new(config.writers_max)),

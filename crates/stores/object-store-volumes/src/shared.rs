@@ -1,5 +1,6 @@
 //! What the store's threads, writers and readers share.
 
+use crate::buffers::Buffers;
 use crate::cache::HashCache;
 use crate::commit::Queue;
 use crate::config::VolumeConfig;
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) volumes: Arc<Volumes>,
     pub(crate) index: Index,
     pub(crate) queue: Queue,
+    pub(crate) buffers: Buffers,
     pub(crate) maintenance: Maintenance,
     pub(crate) cache: HashCache,
     /// One permit for each writer.

@@ -1,4 +1,6 @@
-//! An object on its way in: collected in buffers, each hashed and written by a thread of its own while the next fills.
+//! An object on its way in. A small one is hashed as it comes, held until it is whole, and written by the thread that
+//! makes it durable: waking another would cost more than writing it. A larger one is collected in buffers, each hashed
+//! and written by a thread of its own while the next fills.
 
 use crate::commit::Request;
 use crate::layout::BLOCK;
@@ -8,7 +10,7 @@ use crate::volumes::Reservation;
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use cairn_archive::{Digest, ObjectKey};
-use cairn_store_api::tree::{PAGE_DATA, Shape, TreeHasher};
+use cairn_store_api::tree::{GROUP, PAGE_DATA, Shape, TreeHasher};
 use cairn_store_api::{ObjectInfo, ObjectRef, ObjectWriter, StoreError, StoreErrorKind};
 use std::sync::{Arc, atomic::Ordering};
 use tokio::{
@@ -21,6 +23,8 @@ const STEP_MIN: u64 = 1024 * 1024;
 const STEP_MAX: u64 = 64 * 1024 * 1024;
 /// Last bytes up to so many are hashed on the caller's thread: waking another one takes longer.
 const HASHED_HERE_MAX: usize = 128 * 1024;
+/// What may follow the data of a small object in its buffer: hashes, and zeros up to the end of a block.
+pub(crate) const BEHIND_DATA: usize = 2 * BLOCK as usize;
 
 /// The run of an object: its data and their hashes, on the way into its room.
 pub(crate) struct Run {
@@ -69,6 +73,7 @@ impl Run {
         if !last.is_empty() {
             self.put(&last)?;
         }
+        self.shared.buffers.give_back(last);
         self.room.trim(run);
         self.shared.typical.store(run.next_multiple_of(BLOCK), Ordering::Relaxed);
         Ok(())
@@ -90,6 +95,8 @@ struct Sink {
     run: Run,
     hasher: TreeHasher,
     /// Data bytes hashed.
+    hashed: u64,
+    /// Data bytes taken to be written.
     length: u64,
 }
 
@@ -102,10 +109,23 @@ impl Sink {
         Ok(())
     }
 
+    /// Hashes what is not hashed yet of the bytes that come next.
+    fn hash(&mut self, bytes: &[u8]) {
+        let done = self.hashed.saturating_sub(self.length) as usize;
+        let new = bytes.get(done..).unwrap_or_default();
+        self.hasher.update(new);
+        self.hashed += new.len() as u64;
+    }
+
+    /// Hashes those groups that are whole, of bytes that come next.
+    fn hash_groups(&mut self, bytes: &[u8]) {
+        self.hash(&bytes[..bytes.len() / GROUP * GROUP]);
+    }
+
     /// Takes a full buffer. Buffers do not cross pages: a page's data is a multiple of them.
     fn take(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.start_page()?;
-        self.hasher.update(bytes);
+        self.hash(bytes);
         self.length += bytes.len() as u64;
         self.run.put(bytes)
     }
@@ -118,7 +138,7 @@ impl Sink {
         key: ObjectKey,
     ) -> Result<oneshot::Receiver<Finished>, StoreError> {
         self.start_page()?;
-        self.hasher.update(&bytes);
+        self.hash(&bytes);
         self.length += bytes.len() as u64;
         let (digest, tail) = std::mem::replace(&mut self.hasher, TreeHasher::new()).finish();
         bytes.extend(tail);
@@ -156,6 +176,8 @@ pub(crate) struct VolumeWriter {
     /// The other buffer, when no thread has it.
     other: Vec<u8>,
     received: u64,
+    /// The object is not a small one: a buffer was handed on.
+    flushed: bool,
     /// Last, so that a store being closed waits for the room to be given back.
     _permit: OwnedSemaphorePermit,
 }
@@ -164,9 +186,9 @@ impl VolumeWriter {
     pub(crate) fn new(shared: Arc<Shared>, key: ObjectKey, hint: Option<u64>, permit: OwnedSemaphorePermit) -> Self {
         let room = Reservation::new(shared.volumes.clone());
         let run = Run { shared: shared.clone(), room, hint, written: 0 };
-        let sink = Box::new(Sink { run, hasher: TreeHasher::new(), length: 0 });
+        let sink = Box::new(Sink { run, hasher: TreeHasher::new(), hashed: 0, length: 0 });
         let (buffer, other) = (Vec::new(), Vec::new());
-        Self { shared, key, work: Work::Idle(sink), buffer, other, received: 0, _permit: permit }
+        Self { shared, key, work: Work::Idle(sink), buffer, other, received: 0, flushed: false, _permit: permit }
     }
 
     /// Waits until no thread is at work.
@@ -174,7 +196,11 @@ impl VolumeWriter {
         if let Work::Busy(working) = &mut self.work {
             self.work = match working.await {
                 Ok((Ok(sink), buffer)) => {
-                    self.other = buffer;
+                    if self.other.capacity() == 0 && buffer.capacity() <= self.buffer_bytes() + BEHIND_DATA {
+                        self.other = buffer;
+                    } else {
+                        self.shared.buffers.give_back(buffer);
+                    }
                     Work::Idle(sink)
                 }
                 Ok((Err(error), _)) => Work::Failed(error),
@@ -194,9 +220,33 @@ impl VolumeWriter {
         error
     }
 
+    /// Size of the buffer that fills.
+    fn buffer_bytes(&self) -> usize {
+        let config = &self.shared.config;
+        if self.flushed { config.write_buffer_bytes } else { config.held_object_bytes_max }
+    }
+
+    /// Makes room for so many more bytes in the buffer, which takes `size` at most.
+    fn make_room(&mut self, more: usize, size: usize) {
+        let needed = self.buffer.len() + more;
+        if self.buffer.capacity() >= needed {
+            return;
+        }
+        // Small objects stay small; the rest get a buffer that needs not grow, with room for what follows the data.
+        if !self.flushed && needed <= self.shared.config.write_buffer_bytes / 4 {
+            self.buffer.reserve_exact(more);
+        } else if self.flushed {
+            self.buffer.reserve_exact(size + BEHIND_DATA - self.buffer.len());
+        } else {
+            let start = std::mem::replace(&mut self.buffer, self.shared.buffers.take());
+            self.buffer.extend_from_slice(&start);
+        }
+    }
+
     /// Hands the full buffer to a thread: a disk that stalls must not halt the caller's.
     async fn flush(&mut self) -> Result<(), StoreError> {
         self.settle().await?;
+        self.flushed = true;
         let mut sink = self.take_sink()?;
         let mut full = std::mem::replace(&mut self.buffer, std::mem::take(&mut self.other));
         self.work = Work::Busy(tokio::task::spawn_blocking(move || {
@@ -228,20 +278,20 @@ impl ObjectWriter for VolumeWriter {
             let error = StoreError::new(StoreErrorKind::Invalid, "object is longer than the store takes");
             return Err(self.fail(error));
         }
-        let size = self.shared.config.write_buffer_bytes;
         while !bytes.is_empty() {
+            let size = self.buffer_bytes();
             // Flushed when more comes, not when full: the last buffer goes with the hashes in one write.
-            if self.buffer.len() == size {
+            if self.buffer.len() >= size {
                 self.flush().await?;
+                continue;
             }
             let now = bytes.len().min(size - self.buffer.len());
-            if self.buffer.capacity() < self.buffer.len() + now {
-                // Small objects stay small; the rest get a buffer of full size, with room for what follows the data.
-                let grown = if self.received <= size as u64 / 4 { 0 } else { size + BLOCK as usize };
-                self.buffer.reserve_exact(grown.max(self.buffer.len() + now).saturating_sub(self.buffer.len()));
-            }
+            self.make_room(now, size);
             self.buffer.extend_from_slice(bytes.chunk().get(..now).unwrap_or_default());
             bytes.advance(now);
+            if let (Work::Idle(sink), false) = (&mut self.work, self.flushed) {
+                sink.hash_groups(&self.buffer);
+            }
         }
         Ok(())
     }
@@ -251,7 +301,7 @@ impl ObjectWriter for VolumeWriter {
         let sink = self.take_sink()?;
         let (last, key) = (std::mem::take(&mut self.buffer), self.key);
         let joins_shared_sync = sink.length + last.len() as u64 <= self.shared.config.shared_sync_bytes_max;
-        let finished = if joins_shared_sync && last.len() <= HASHED_HERE_MAX {
+        let finished = if joins_shared_sync && (!self.flushed || last.len() <= HASHED_HERE_MAX) {
             sink.finish(last, key)
         } else {
             let finished = tokio::task::spawn_blocking(move || sink.finish(last, key)).await;

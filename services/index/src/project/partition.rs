@@ -47,6 +47,8 @@ pub(crate) struct Project {
     commits: watch::Sender<u64>,
     /// Changes when the store was found to have less than was committed.
     doubts: watch::Sender<u64>,
+    /// How many wait for a commit.
+    waiting: watch::Sender<usize>,
     permits: Semaphore,
     /// Where partitions stop, should they; for comparing generations at one position.
     stop_at: Option<Vec<Offset>>,
@@ -84,6 +86,15 @@ struct Follower {
     last_commit: Option<Instant>,
 }
 
+/// Somebody waits for a commit.
+pub(crate) struct Hurry<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
 impl Project {
     /// Reads how far a generation is and whether the log is still the one it was filled from.
     pub(crate) async fn start(
@@ -112,8 +123,9 @@ impl Project {
         }
         let permits = Semaphore::new(config.fold_concurrency_max.max(1));
         let (commits, _) = watch::channel(0);
-        let (doubts, _) = watch::channel(0);
-        let project = Self { log, rows, config, folded: Mutex::new(folded), commits, doubts, permits, stop_at };
+        let ((doubts, _), (waiting, _)) = (watch::channel(0), watch::channel(0));
+        let project =
+            Self { log, rows, config, folded: Mutex::new(folded), commits, waiting, doubts, permits, stop_at };
         Ok(Start::Continues(Box::new(Partitions { project: Arc::new(project), starts })))
     }
 
@@ -125,6 +137,12 @@ impl Project {
     /// Runs `look` on what is folded, without a copy.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&Folded) -> T) -> T {
         look(&self.folded.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Commits come as soon as they can until the guard is dropped: somebody waits for one.
+    pub(crate) fn hurry(&self) -> Hurry<'_> {
+        self.waiting.send_modify(|count| *count += 1);
+        Hurry(&self.waiting)
     }
 
     /// Changes with every commit.
@@ -317,7 +335,8 @@ async fn more(project: &Project, follower: &Follower) -> Result<(), Error> {
         project.log.wait_beyond(follower.partition, follower.end).await?;
     }
     if let Some(last) = follower.last_commit {
-        tokio::time::sleep_until(last + project.config.linger).await;
+        let mut waiting = project.waiting.subscribe();
+        let _ = tokio::time::timeout_at(last + project.config.linger, waiting.wait_for(|count| *count > 0)).await;
     }
     Ok(())
 }
