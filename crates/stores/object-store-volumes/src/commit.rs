@@ -42,6 +42,8 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct QueueState {
     requests: VecDeque<Request>,
+    /// A group is being made durable.
+    at_work: bool,
     ended: bool,
 }
 
@@ -63,14 +65,22 @@ impl Queue {
     /// Waits for requests; `None` once the queue is ended and empty.
     fn take(&self, max: usize) -> Option<Vec<Request>> {
         let mut state = lock(&self.state);
+        state.at_work = false;
         while state.requests.is_empty() {
             if state.ended {
                 return None;
             }
             state = self.woken.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.at_work = true;
         let count = state.requests.len().min(max);
         Some(state.requests.drain(..count).collect())
+    }
+
+    /// Whether a request that comes now would have to wait for others.
+    pub(crate) fn is_busy(&self) -> bool {
+        let state = lock(&self.state);
+        state.at_work || !state.requests.is_empty()
     }
 
     /// Takes no more requests; the thread ends after those here.

@@ -30,8 +30,8 @@ pub struct VolumeConfig {
     pub object_bytes_max: u64,
     /// Writers at work at one time; puts beyond are refused.
     pub writers_max: usize,
-    /// An object of up to so many bytes is held until it is whole, then written by the thread that makes it durable: a
-    /// multiple of `write_buffer_bytes`.
+    /// While others are made durable, an object of up to so many bytes is held until it is whole, then written by the
+    /// thread that makes it durable: a multiple of `write_buffer_bytes`.
     pub held_object_bytes_max: usize,
     /// Of a longer object: bytes a writer collects before it hands them to a thread that hashes and writes them: a multiple of 64 KiB. A
     /// writer holds at most two such buffers.

@@ -1,6 +1,6 @@
 //! An object on its way in. A small one is hashed as it comes, held until it is whole, and written by the thread that
 //! makes it durable: waking another would cost more than writing it. A larger one is collected in buffers, each hashed
-//! and written by a thread of its own while the next fills.
+//! and written by a thread of its own while the next fills. What is small depends on whether the disk has work.
 
 use crate::commit::Request;
 use crate::layout::BLOCK;
@@ -176,6 +176,8 @@ pub(crate) struct VolumeWriter {
     /// The other buffer, when no thread has it.
     other: Vec<u8>,
     received: u64,
+    /// Bytes that the buffer takes before it is flushed.
+    size: usize,
     /// The object is not a small one: a buffer was handed on.
     flushed: bool,
     /// Last, so that a store being closed waits for the room to be given back.
@@ -188,7 +190,9 @@ impl VolumeWriter {
         let run = Run { shared: shared.clone(), room, hint, written: 0 };
         let sink = Box::new(Sink { run, hasher: TreeHasher::new(), hashed: 0, length: 0 });
         let (buffer, other) = (Vec::new(), Vec::new());
-        Self { shared, key, work: Work::Idle(sink), buffer, other, received: 0, flushed: false, _permit: permit }
+        let size = shared.config.write_buffer_bytes;
+        let work = Work::Idle(sink);
+        Self { shared, key, work, buffer, other, received: 0, size, flushed: false, _permit: permit }
     }
 
     /// Waits until no thread is at work.
@@ -196,7 +200,7 @@ impl VolumeWriter {
         if let Work::Busy(working) = &mut self.work {
             self.work = match working.await {
                 Ok((Ok(sink), buffer)) => {
-                    if self.other.capacity() == 0 && buffer.capacity() <= self.buffer_bytes() + BEHIND_DATA {
+                    if self.other.capacity() == 0 && buffer.capacity() <= self.size + BEHIND_DATA {
                         self.other = buffer;
                     } else {
                         self.shared.buffers.give_back(buffer);
@@ -220,14 +224,19 @@ impl VolumeWriter {
         error
     }
 
-    /// Size of the buffer that fills.
-    fn buffer_bytes(&self) -> usize {
-        let config = &self.shared.config;
-        if self.flushed { config.write_buffer_bytes } else { config.held_object_bytes_max }
+    /// Whether a buffer so full is held on to. While others are made durable this object would have to wait anyway;
+    /// with the disk at rest its first bytes go there at once.
+    fn holds_on(&mut self) -> bool {
+        let held_max = self.shared.config.held_object_bytes_max;
+        let more = self.buffer.len() < held_max && !self.flushed && self.shared.queue.is_busy();
+        if more {
+            self.size = held_max;
+        }
+        more
     }
 
-    /// Makes room for so many more bytes in the buffer, which takes `size` at most.
-    fn make_room(&mut self, more: usize, size: usize) {
+    /// Makes room for so many more bytes in the buffer.
+    fn make_room(&mut self, more: usize) {
         let needed = self.buffer.len() + more;
         if self.buffer.capacity() >= needed {
             return;
@@ -236,7 +245,7 @@ impl VolumeWriter {
         if !self.flushed && needed <= self.shared.config.write_buffer_bytes / 4 {
             self.buffer.reserve_exact(more);
         } else if self.flushed {
-            self.buffer.reserve_exact(size + BEHIND_DATA - self.buffer.len());
+            self.buffer.reserve_exact(self.size + BEHIND_DATA - self.buffer.len());
         } else {
             let start = std::mem::replace(&mut self.buffer, self.shared.buffers.take());
             self.buffer.extend_from_slice(&start);
@@ -247,6 +256,7 @@ impl VolumeWriter {
     async fn flush(&mut self) -> Result<(), StoreError> {
         self.settle().await?;
         self.flushed = true;
+        self.size = self.shared.config.write_buffer_bytes;
         let mut sink = self.take_sink()?;
         let mut full = std::mem::replace(&mut self.buffer, std::mem::take(&mut self.other));
         self.work = Work::Busy(tokio::task::spawn_blocking(move || {
@@ -279,14 +289,12 @@ impl ObjectWriter for VolumeWriter {
             return Err(self.fail(error));
         }
         while !bytes.is_empty() {
-            let size = self.buffer_bytes();
             // Flushed when more comes, not when full: the last buffer goes with the hashes in one write.
-            if self.buffer.len() >= size {
+            if self.buffer.len() == self.size && !self.holds_on() {
                 self.flush().await?;
-                continue;
             }
-            let now = bytes.len().min(size - self.buffer.len());
-            self.make_room(now, size);
+            let now = bytes.len().min(self.size - self.buffer.len());
+            self.make_room(now);
             self.buffer.extend_from_slice(bytes.chunk().get(..now).unwrap_or_default());
             bytes.advance(now);
             if let (Work::Idle(sink), false) = (&mut self.work, self.flushed) {
