@@ -22,6 +22,7 @@ use cairn_store_api::{EventLog, Generation, IndexStore};
 use futures_core::Stream;
 use futures_util::FutureExt;
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -214,7 +215,13 @@ impl<T: Send + 'static> Answers<T> {
     }
 }
 
-/// Runs work and gives its answers as a stream; dropping the stream ends the work.
+/// Work that panicked. Its reader must not take the answers so far for all.
+fn died() -> Ended {
+    Ended::Failed(Error::new(ErrorKind::Internal, "a defect of the index cut the answers short"))
+}
+
+/// Runs work and gives its answers as a stream; dropping the stream ends the work. Work that panics ends the stream with an
+/// error.
 ///
 /// Work that is done at once needs no task: most questions are about one instance or study, and handing those to another
 /// thread would cost more than answering them. The rest goes on in a task of its own.
@@ -228,7 +235,8 @@ where
     F: Future<Output = Result<(), Ended>> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(ahead.max(1));
-    let mut work = Box::pin(work(Answers { to: sender.clone(), place: place.map(tokio::sync::Mutex::new) }));
+    let work = work(Answers { to: sender.clone(), place: place.map(tokio::sync::Mutex::new) });
+    let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind().map(|ended| ended.unwrap_or_else(|_| Err(died()))));
     let begun = (&mut work).now_or_never();
     match begun {
         Some(Ok(()) | Err(Ended::Dropped)) => {}

@@ -489,3 +489,18 @@ async fn readers_that_stall_keep_nobody_from_asking() {
         assert!(late.iter().all(Result::is_ok) && late.len() == specs.len(), "nothing is missing for the late");
     }
 }
+
+#[tokio::test]
+async fn a_defect_is_an_error_and_never_the_end_of_the_answers() {
+    let log = MemoryLog::new(1);
+    log.put(Spec::new(1, 1, 1, 1).record()).await;
+    let store = MemoryStore::new();
+    let index = IndexService::open(log, store.clone(), small()).await.expect("opens");
+    settled(&index).await;
+    *store.fault.lock().expect("not poisoned") = support::Fault::PanicAtReads;
+    for level in [Level::Patient, Level::Study, Level::Series, Level::Instance] {
+        let stream = index.query(query(level, &[(tags::STUDY_INSTANCE_UID, "")])).await.expect("usable");
+        let given: Vec<_> = futures_util::StreamExt::collect(stream).await;
+        assert!(matches!(&given[..], [Err(error)] if error.kind == ErrorKind::Internal), "{level:?}: {given:?}");
+    }
+}

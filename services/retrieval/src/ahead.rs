@@ -12,8 +12,8 @@ use cairn_service_api::{
     retrieval::{Part, RetrievedInstance},
 };
 use cairn_store_api::ObjectStore;
-use futures_util::{StreamExt, stream};
-use std::{ops::Range, sync::Arc};
+use futures_util::{FutureExt, StreamExt, stream};
+use std::{ops::Range, panic::AssertUnwindSafe, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// What a reader hands on: bytes with the room that they take, or how it ended.
@@ -75,7 +75,13 @@ pub(crate) fn read_ahead(
         own_max,
         whole_max: config.whole_bytes_max.min(u64::from(own_max)),
     };
-    tokio::spawn(async move { reader.run(records, part, sender).await });
+    tokio::spawn(async move {
+        let last = sender.clone();
+        if AssertUnwindSafe(reader.run(records, part, sender)).catch_unwind().await.is_err() {
+            // What is cut short must not look complete. A reader that went away needs no reason.
+            let _ = last.send(Err(Error::new(ErrorKind::Internal, "a defect cut the retrieval short"))).await;
+        }
+    });
     Box::pin(stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) }))
 }
 

@@ -156,7 +156,7 @@ impl Retrieval for RetrievalClient {
     async fn instances(&self, selection: Selection, part: Part) -> Result<AnswerStream<RetrievedInstance>, Error> {
         let request = pb::InstancesRequest { selection: Some(selection_to(&selection)), part: Some(part_to(&part)) };
         let messages = call!(self.peers, Safe, instances, request)?;
-        Ok(Box::pin(filled_by(|sender| split_instances(messages, sender))))
+        Ok(Box::pin(filled_by(std::convert::identity, |sender| split_instances(messages, sender))))
     }
 
     async fn metadata(&self, selection: Selection) -> Result<AnswerStream<InstanceRecord>, Error> {
@@ -174,7 +174,7 @@ impl Retrieval for RetrievalClient {
     async fn frames(&self, record: &InstanceRecord, numbers: &[u32]) -> Result<AnswerStream<Frame>, Error> {
         let request = pb::FramesRequest { record: Some(record_to(record)), numbers: numbers.to_vec() };
         let messages = call!(self.peers, Safe, frames, request)?;
-        Ok(Box::pin(filled_by(|sender| split_frames(messages, sender))))
+        Ok(Box::pin(filled_by(std::convert::identity, |sender| split_frames(messages, sender))))
     }
 
     async fn bulk_data(&self, record: &InstanceRecord, path: &[u32]) -> Result<(u64, AnswerStream<Bytes>), Error> {

@@ -123,7 +123,7 @@ impl EventLogService for EventLogServer {
         let request = Arc::new(request.into_inner());
         let starts = self.starts(&request).await?;
         let (log, limit) = (self.0.clone(), request.limit);
-        let sent = filled_by(|sender| async move {
+        let sent = filled_by(to_status, |sender| async move {
             let partitions = starts
                 .into_iter()
                 .map(|(partition, from)| send_partition(log.clone(), partition, from, request.clone(), sender.clone()));

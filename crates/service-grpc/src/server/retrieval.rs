@@ -101,7 +101,7 @@ impl RetrievalService for RetrievalServer {
         let selection = selection_from(request.selection).map_err(to_status)?;
         let part = part_from(request.part).map_err(to_status)?;
         let found = self.0.instances(selection, part).await.map_err(to_status)?;
-        let sent = filled_by(|sender| async move {
+        let sent = filled_by(to_status, |sender| async move {
             let _gone = send_instances(&sender, found).await;
         });
         Ok(Response::new(Box::pin(sent)))
@@ -131,7 +131,7 @@ impl RetrievalService for RetrievalServer {
         let request = request.into_inner();
         let record = record_from(request.record).map_err(to_status)?;
         let found = self.0.frames(&record, &request.numbers).await.map_err(to_status)?;
-        let sent = filled_by(|sender| async move {
+        let sent = filled_by(to_status, |sender| async move {
             let _gone = send_frames(&sender, found).await;
         });
         Ok(Response::new(Box::pin(sent)))

@@ -134,6 +134,8 @@ pub enum Fault {
     TearAt(u64, usize),
     /// Commits from this one on are applied, and said to be unknown.
     LoseAnswer(u64),
+    /// Reads of rows panic.
+    PanicAtReads,
 }
 
 /// An index store in memory.
@@ -193,6 +195,9 @@ impl IndexStore for MemoryStore {
         reverse: bool,
         max: usize,
     ) -> Result<Page, StoreError> {
+        // As an adapter does that waits for a disk.
+        tokio::task::yield_now().await;
+        assert!(*self.fault.lock().expect("not poisoned") != Fault::PanicAtReads, "a defect");
         let pk = Bytes::copy_from_slice(pk);
         let rows = self.rows.lock().expect("not poisoned");
         let from = (generation.0, table.id, pk.clone(), range.from.clone().unwrap_or_default());
