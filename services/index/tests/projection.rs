@@ -113,7 +113,7 @@ async fn disturbed(records: &[Record], fault: Fault, after: usize) -> String {
     let index = open(&log, &store, little()).await;
     let reached = match fault {
         Fault::FailFrom(at) | Fault::TearAt(at, _) | Fault::LoseAnswer(at) => at,
-        Fault::None => 0,
+        Fault::None | Fault::PanicAtReads => 0,
     };
     while store.commits() < reached {
         tokio::task::yield_now().await;
