@@ -12,7 +12,7 @@ use cairn_store_api::{StoreError, StoreErrorKind};
 use std::{
     io,
     sync::{Arc, Condvar, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Changes of the index to be written down.
@@ -43,7 +43,24 @@ struct State {
     checkpoint: Option<Arc<Checkpoint>>,
     /// Whether the last try failed.
     failed: bool,
+    /// Tries that failed one after the other.
+    failures: u32,
+    /// When it is tried again, though nothing else happens.
+    retry_at: Option<Instant>,
 }
+
+impl State {
+    /// Time until the checkpoint is tried again by itself.
+    fn retry_in(&self) -> Option<Duration> {
+        let at = self.retry_at.filter(|_| self.failed && self.checkpoint.is_some())?;
+        Some(at.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// Pause after the first failure of a checkpoint; doubled with each further one.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Longest pause between two tries.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 impl Maintenance {
     /// There may be something to do.
@@ -85,18 +102,20 @@ impl Maintenance {
             if state.ended {
                 return None;
             }
-            let due = state.checkpoint.clone().filter(|_| !state.failed || state.woken);
+            let retry_in = state.retry_in();
+            let retried = retry_in == Some(Duration::ZERO);
+            let due = state.checkpoint.clone().filter(|_| !state.failed || state.woken || retried);
             if late || state.woken || due.is_some() {
                 state.woken = false;
                 state.failed = false;
                 return Some(due);
             }
-            state = match patience {
+            state = match patience.into_iter().chain(retry_in).min() {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(patience) => {
                     let (state, waited) =
                         self.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
-                    late = waited.timed_out();
+                    late = waited.timed_out() && Some(patience) != retry_in;
                     state
                 }
             };
@@ -107,6 +126,11 @@ impl Maintenance {
         let mut state = lock(&self.state);
         if written {
             state.checkpoint = None;
+            state.failures = 0;
+        } else {
+            let pause = RETRY_PAUSE.saturating_mul(1 << state.failures.min(16)).min(RETRY_PAUSE_MAX);
+            state.failures += 1;
+            state.retry_at = Some(Instant::now() + pause);
         }
         state.failed = !written;
         self.changed.notify_all();
@@ -282,4 +306,29 @@ impl Drop for Maintainer {
 /// An error that rebuilding the index from the volumes cures.
 pub(crate) fn is_curable(error: &StoreError) -> bool {
     error.kind() == StoreErrorKind::Corrupt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_that_failed_is_tried_again_by_itself_later_each_time() {
+        let maintenance = Maintenance::default();
+        let (place, table) = (None, Arc::default());
+        maintenance.checkpoint(Checkpoint { group: 7, place, table, objects: 0, bytes: 0, last: false });
+        let due = || maintenance.wait(None).expect("not ended").map(|checkpoint| checkpoint.group);
+        assert_eq!(due(), Some(7));
+        maintenance.done(false);
+        let begun = Instant::now();
+        // While it waits, other work is not kept from its time.
+        assert!(maintenance.wait(Some(Duration::ZERO)).expect("not ended").is_none());
+        assert_eq!(due(), Some(7), "though nobody woke the thread");
+        assert!(begun.elapsed() >= RETRY_PAUSE);
+        maintenance.done(false);
+        let pause = lock(&maintenance.state).retry_in().expect("tried again");
+        assert!(pause > RETRY_PAUSE && pause <= 2 * RETRY_PAUSE, "{pause:?}");
+        maintenance.done(true);
+        assert_eq!(lock(&maintenance.state).retry_in(), None);
+    }
 }
