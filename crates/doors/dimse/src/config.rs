@@ -47,6 +47,9 @@ pub struct Limits {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub transfer_timeout: Duration,
+    /// Fewest bytes a second, on average over a message, that a peer may send once `transfer_timeout` was spent waiting
+    /// for it; slower ones are aborted. 0: no bound.
+    pub receive_rate_min: u32,
     /// Without progress while writing.
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
@@ -95,6 +98,7 @@ impl Default for Limits {
             artim: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(600),
             transfer_timeout: Duration::from_secs(60),
+            receive_rate_min: 1024,
             write_timeout: Duration::from_secs(60),
             response_timeout: Duration::from_secs(300),
             connect_timeout: Duration::from_secs(10),

@@ -47,6 +47,9 @@ pub(crate) struct Link {
     reader: PduReader,
     /// Time spent waiting for more of the PDU that has begun, however many fragments it gave already.
     waited: Duration,
+    /// Of the message under way.
+    pace: Pace,
+    rate_min: u32,
     transfer_timeout: Duration,
     write_timeout: Duration,
     close_timeout: Duration,
@@ -54,6 +57,22 @@ pub(crate) struct Link {
     out_bytes: usize,
     /// A PDU of ours is part written: nothing else may follow, not even an A-ABORT.
     torn: bool,
+}
+
+/// How fast a message comes in: a peer whose every PDU is small and quick would else hold its place for ever.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    /// Time spent waiting for the peer; our own does not count.
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// Whether the peer sent less than `rate` bytes a second, beyond `grace`.
+    fn is_too_slow(&self, rate: u32, grace: Duration) -> bool {
+        let needed = self.bytes.checked_div(u64::from(rate)).map(Duration::from_secs);
+        needed.is_some_and(|needed| self.waited > grace.saturating_add(needed))
+    }
 }
 
 /// Slices given to one write; the kernel takes up to 1,024.
@@ -65,6 +84,8 @@ impl Link {
             io,
             reader: PduReader::new(expecting, limits.pdu(), limits.read_bytes),
             waited: Duration::ZERO,
+            pace: Pace::default(),
+            rate_min: limits.receive_rate_min,
             transfer_timeout: limits.transfer_timeout,
             write_timeout: limits.write_timeout,
             close_timeout: limits.close_timeout,
@@ -108,6 +129,15 @@ impl Link {
             }
             self.io.after_read();
             self.waited = if begun { self.waited + start.elapsed() } else { Duration::ZERO };
+            match wait {
+                Wait::Idle(_) | Wait::Forever if !begun => self.pace = Pace::default(),
+                Wait::AsCaller => {}
+                _ => self.pace.waited += start.elapsed(),
+            }
+            self.pace.bytes += read as u64;
+            if self.pace.is_too_slow(self.rate_min, self.transfer_timeout) {
+                return Err(AssociationError::Timeout("peer sends too slowly"));
+            }
         }
     }
 

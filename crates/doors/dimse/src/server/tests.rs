@@ -239,6 +239,24 @@ async fn a_pdu_that_drips_is_aborted_though_each_byte_is_a_fragment() {
 }
 
 #[tokio::test]
+async fn a_message_that_drips_is_aborted_though_each_pdu_is_quick() {
+    for (rate, aborted) in [(100_000, true), (0, false)] {
+        let limits = Limits { receive_rate_min: rate, transfer_timeout: Duration::from_millis(300), ..quick() };
+        let server = Running::start(door(limits), SECOND).await;
+        let mut peer = RawPeer::associate(server.address).await;
+        let start = Instant::now();
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        let mut cut = false;
+        while !cut && start.elapsed() < if aborted { 8 * SECOND } else { SECOND } {
+            tick.tick().await;
+            use tokio::io::AsyncWriteExt;
+            cut = peer.stream.write_all(&p_data(1, 1, &[0])).await.is_err();
+        }
+        assert_eq!(cut, aborted, "at least {rate} bytes a second");
+    }
+}
+
+#[tokio::test]
 async fn an_idle_association_is_aborted() {
     let limits = Limits { idle_timeout: Duration::from_millis(200), ..quick() };
     let server = Running::start(door(limits), SECOND).await;

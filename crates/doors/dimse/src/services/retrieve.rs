@@ -40,6 +40,21 @@ pub(super) struct Progress {
     warning: u64,
     failed_uids: Vec<Uid>,
     failed_bytes: usize,
+    /// Failures that were logged one by one.
+    logged: u64,
+}
+
+/// Failures of one retrieval that are logged one by one; the others are summed up at its end.
+const LOGGED_MAX: u64 = 5;
+
+impl Drop for Progress {
+    /// Sums up what was not logged one by one, however the retrieval ended.
+    fn drop(&mut self) {
+        let more = self.failed - self.logged;
+        if more > 0 {
+            tracing::warn!(failed = self.failed, more, "a retrieval failed for more instances than those named before");
+        }
+    }
 }
 
 fn clamp(count: u64) -> u16 {
@@ -48,19 +63,32 @@ fn clamp(count: u64) -> u16 {
 
 impl Progress {
     pub(super) fn new(instances: u64) -> Self {
-        Self { remaining: instances, completed: 0, failed: 0, warning: 0, failed_uids: Vec::new(), failed_bytes: 0 }
+        Self {
+            remaining: instances,
+            completed: 0,
+            failed: 0,
+            warning: 0,
+            failed_uids: Vec::new(),
+            failed_bytes: 0,
+            logged: 0,
+        }
     }
 
-    /// Counts the outcome of one sub-operation, and logs it if it failed.
+    /// Counts the outcome of one sub-operation, and logs it if it is among the first that failed.
     pub(super) fn count(&mut self, outcome: &Outcome, record: &InstanceRecord) {
-        outcome.log(record);
         let status = if let Outcome::Answered(status) = outcome { Some(*status) } else { None };
         metrics::sub_operation(status);
         self.remaining = self.remaining.saturating_sub(1);
         match status {
             Some(Status::SUCCESS) => self.completed += 1,
             Some(status) if status.is_warning() => self.warning += 1,
-            _ => self.fail(&record.sop_instance_uid),
+            _ => {
+                if self.logged < LOGGED_MAX {
+                    self.logged += 1;
+                    outcome.log(record);
+                }
+                self.fail(&record.sop_instance_uid);
+            }
         }
     }
 
@@ -114,7 +142,6 @@ impl Outcome {
     fn log(&self, record: &InstanceRecord) {
         let object_key = record.object.key;
         match self {
-            Self::Answered(status) if *status == Status::SUCCESS || status.is_warning() => {}
             Self::Answered(status) => {
                 tracing::info!(%object_key, %status, "an instance was refused by the peer that it was sent to");
             }
