@@ -44,6 +44,11 @@ pub struct IngestConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub large_header_wait: Duration,
+    /// Time that one of them may make us wait for its bytes while others wait for their turn; then it is refused for want of
+    /// resources. While nobody waits it may be as slow as it is.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub large_header_hold: Duration,
     /// What is asked of the index before an answer.
     pub hint: HintConfig,
     /// Associations, STOW-RS requests and imports.
@@ -67,6 +72,7 @@ impl Default for IngestConfig {
             large_header_bytes: 1 << 20,
             large_headers_max: 8,
             large_header_wait: Duration::from_secs(30),
+            large_header_hold: Duration::from_secs(10),
             hint: HintConfig::default(),
             receipts: ReceiptConfig::default(),
             clock: ClockConfig::default(),

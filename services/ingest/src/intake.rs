@@ -20,17 +20,21 @@ use cairn_dicom::{
 };
 use cairn_service_api::{
     Error, ErrorKind,
-    ingest::{InstanceOffer, OfferedForm},
+    ingest::{Body, InstanceOffer, OfferedForm},
 };
 use cairn_store_api::{ObjectStore, ObjectWriter};
+use futures_util::StreamExt;
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::Instant,
+};
 
 /// Deflated bytes given to the walker at once: what they inflate to is a thousandfold at most.
 const DEFLATED_PIECE_BYTES: usize = 4 << 10;
 
 /// Bounds of one intake, in bytes; and what all share.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct IntakeLimits {
     pub(crate) object_bytes_max: u64,
     pub(crate) held_bytes_max: usize,
@@ -39,7 +43,46 @@ pub(crate) struct IntakeLimits {
     pub(crate) large_header_bytes: usize,
     pub(crate) large_header_wait: Duration,
     /// Turns of those whose header is larger than that.
-    pub(crate) large_headers: Arc<Semaphore>,
+    pub(crate) large_headers: Arc<Turns>,
+    pub(crate) large_header_hold: Duration,
+}
+
+/// Turns of instances with a large header.
+pub(crate) struct Turns {
+    turns: Arc<Semaphore>,
+    waiting: watch::Sender<usize>,
+}
+
+impl Turns {
+    pub(crate) fn new(count: usize) -> Self {
+        Self { turns: Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS))), waiting: watch::Sender::new(0) }
+    }
+
+    /// Waits for a turn, at most for so long.
+    async fn take(&self, patience: Duration) -> Option<OwnedSemaphorePermit> {
+        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
+            return Some(turn);
+        }
+        self.waiting.send_modify(|waiting| *waiting += 1);
+        // Counted out also when this future is dropped.
+        let _waiting = Waiting(&self.waiting);
+        tokio::time::timeout(patience, Arc::clone(&self.turns).acquire_owned()).await.ok()?.ok()
+    }
+
+    /// Resolves once somebody waits for a turn.
+    async fn are_wanted(&self) {
+        // The sender is ours, so this ends by the condition alone.
+        let mut waiting = self.waiting.subscribe();
+        let _wanted = waiting.wait_for(|waiting| *waiting > 0).await;
+    }
+}
+
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
+    }
 }
 
 /// What is known of an instance all of whose bytes are written.
@@ -90,6 +133,8 @@ pub(crate) struct Intake<'a> {
     target: Target,
     identity: Option<Identity>,
     turn: Option<OwnedSemaphorePermit>,
+    /// Time spent waiting for the sender with a turn held.
+    held: Duration,
     pub(crate) kept: Kept,
 }
 
@@ -116,6 +161,7 @@ impl<'a> Intake<'a> {
             target: Target::Held { chunks: Vec::new(), bytes: 0 },
             identity: None,
             turn: None,
+            held: Duration::ZERO,
             kept: Kept::up_to(kept_bytes_max),
             limits,
         }
@@ -141,6 +187,34 @@ impl<'a> Intake<'a> {
     pub(crate) fn study(&self) -> Option<Uid> {
         let read = || Uid::from_value(self.walker.as_ref()?.value(tags::STUDY_INSTANCE_UID)?).ok();
         self.identity.as_ref().map(|identity| identity.study_instance_uid.clone()).or_else(read)
+    }
+
+    /// The next bytes of the sender; `None` when there are no more. Who holds the turn of a large header and lets us wait for
+    /// long gives it up once others want it.
+    pub(crate) async fn next(&mut self, body: &mut Body<'_>) -> Result<Option<Result<Bytes, Error>>, Failure> {
+        if self.turn.is_none() {
+            return Ok(body.next().await);
+        }
+        let (begun, patience) = (Instant::now(), self.limits.large_header_hold.saturating_sub(self.held));
+        let too_slow = async {
+            tokio::time::sleep(patience).await;
+            self.limits.large_headers.are_wanted().await;
+        };
+        let chunk = tokio::select! {
+            biased;
+            chunk = body.next() => chunk,
+            () = too_slow => {
+                let message = "the sender of a large header was slow while others waited for their turn";
+                return Err(Error::new(ErrorKind::Exhausted, message).into());
+            }
+        };
+        self.held += begun.elapsed();
+        Ok(chunk)
+    }
+
+    /// The bytes kept for quarantine; lets go of everything else.
+    pub(crate) fn into_kept(self: Box<Self>) -> Kept {
+        self.kept
     }
 
     /// Takes the next bytes.
@@ -208,9 +282,7 @@ impl<'a> Intake<'a> {
             let Some(walker) = &mut self.walker else { return Ok(()) };
             walker.push(piece).map_err(|error| inflates_too_much(error, None))?;
             if self.turn.is_none() && walker.memory() > self.limits.large_header_bytes {
-                let turn = Arc::clone(&self.limits.large_headers).acquire_owned();
-                let turn = tokio::time::timeout(self.limits.large_header_wait, turn).await;
-                self.turn = turn.ok().and_then(Result::ok);
+                self.turn = self.limits.large_headers.take(self.limits.large_header_wait).await;
                 if self.turn.is_none() {
                     let message = "as many instances with a large header as may be are being taken";
                     return Err(Error::new(ErrorKind::Exhausted, message).into());

@@ -27,7 +27,6 @@ use cairn_service_api::{
 use cairn_store_api::{EventLog, ObjectStore};
 use futures_util::TryStreamExt;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 
 /// Receipts tried again whenever another is closed.
 const RETRIED_RECEIPTS: usize = 8;
@@ -46,7 +45,7 @@ pub(crate) struct Service {
     pub(crate) in_flight: InFlight<Key>,
     pub(crate) comparer: Comparer,
     /// Turns of instances with a large header.
-    pub(crate) large_headers: Arc<Semaphore>,
+    pub(crate) large_headers: Arc<crate::intake::Turns>,
     receipts: Receipts,
 }
 
@@ -76,7 +75,7 @@ impl IngestService {
             recent: Recent::new(config.hint.recent_instances_max),
             in_flight: InFlight::default(),
             comparer,
-            large_headers: Arc::new(Semaphore::new(config.large_headers_max.clamp(1, Semaphore::MAX_PERMITS))),
+            large_headers: Arc::new(crate::intake::Turns::new(config.large_headers_max)),
             config,
         });
         service.comparer.start(pairs, Arc::downgrade(&service));

@@ -25,7 +25,7 @@ use cairn_service_api::{
     ingest::{Body, InstanceOffer, StoreOutcome, Stored},
 };
 use cairn_store_api::{ObjectRef, ObjectWriter};
-use futures_util::{StreamExt, TryStreamExt, future::join as concurrently};
+use futures_util::{StreamExt, TryStreamExt, future::try_join};
 use std::time::Duration;
 use tracing::Instrument;
 
@@ -55,8 +55,9 @@ impl Service {
         // I1: bytes durable first; the index is asked meanwhile.
         let known = self.look_up(&receipt.sender.tenant, &received.identity);
         let finishing = self.finish(receipt, received, writer).instrument(tracing::info_span!("object.finish"));
-        let (staged, known) = concurrently(finishing, known).await;
-        self.decide_and_append(receipt, staged?, known).await // I2: then the event, then the answer
+        // What can't be finished waits for no answer of the index.
+        let (staged, known) = try_join(finishing, async { Ok(known.await) }).await?;
+        self.decide_and_append(receipt, staged, known).await // I2: then the event, then the answer
     }
 
     fn admit(&self) -> Result<(), Error> {
@@ -80,19 +81,22 @@ impl Service {
             file_meta_bytes_max: FILE_META_BYTES_MAX,
             large_header_bytes: bounded(self.config.large_header_bytes),
             large_header_wait: self.config.large_header_wait,
+            large_header_hold: self.config.large_header_hold,
             large_headers: self.large_headers.clone(),
         };
         let (key, kept_max) = (ObjectKey(self.appender.mint()), self.quarantine.input_bytes_max());
         let mut intake = Box::new(Intake::new(self.objects.as_ref(), key, offer, limits, kept_max));
         let mut taken = intake.begin();
         while taken.is_ok()
-            && let Some(chunk) = body.next().await
+            && let Some(chunk) = intake.next(&mut body).await?
         {
             let chunk = chunk.map_err(|error| Failure::Failed(ended_early(error)))?;
             taken = intake.take(chunk).await;
         }
         if let Err(failure) = taken {
-            return Err(keep_rest(failure, intake.kept, &mut body).await);
+            // The rest may take its time: nothing else is held meanwhile.
+            let kept = intake.into_kept();
+            return Err(keep_rest(failure, kept, &mut body).await);
         }
         let (received, writer) = intake.finish().await?;
         crash_point(Step::BeforeObjectFinish);

@@ -200,3 +200,64 @@ async fn large_headers_are_taken_in_turn_and_who_waits_too_long_is_refused() {
     service.store(receipt, offer(&second), body(&second.bytes(), 10_000)).await.expect("its turn now");
     site.assert_bytes_and_events_agree(false);
 }
+
+/// A body fed piece by piece.
+fn fed() -> (tokio::sync::mpsc::UnboundedSender<Result<Bytes, Error>>, cairn_service_api::ingest::Body<'static>) {
+    let (feed, fed) = tokio::sync::mpsc::unbounded_channel();
+    (feed, Box::pin(futures_util::stream::unfold(fed, |mut fed| async move { Some((fed.recv().await?, fed)) })))
+}
+
+#[tokio::test]
+async fn a_slow_sender_of_a_large_header_gives_its_turn_up_once_another_waits_for_it() {
+    let site = Site::configured(|config| {
+        config.large_headers_max = 1;
+        config.large_header_wait = Duration::from_secs(60);
+        config.large_header_hold = Duration::from_millis(10);
+    });
+    let service = site.open().await;
+    let receipt = service.open_receipt(sender("CT1")).await.expect("opens");
+    let large = |instance: &str| Image { private_bytes: 2_000_000, instance: instance.into(), ..Image::default() };
+    let (first, second) = (large("1.2.3.1"), large("1.2.3.2"));
+    let (feed, slow) = fed();
+    let bytes = first.bytes();
+    feed.send(Ok(Bytes::copy_from_slice(&bytes[..bytes.len() - 100]))).expect("taken");
+    let taking = service.store(receipt, offer(&first), slow);
+    let mut taking = Box::pin(taking);
+    // All that was sent is taken: it holds the turn, and nobody minds.
+    let alone = tokio::time::timeout(Duration::from_millis(100), &mut taking).await;
+    assert!(alone.is_err(), "slow, and alone");
+    let (held, waited) = tokio::join!(taking, service.store(receipt, offer(&second), body(&second.bytes(), 10_000)));
+    assert_eq!(held.map_err(|error| error.kind).err(), Some(ErrorKind::Exhausted));
+    waited.expect("stored with the turn that was given up");
+    drop(feed);
+    site.assert_bytes_and_events_agree(false);
+}
+
+#[tokio::test]
+async fn a_refused_instance_holds_no_turn_while_its_rest_is_kept() {
+    let site = Site::configured(|config| {
+        config.large_headers_max = 1;
+        config.large_header_wait = Duration::from_secs(60);
+        config.large_header_hold = Duration::from_secs(3600);
+    });
+    let service = site.open().await;
+    let receipt = service.open_receipt(sender("CT1")).await.expect("opens");
+    let large = Image { private_bytes: 2_000_000, instance: "1.2.3.1".into(), ..Image::default() };
+    // Announced under another name, which shows at its very end: the identifiers come last of what is sent.
+    let (feed, slow) = fed();
+    let bytes = large.bytes();
+    feed.send(Ok(Bytes::copy_from_slice(&bytes[..bytes.len() - 100]))).expect("taken");
+    let other = Image { instance: "1.2.3.9".into(), ..large.clone() };
+    let mut refused = Box::pin(service.store(receipt, offer(&other), slow));
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut refused).await;
+    assert!(early.is_err(), "its rest is waited for");
+    let third = Image { instance: "1.2.3.3".into(), ..large.clone() };
+    let stored = service.store(receipt, offer(&third), body(&third.bytes(), 10_000));
+    tokio::select! {
+        stored = stored => drop(stored.expect("its turn")),
+        early = &mut refused => panic!("{early:?}"),
+    }
+    drop(feed);
+    assert_eq!(refused.await.map_err(|error| error.kind).err(), Some(ErrorKind::Invalid));
+    site.assert_bytes_and_events_agree(false);
+}
