@@ -1,4 +1,4 @@
-//! What was stored, a line per file, synced as it grows: with it a later run goes on where this one stopped.
+//! What was stored, a line per file, synced every so many and at the end: with it a later run goes on where this one stopped.
 
 use std::{
     collections::HashSet,
@@ -12,6 +12,19 @@ use std::{
 pub(super) struct Journal {
     file: File,
     lines: HashSet<String>,
+    /// Lines not synced yet.
+    unsynced: usize,
+}
+
+/// Lines that a crash of the machine may take: so many files are offered again, which are repeats.
+const UNSYNCED_MAX: usize = 256;
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if let Err(error) = self.sync() {
+            eprintln!("cairn: the journal's end was not synced: {error}");
+        }
+    }
 }
 
 impl Journal {
@@ -27,7 +40,7 @@ impl Journal {
             // A line torn by a crash names no file; the next one must not continue it.
             file.write_all(b"\n")?;
         }
-        Ok(Self { file, lines })
+        Ok(Self { file, lines, unsynced: 0 })
     }
 
     pub(super) fn has(&self, file: &Path) -> bool {
@@ -38,6 +51,15 @@ impl Journal {
         let line = line(file)?;
         self.file.write_all(format!("{line}\n").as_bytes())?;
         self.lines.insert(line);
+        self.unsynced += 1;
+        if self.unsynced >= UNSYNCED_MAX { self.sync() } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.unsynced > 0 {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
         Ok(())
     }
 }
@@ -67,6 +89,11 @@ mod tests {
         let mut opened = Journal::open(&journal).expect("journal");
         assert!(opened.has(&first) && !opened.has(&second));
         opened.add(&second).expect("journal");
+        assert_eq!(opened.unsynced, 1);
+        for _ in 1..UNSYNCED_MAX {
+            opened.add(&second).expect("journal");
+        }
+        assert_eq!(opened.unsynced, 0, "synced in groups");
         assert!(Journal::open(&journal).expect("journal").has(&second));
         fs::write(&first, "longer").expect("file");
         assert!(!opened.has(&first));
