@@ -236,7 +236,8 @@ impl Engine {
         failed(what, error)
     }
 
-    /// Refuses a commit that would be halted for as long as compaction fails.
+    /// Refuses a commit that would be halted for as long as compaction fails. While compaction works, the engine itself bounds
+    /// the tables: it halts commits until there are fewer.
     fn check_piled_up(&self, keyspace: &Keyspace) -> Result<(), StoreError> {
         let failure = self.compaction_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match failure {
