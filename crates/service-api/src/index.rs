@@ -202,6 +202,8 @@ pub struct IndexStatus {
     pub log_end: PositionVector,
     /// Events not folded yet.
     pub lag_events: u64,
+    /// When the oldest event not folded yet was appended, in milliseconds since the Unix epoch; `None` when all are folded.
+    pub oldest_unfolded_ms: Option<u64>,
     /// Events parked because they could not be decoded or projected.
     pub parked: u64,
     /// Studies.

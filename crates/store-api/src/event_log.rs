@@ -87,6 +87,11 @@ pub trait EventLog: Send + Sync {
     /// First offset appended here at or after `unix_ms`; the end if there is none.
     async fn offset_at(&self, partition: Partition, unix_ms: u64) -> Result<Offset, StoreError>;
 
+    /// Bytes that the log's files take; `None` when it has none on this machine.
+    async fn file_bytes(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
+
     /// Stops taking appends, waits for those under way, and closes files.
     async fn close(&self) -> Result<(), StoreError>;
 }

@@ -87,6 +87,11 @@ pub trait ObjectStore: Send + Sync {
     /// Room left.
     async fn space(&self) -> Result<StoreSpace, StoreError>;
 
+    /// Length of the store's files, with room in them that no object holds; `None` when it has none on this machine.
+    async fn file_bytes(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
+
     /// Stops taking puts, waits for those under way, and closes files.
     async fn close(&self) -> Result<(), StoreError>;
 }

@@ -8,13 +8,25 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use cairn_process::clock::Clock;
+use cairn_store_api::{EventLog, ObjectStore};
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
 
 /// What is served.
 #[derive(Clone)]
 pub struct Health {
     pub readiness: Readiness,
+    pub measured: Measured,
     pub metrics: PrometheusHandle,
+}
+
+/// What `/metrics` measures: the stores of this process.
+#[derive(Clone)]
+pub struct Measured {
+    pub log: Option<Arc<dyn EventLog>>,
+    pub objects: Option<Arc<dyn ObjectStore>>,
+    pub clock: Arc<dyn Clock>,
 }
 
 /// `/livez` and `/startupz` (the process answers), `/readyz` (it can do all of its work), `/readyz/stores` (it can take
@@ -53,14 +65,37 @@ fn answer(checks: &[Check]) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], lines).into_response()
 }
 
-async fn metrics(State(health): State<Health>) -> Response {
+/// Sets what is measured when it is asked for. What can't be measured now keeps its last value.
+async fn measure(health: &Health) {
+    let Measured { log, objects, clock } = &health.measured;
     if health.readiness.roles.index
         && let Some(index) = health.readiness.services.index()
         && let Ok(status) = index.status().await
     {
         metrics::gauge!("cairn_projection_lag_events", "projection" => "index").set(status.lag_events as f64);
+        let behind_ms = status.oldest_unfolded_ms.map_or(0, |oldest| clock.unix_ms().saturating_sub(oldest));
+        metrics::gauge!("cairn_projection_lag_seconds", "projection" => "index").set(behind_ms as f64 / 1000.0);
         metrics::gauge!("cairn_index_parked_events").set(status.parked as f64);
     }
+    if let Some(log) = log
+        && let Ok(Some(bytes)) = log.file_bytes().await
+    {
+        metrics::gauge!("cairn_log_bytes").set(bytes as f64);
+    }
+    let Some(objects) = objects else { return };
+    if let Ok(Some(bytes)) = objects.file_bytes().await {
+        metrics::gauge!("cairn_objects_file_bytes").set(bytes as f64);
+    }
+    if let Ok(space) = objects.space().await {
+        metrics::gauge!("cairn_objects_bytes").set(space.used as f64);
+        if let Some(available) = space.available {
+            metrics::gauge!("cairn_objects_available_bytes").set(available as f64);
+        }
+    }
+}
+
+async fn metrics(State(health): State<Health>) -> Response {
+    measure(&health).await;
     health.metrics.run_upkeep();
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (content_type, health.metrics.render()).into_response()

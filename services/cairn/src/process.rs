@@ -9,12 +9,13 @@ use crate::{
     config::Config,
     endpoints::Endpoints,
     health::{self, Readiness},
-    http::{self, Health},
+    http::{self, Health, Measured},
     peers,
     roles::Roles,
     services::{Running, Services},
     telemetry,
 };
+use cairn_process::clock::SystemClock;
 use cairn_service_grpc::server::{Served, Server};
 use std::{
     net::SocketAddr,
@@ -122,7 +123,13 @@ impl Process {
         if let Some(listener) = listeners.dicom {
             open_dimse(&config, listener, &services, drained.clone(), &mut doors);
         }
-        let health = Health { readiness: readiness.clone(), metrics: telemetry.metrics.clone() };
+        let stores = running.as_ref().map(|running| &running.stores);
+        let measured = Measured {
+            log: stores.and_then(|stores| stores.log.clone()),
+            objects: stores.and_then(|stores| stores.objects.clone()),
+            clock: stores.map_or_else(|| Arc::new(SystemClock::new()) as _, |stores| stores.clock.clone()),
+        };
+        let health = Health { readiness: readiness.clone(), measured, metrics: telemetry.metrics.clone() };
         open_http(&config, roles, listeners.http, &services, health, drained.clone(), &mut doors);
         let server = Server::new(served(roles, &services, running.as_ref()), peers::listener(&config)?).await?;
         let health = tokio::spawn(health::keep(readiness, server.health(), config.peers.health_interval));

@@ -43,8 +43,18 @@ pub fn start(config: &TelemetryConfig, site: &str) -> Result<Telemetry, Failure>
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Failure::failed(format!("metrics: {error}")))?;
     describe_metrics();
+    std::panic::set_hook(Box::new(note_panic));
     metrics::gauge!("cairn_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(Telemetry { metrics, traces })
+}
+
+/// Tells of a defect: where it is, and its text only if that is the program's own, because a text made at run time may hold
+/// what a data set said.
+fn note_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    metrics::counter!("cairn_panics_total").increment(1);
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let what = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(its text is left out)");
+    tracing::error!(%place, what, "a defect ended a task");
 }
 
 /// Every metric, for people and for help texts.

@@ -124,6 +124,6 @@ async fn drop_waste(shared: &Shared, pointer: Pointer) -> Result<(), Error> {
 
 async fn fill(shared: &Shared, generation: Generation, to: Option<Vec<Offset>>) -> Result<Arc<Serving>, Error> {
     let rows = shared.rows(generation);
-    let start = Project::start(shared.log.clone(), rows, shared.config.clone(), to).await?;
+    let start = Project::start(shared.log.clone(), rows, shared.config.clone(), to, &shared.generations).await?;
     Serving::new(start).ok_or_else(|| Error::new(ErrorKind::Internal, "a new generation is not of this log"))
 }

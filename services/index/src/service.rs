@@ -4,7 +4,7 @@ use crate::{
     config::IndexConfig,
     generation::Pointer,
     instances, metrics,
-    project::{Project, Start},
+    project::{Generations, Project, Start},
     query, rebuild,
     rows::Rows,
 };
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) config: IndexConfig,
     serving: Mutex<Arc<Serving>>,
     queries: Arc<Semaphore>,
+    /// Those that are followed.
+    pub(crate) generations: Generations,
     /// One rebuild at a time.
     pub(crate) rebuilding: Arc<tokio::sync::Mutex<()>>,
     pub(crate) stop: watch::Sender<bool>,
@@ -106,7 +108,8 @@ impl IndexService {
                 store.drop_generation(waste).await?;
             }
         }
-        let serving = match start(&log, &store, &config, pointer.serving).await? {
+        let generations = Generations::default();
+        let serving = match start(&log, &store, &config, pointer.serving, &generations).await? {
             Some(serving) if pointer.fold_version == FOLD_VERSION => serving,
             found => {
                 if let Some(found) = found {
@@ -115,14 +118,15 @@ impl IndexService {
                 tracing::warn!("the index does not belong to this log or version and is filled anew");
                 let (next, taken) = pointer.take_next(&*store).await?;
                 pointer = taken.serve(next, &*store).await?;
-                let empty = start(&log, &store, &config, pointer.serving).await?;
+                let empty = start(&log, &store, &config, pointer.serving, &generations).await?;
                 empty.ok_or_else(|| Error::new(ErrorKind::Internal, "an empty generation is not of this log"))?
             }
         };
         let (stop, _) = watch::channel(false);
         let queries = Arc::new(Semaphore::new(config.queries_max.max(1)));
         let rebuilding = Arc::default();
-        let shared = Shared { log, store, config, serving: Mutex::new(serving), queries, rebuilding, stop };
+        let serving = Mutex::new(serving);
+        let shared = Shared { log, store, config, serving, queries, generations, rebuilding, stop };
         Ok(Arc::new(Self { shared: Arc::new(shared) }))
     }
 
@@ -139,9 +143,10 @@ async fn start(
     store: &Arc<dyn IndexStore>,
     config: &IndexConfig,
     generation: Generation,
+    generations: &Generations,
 ) -> Result<Option<Arc<Serving>>, Error> {
     let rows = Rows { store: store.clone(), generation, page: config.page_rows_max.max(1) };
-    Ok(Serving::new(Project::start(log.clone(), rows, config.clone(), None).await?))
+    Ok(Serving::new(Project::start(log.clone(), rows, config.clone(), None, generations).await?))
 }
 
 impl Shared {
@@ -313,10 +318,16 @@ impl Index for IndexService {
         let serving = self.shared.serving();
         let folded = serving.project.folded();
         let mut log_end = PositionVector::default();
-        let mut lag_events = 0;
+        let (mut lag_events, mut oldest_unfolded_ms) = (0, None::<u64>);
         for (partition, own) in (0..).map(Partition).zip(&folded.ends) {
             let end = self.shared.log.end(partition).await?;
             lag_events += end.0.saturating_sub(own.0);
+            if end > *own
+                && let Some(next) = self.shared.log.read(partition, *own, 1, 1).await?.records.first()
+            {
+                let oldest = oldest_unfolded_ms.get_or_insert(next.appended_at_ms);
+                *oldest = next.appended_at_ms.min(*oldest);
+            }
             if end > Offset(0) {
                 let key = (self.shared.log.site().clone(), self.shared.log.incarnation(), partition);
                 log_end.0.insert(key, end);
@@ -328,6 +339,7 @@ impl Index for IndexService {
             folded: serving.project.positions(&folded),
             log_end,
             lag_events,
+            oldest_unfolded_ms,
             parked: folded.parked.iter().sum(),
             studies: total.studies,
             series: total.series,

@@ -15,7 +15,7 @@ use cairn_service_api::{
     Index, Reason,
     index::{Conflict, ConflictKind, Detail, InstanceRecord, Level, Selection},
 };
-use cairn_store_api::{EventLog, Record};
+use cairn_store_api::{EventLog, IndexStore, Record};
 use futures_util::StreamExt;
 use std::{sync::Arc, time::Duration};
 use support::{Fault, MemoryLog, MemoryStore, Spec, answers, event_id, query, record, settled, small, texts};
@@ -491,4 +491,45 @@ async fn answers_are_stable_while_more_is_stored() {
         stream.next().await.expect("one").expect("answers");
     }
     index.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn the_age_of_what_is_not_folded_yet_is_that_of_the_oldest_event() {
+    let (log, store) = (MemoryLog::new(1), MemoryStore::new());
+    let index = open(&log, &store, little()).await;
+    log.put(Spec::new(1, 1, 1, 1).record()).await;
+    settled(&index).await;
+    assert_eq!(index.status().await.expect("status").oldest_unfolded_ms, None);
+    *store.fault.lock().expect("not poisoned") = Fault::FailFrom(0);
+    log.put(Spec::new(2, 2, 1, 1).record()).await;
+    log.put(Spec::new(3, 3, 1, 1).record()).await;
+    let status = index.status().await.expect("status");
+    assert_eq!((status.lag_events, status.oldest_unfolded_ms), (2, Some(1_001)), "the second event of the log");
+    *store.fault.lock().expect("not poisoned") = Fault::None;
+    settled(&index).await;
+    assert_eq!(index.status().await.expect("status").oldest_unfolded_ms, None);
+}
+
+#[tokio::test]
+async fn what_a_store_lost_of_a_quiet_generation_is_noticed_by_a_rebuild_beside_it() {
+    let records = history();
+    let (log, store) = (log_of(&records).await, MemoryStore::new());
+    let index = open(&log, &store, little()).await;
+    settled(&index).await;
+    let (before, serving) = (seen(&index).await, index.status().await.expect("status").generation);
+    *store.fault.lock().expect("not poisoned") = Fault::FailFrom(0);
+    let tried = store.commits();
+    let mut rebuild = index.rebuild(false).await.expect("begins");
+    // The rebuild is at its commits, which fail; the store mends itself and has lost what was not synced.
+    while store.commits() == tried {
+        rebuild.next().await.expect("goes on").expect("no failure is told");
+    }
+    store.drop_generation(cairn_store_api::Generation(serving)).await.expect("lost");
+    *store.fault.lock().expect("not poisoned") = Fault::None;
+    while let Some(progress) = rebuild.next().await {
+        progress.expect("ends in order");
+    }
+    let end = index.status().await.expect("status").log_end;
+    index.wait_for(&end, Duration::from_secs(20)).await.expect("folded again");
+    assert_eq!(seen(&index).await, before);
 }

@@ -13,6 +13,7 @@ use std::{
     },
     path::Path,
     sync::Arc,
+    time::Instant,
 };
 
 /// Zeros are written in steps of this many bytes, from memory that lies as direct writes want it.
@@ -56,7 +57,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        timed(|| File::open(path)?.sync_all())
     }
 
     fn available(&self, path: &Path) -> io::Result<u64> {
@@ -81,7 +82,7 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        timed(|| self.0.sync_data())
     }
 
     fn start_writeback(&self, offset: u64, length: u64) {
@@ -146,6 +147,14 @@ impl RealFile {
         let same = format!("/proc/self/fd/{}", self.0.as_raw_fd());
         OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits() as i32).open(same)
     }
+}
+
+/// Runs a sync and records the time it took: what every acknowledgement waits for.
+fn timed(sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let begun = Instant::now();
+    let outcome = sync();
+    metrics::histogram!("cairn_disk_sync_duration_seconds").record(begun.elapsed());
+    outcome
 }
 
 /// Blocks that were never written make each sync wait for the file system's journal too.

@@ -252,6 +252,12 @@ impl EventLog for EmbeddedEventLog {
         blocking(move || reader::offset_at(&shared, partition, unix_ms)).await
     }
 
+    async fn file_bytes(&self) -> Result<Option<u64>, StoreError> {
+        let shared = self.shared.clone();
+        let measured = move || shared.segment_bytes().map_err(|error| StoreError::io("measure event log", &error));
+        blocking(measured).await.map(Some)
+    }
+
     async fn close(&self) -> Result<(), StoreError> {
         let _one = self.closing.lock().await;
         if let Some(writer) = self.stop() {

@@ -3,6 +3,7 @@
 use crate::{
     cache::Cache,
     config::EventLogConfig,
+    files::segment_name,
     index::{Place, SegmentIndex, Summary, TimeMark},
     meta::Meta,
 };
@@ -12,6 +13,7 @@ use cairn_process::{
 };
 use cairn_store_api::{StoreError, StoreErrorKind};
 use std::{
+    io,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -36,6 +38,8 @@ pub(crate) struct Shared {
     /// A sync failed: nothing may be appended until the log was reopened.
     poisoned: AtomicBool,
     closed: AtomicBool,
+    /// Number of sealed segments that were measured, and their bytes: they never change.
+    measured: Mutex<(u64, u64)>,
 }
 
 /// Everything durable.
@@ -84,6 +88,7 @@ impl Shared {
             rebuilding: Mutex::new(()),
             poisoned: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            measured: Mutex::default(),
         }
     }
 
@@ -116,6 +121,20 @@ impl Shared {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Bytes of all segments.
+    pub(crate) fn segment_bytes(&self) -> io::Result<u64> {
+        let (sealed, open) = {
+            let state = self.read();
+            (state.sealed.len() as u64, state.file.clone())
+        };
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        while measured.0 < sealed {
+            measured.1 += self.disk.open(&self.dir.join(segment_name(measured.0)))?.len()?;
+            measured.0 += 1;
+        }
+        Ok(measured.1 + open.len()?)
     }
 
     /// Whether anything can be appended.

@@ -258,6 +258,10 @@ impl ObjectStore for VolumeStore {
         blocking(move || Ok(StoreSpace { available: Some(shared.volumes.room()?), used: shared.totals().1 })).await
     }
 
+    async fn file_bytes(&self) -> Result<Option<u64>, StoreError> {
+        Ok(Some(self.shared.volumes.capacity()))
+    }
+
     async fn close(&self) -> Result<(), StoreError> {
         self.closing.store(true, Ordering::Release);
         // All permits: every writer is done.

@@ -267,6 +267,13 @@ impl Volumes {
         }
     }
 
+    /// Capacity of all volumes, in use, full or spare.
+    pub(crate) fn capacity(&self) -> u64 {
+        let state = lock(&self.state);
+        let spares = state.spares.iter().map(|spare| spare.capacity);
+        state.volumes.values().map(|volume| volume.capacity).chain(spares).sum()
+    }
+
     /// Counts extents as nobody's.
     pub(crate) fn remove_live(&self, entry: &Entry) {
         let mut state = lock(&self.state);

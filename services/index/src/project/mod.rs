@@ -5,4 +5,4 @@ mod partition;
 mod write;
 
 pub(crate) use batch::HeaderReader;
-pub(crate) use partition::{Project, Start, next_bucket};
+pub(crate) use partition::{Generations, Project, Start, next_bucket};

@@ -21,7 +21,7 @@ use cairn_service_api::Error;
 use cairn_store_api::{CkRange, Commit, EventLog, LogRecord, StoreError, StoreErrorKind};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -49,10 +49,15 @@ pub(crate) struct Project {
     doubts: watch::Sender<u64>,
     /// How many wait for a commit.
     waiting: watch::Sender<usize>,
+    /// Generations of the same store: what it loses, it may lose of each.
+    generations: Generations,
     permits: Semaphore,
     /// Where partitions stop, should they; for comparing generations at one position.
     stop_at: Option<Vec<Offset>>,
 }
+
+/// The generations that are followed over one store.
+pub(crate) type Generations = Arc<Mutex<Vec<Weak<Project>>>>;
 
 /// Why a generation can't be gone on with: the log is another one than it was filled from.
 #[derive(Debug)]
@@ -102,6 +107,7 @@ impl Project {
         rows: Rows,
         config: IndexConfig,
         stop_at: Option<Vec<Offset>>,
+        generations: &Generations,
     ) -> Result<Start, Error> {
         let partitions = log.partitions();
         let mut ends = vec![Offset(0); usize::from(partitions)];
@@ -124,9 +130,13 @@ impl Project {
         let permits = Semaphore::new(config.fold_concurrency_max.max(1));
         let (commits, _) = watch::channel(0);
         let ((doubts, _), (waiting, _)) = (watch::channel(0), watch::channel(0));
-        let project =
-            Self { log, rows, config, folded: Mutex::new(folded), commits, waiting, doubts, permits, stop_at };
-        Ok(Start::Continues(Box::new(Partitions { project: Arc::new(project), starts })))
+        let (folded, shared) = (Mutex::new(folded), generations.clone());
+        let project = Self { log, rows, config, folded, commits, waiting, doubts, generations: shared, permits, stop_at };
+        let project = Arc::new(project);
+        let mut known = generations.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|generation| generation.strong_count() > 0);
+        known.push(Arc::downgrade(&project));
+        Ok(Start::Continues(Box::new(Partitions { project, starts })))
     }
 
     /// What is folded, at one moment.
@@ -177,6 +187,39 @@ impl Project {
             vector.0.insert((self.log.site().clone(), self.log.incarnation(), partition), *end);
         }
         vector
+    }
+
+    /// Where the store says that each partition ends; `None`: it can't say.
+    async fn stored_ends(&self) -> Option<Vec<Offset>> {
+        let offsets = self.rows.store.offsets(self.rows.generation).await.ok()?;
+        let mut ends = vec![Offset(0); usize::from(self.log.partitions())];
+        for (_, partition, offset, _) in offsets.iter().filter(|(life, ..)| *life == self.log.incarnation()) {
+            if let Some(end) = ends.get_mut(usize::from(partition.0)) {
+                *end = *offset;
+            }
+        }
+        Some(ends)
+    }
+
+    /// Whether the store has less than was committed, of another partition than `but`.
+    fn is_ahead_of(&self, stored: &[Offset], but: Option<usize>) -> bool {
+        self.look(|folded| {
+            let ends = stored.iter().zip(&folded.ends).enumerate().filter(|(partition, _)| Some(*partition) != but);
+            ends.into_iter().any(|(_, (stored, known))| stored < known)
+        })
+    }
+
+    /// Tells other generations of which the store has lost something, too: their partitions may be quiet and would never
+    /// notice. `None`: the store can't say.
+    async fn look_at_other_generations(&self) -> Option<()> {
+        let known = self.generations.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let others = known.iter().filter_map(Weak::upgrade);
+        for other in others.filter(|other| other.rows.generation != self.rows.generation) {
+            if other.is_ahead_of(&other.stored_ends().await?, None) {
+                other.doubts.send_modify(|doubts| *doubts += 1);
+            }
+        }
+        Some(())
     }
 
     fn limit(&self, partition: Partition) -> Offset {
@@ -274,6 +317,9 @@ async fn follow(project: Arc<Project>, mut follower: Follower, mut stop: watch::
             }
             pause = (pause * 2).min(project.config.retry_pause_max);
             let Some(others_behind) = reload(&project, &mut follower).await else { continue };
+            if project.look_at_other_generations().await.is_none() {
+                continue;
+            }
             if others_behind {
                 project.doubts.send_modify(|doubts| *doubts += 1);
             }
@@ -286,20 +332,10 @@ async fn follow(project: Arc<Project>, mut follower: Follower, mut stop: watch::
 /// of another partition than was committed: one that was opened anew after a failed write may have lost what was not
 /// synced. `None`: the store can't say.
 async fn reload(project: &Project, follower: &mut Follower) -> Option<bool> {
-    let offsets = project.rows.store.offsets(project.rows.generation).await.ok()?;
-    let mut ends = vec![Offset(0); usize::from(project.log.partitions())];
-    for (_, partition, offset, _) in offsets.iter().filter(|(life, ..)| *life == project.log.incarnation()) {
-        if let Some(end) = ends.get_mut(usize::from(partition.0)) {
-            *end = *offset;
-        }
-    }
+    let ends = project.stored_ends().await?;
     let own = usize::from(follower.partition.0);
     let end = ends.get(own).copied().unwrap_or_default();
-    let behind = |folded: &Folded| {
-        let others = ends.iter().zip(&folded.ends).enumerate().filter(|(partition, _)| *partition != own);
-        others.into_iter().any(|(_, (stored, known))| stored < known)
-    };
-    let others_behind = project.look(behind);
+    let others_behind = project.is_ahead_of(&ends, Some(own));
     let committed = Stamp::new(project.log.incarnation(), end);
     let leaves = leaves_of(&project.rows, follower.partition, committed).await.ok()?;
     let parked = count(&project.rows, PARKED, follower.partition).await.ok()?;

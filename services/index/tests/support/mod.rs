@@ -81,7 +81,8 @@ impl EventLog for MemoryLog {
         let first = {
             let mut log = self.partitions[usize::from(partition.0)].lock().expect("not poisoned");
             let first = log.len() as u64;
-            let with_offset = |(record, offset)| LogRecord { offset: Offset(offset), appended_at_ms: 0, record };
+            let with_offset =
+                |(record, offset)| LogRecord { offset: Offset(offset), appended_at_ms: 1_000 + offset, record };
             log.extend(records.into_iter().zip(first..).map(with_offset));
             first
         };

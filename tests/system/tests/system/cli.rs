@@ -630,6 +630,13 @@ fn metrics_are_those_of_the_documented_table() {
     for (name, ..) in documented.iter().filter(|(name, ..)| *name != "cairn_ingest_comparisons_total") {
         assert!(types.iter().any(|(exposed, _)| exposed == name), "{name} is documented and not there");
     }
+    let value = |name: &str| {
+        let line = exposed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name}")).parse::<f64>().unwrap()
+    };
+    assert!(value("cairn_log_bytes") > 0.0 && value("cairn_disk_sync_duration_seconds_count") > 0.0);
+    let (objects, file) = (value("cairn_objects_bytes"), value("cairn_objects_file_bytes"));
+    assert!(objects > 0.0 && file >= objects, "{objects} bytes of objects in {file} of files");
     for (name, kind, labels) in documented {
         let line = exposed.lines().find(|line| line.starts_with(&format!("{name}{{")) && kind != "histogram");
         for label in labels.split(',').map(str::trim).filter(|label| !label.is_empty() && line.is_some()) {
