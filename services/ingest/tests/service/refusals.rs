@@ -232,32 +232,3 @@ async fn a_slow_sender_of_a_large_header_gives_its_turn_up_once_another_waits_fo
     drop(feed);
     site.assert_bytes_and_events_agree(false);
 }
-
-#[tokio::test]
-async fn a_refused_instance_holds_no_turn_while_its_rest_is_kept() {
-    let site = Site::configured(|config| {
-        config.large_headers_max = 1;
-        config.large_header_wait = Duration::from_secs(60);
-        config.large_header_hold = Duration::from_secs(3600);
-    });
-    let service = site.open().await;
-    let receipt = service.open_receipt(sender("CT1")).await.expect("opens");
-    let large = Image { private_bytes: 2_000_000, instance: "1.2.3.1".into(), ..Image::default() };
-    // Announced under another name, which shows at its very end: the identifiers come last of what is sent.
-    let (feed, slow) = fed();
-    let bytes = large.bytes();
-    feed.send(Ok(Bytes::copy_from_slice(&bytes[..bytes.len() - 100]))).expect("taken");
-    let other = Image { instance: "1.2.3.9".into(), ..large.clone() };
-    let mut refused = Box::pin(service.store(receipt, offer(&other), slow));
-    let early = tokio::time::timeout(Duration::from_millis(100), &mut refused).await;
-    assert!(early.is_err(), "its rest is waited for");
-    let third = Image { instance: "1.2.3.3".into(), ..large.clone() };
-    let stored = service.store(receipt, offer(&third), body(&third.bytes(), 10_000));
-    tokio::select! {
-        stored = stored => drop(stored.expect("its turn")),
-        early = &mut refused => panic!("{early:?}"),
-    }
-    drop(feed);
-    assert_eq!(refused.await.map_err(|error| error.kind).err(), Some(ErrorKind::Invalid));
-    site.assert_bytes_and_events_agree(false);
-}
