@@ -131,7 +131,8 @@ impl Project {
         let (commits, _) = watch::channel(0);
         let ((doubts, _), (waiting, _)) = (watch::channel(0), watch::channel(0));
         let (folded, shared) = (Mutex::new(folded), generations.clone());
-        let project = Self { log, rows, config, folded, commits, waiting, doubts, generations: shared, permits, stop_at };
+        let project =
+            Self { log, rows, config, folded, commits, waiting, doubts, generations: shared, permits, stop_at };
         let project = Arc::new(project);
         let mut known = generations.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|generation| generation.strong_count() > 0);
