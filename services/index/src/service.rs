@@ -11,7 +11,7 @@ use crate::{
 use async_trait::async_trait;
 use cairn_archive::{
     Offset, Partition, PositionVector,
-    digest::{FOLD_VERSION, Leaves},
+    digest::{FOLD_VERSION, Leaf, Leaves},
 };
 use cairn_dicom::dataset::DataSet;
 use cairn_service_api::{
@@ -316,10 +316,16 @@ impl Index for IndexService {
 
     async fn status(&self) -> Result<IndexStatus, Error> {
         let serving = self.shared.serving();
-        let folded = serving.project.folded();
+        let (ends, total, parked, folded) = serving.project.look(|folded| {
+            let total = folded.leaves.iter().fold(Leaf::default(), |mut total, leaves| {
+                total.add(&leaves.total());
+                total
+            });
+            (folded.ends.clone(), total, folded.parked.iter().sum(), serving.project.positions(folded))
+        });
         let mut log_end = PositionVector::default();
         let (mut lag_events, mut oldest_unfolded_ms) = (0, None::<u64>);
-        for (partition, own) in (0..).map(Partition).zip(&folded.ends) {
+        for (partition, own) in (0..).map(Partition).zip(&ends) {
             let end = self.shared.log.end(partition).await?;
             lag_events += end.0.saturating_sub(own.0);
             if end > *own
@@ -333,14 +339,13 @@ impl Index for IndexService {
                 log_end.0.insert(key, end);
             }
         }
-        let total = whole(&folded.leaves).total();
         Ok(IndexStatus {
             generation: serving.project.rows.generation.0,
-            folded: serving.project.positions(&folded),
+            folded,
             log_end,
             lag_events,
             oldest_unfolded_ms,
-            parked: folded.parked.iter().sum(),
+            parked,
             studies: total.studies,
             series: total.series,
             instances: total.instances,

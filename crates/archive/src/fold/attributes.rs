@@ -160,9 +160,9 @@ impl Attributes {
         decode(self.variants.iter().filter(|variant| last.replace(variant.tag) != Some(variant.tag)))
     }
 
-    /// One variant as a data set of one element.
-    pub fn decode_one(variant: &Variant) -> DataSet {
-        decode(std::iter::once(variant))
+    /// Variants as a data set: one of each attribute, by tag.
+    pub fn decode<'a>(variants: impl IntoIterator<Item = &'a Variant>) -> DataSet {
+        decode(variants.into_iter())
     }
 
     /// Texts of the variants of a text attribute, in event order; none is empty.

@@ -226,9 +226,12 @@ fn name_lists(key: &Key) -> Vec<(Kind, Lists)> {
         Test::Name(NameTest::Words(words)) => words.clone(),
         _ => key.folded_prefix().into_iter().collect(),
     };
-    let starts = starts.iter().filter_map(|start| Token::name_start(start));
-    let mut lists: Vec<(Kind, Lists)> = starts.map(|token| (Kind::NameStart, Lists::one(token))).collect();
-    lists.extend(trigram_lists(key, Kind::NameTrigram));
+    let starts: Vec<Token> = starts.iter().filter_map(|start| Token::name_start(start)).collect();
+    let mut trigrams = key.required_trigrams();
+    // What begins with a start has the start's own trigrams: their lists exclude nothing more.
+    trigrams.retain(|trigram| !starts.iter().any(|start| start.text.contains(trigram.as_str())));
+    let mut lists: Vec<(Kind, Lists)> = starts.into_iter().map(|token| (Kind::NameStart, Lists::one(token))).collect();
+    lists.extend(trigrams.into_iter().map(|text| (Kind::NameTrigram, Lists::one(Token::new(Kind::NameTrigram, text)))));
     lists
 }
 

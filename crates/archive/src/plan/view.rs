@@ -43,7 +43,7 @@ fn view(attributes: &Attributes) -> View {
     let others = (1..most).map(|at| {
         let mut other = set.clone();
         for tag in &disagreements {
-            let variant = attributes.of(*tag).get(at).map(Attributes::decode_one);
+            let variant = attributes.of(*tag).get(at).map(|variant| Attributes::decode([variant]));
             if let Some(element) = variant.as_ref().and_then(|set| set.get(*tag)) {
                 other.put(*tag, element.vr, element.value.clone());
             }

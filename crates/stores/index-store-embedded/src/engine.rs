@@ -168,7 +168,7 @@ impl Engine {
     ) -> Result<Page, StoreError> {
         check_keys(table, pk, &[])?;
         let Some(state) = self.generation(generation) else { return Ok(Page::default()) };
-        let prefix = key::prefix(table, pk, 0);
+        let prefix = key::prefix(table, pk);
         let bound = |ck: &Bytes| [&prefix[..], &ck[..]].concat();
         let from = range.from.as_ref().map_or_else(|| prefix.clone(), bound);
         let to = range.to.as_ref().map_or_else(|| key::after(&prefix), bound);
@@ -269,12 +269,17 @@ impl Engine {
 
     fn apply(&self, keyspace: &Keyspace, commit: &Commit) -> Result<(), StoreError> {
         let mut batch = self.database.batch();
+        let mut key = Vec::new();
         for mutation in &commit.mutations {
             match mutation {
                 Mutation::Put { table, pk, ck, value } => {
-                    batch.insert(keyspace, key::row(*table, pk, ck), &value[..]);
+                    key::write_row(&mut key, *table, pk, ck);
+                    batch.insert(keyspace, &key[..], &value[..]);
                 }
-                Mutation::Delete { table, pk, ck } => batch.remove(keyspace, key::row(*table, pk, ck)),
+                Mutation::Delete { table, pk, ck } => {
+                    key::write_row(&mut key, *table, pk, ck);
+                    batch.remove(keyspace, &key[..]);
+                }
             }
         }
         batch.insert(keyspace, &key::offset(commit.partition)[..], encode_offset(commit));

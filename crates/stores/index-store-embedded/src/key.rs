@@ -9,24 +9,35 @@ use cairn_store_api::Table;
 const OFFSETS: u8 = 0;
 const ROWS: u8 = 1;
 
-/// The part that all rows of a partition key share.
-pub(crate) fn prefix(table: Table, pk: &[u8], spare: usize) -> Vec<u8> {
-    let mut key = Vec::with_capacity(pk.len() + 4 + spare);
+fn write_prefix(key: &mut Vec<u8>, table: Table, pk: &[u8]) {
     key.extend_from_slice(&[ROWS, table.id]);
-    for byte in pk {
-        key.push(*byte);
-        if *byte == 0 {
+    for part in pk.split_inclusive(|byte| *byte == 0) {
+        key.extend_from_slice(part);
+        if part.ends_with(&[0]) {
             key.push(255);
         }
     }
     key.extend_from_slice(&[0, 0]);
+}
+
+/// The part that all rows of a partition key share.
+pub(crate) fn prefix(table: Table, pk: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(pk.len() + 16);
+    write_prefix(&mut key, table, pk);
     key
+}
+
+/// Writes the key of a row over what `key` holds.
+pub(crate) fn write_row(key: &mut Vec<u8>, table: Table, pk: &[u8], ck: &[u8]) {
+    key.clear();
+    write_prefix(key, table, pk);
+    key.extend_from_slice(ck);
 }
 
 /// Key of a row.
 pub(crate) fn row(table: Table, pk: &[u8], ck: &[u8]) -> Vec<u8> {
-    let mut key = prefix(table, pk, ck.len());
-    key.extend_from_slice(ck);
+    let mut key = Vec::with_capacity(pk.len() + ck.len() + 16);
+    write_row(&mut key, table, pk, ck);
     key
 }
 
@@ -78,7 +89,7 @@ mod tests {
 
         #[test]
         fn a_prefix_bounds_its_rows_alone(table in 0..3_u8, pk in bytes(), other in (0..3_u8, bytes(), bytes())) {
-            let prefix = prefix(Table { id: table, name: "t" }, &pk, 0);
+            let prefix = prefix(Table { id: table, name: "t" }, &pk);
             let key = row(Table { id: other.0, name: "t" }, &other.1, &other.2);
             let within = prefix <= key && key < after(&prefix);
             prop_assert_eq!(within, table == other.0 && pk == other.1);

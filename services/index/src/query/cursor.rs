@@ -48,10 +48,17 @@ impl Context {
     }
 }
 
+/// What beginning to read a list costs, in rows read on.
+const SEEK_ROWS: u64 = 32;
+/// What reading and checking a study costs, in rows of a list.
+const STUDY_ROWS: u64 = 64;
+/// Rows of a list that may be read before it has to be worth it.
+const TRIAL_ROWS: u64 = 256;
+
 /// A position in lists.
 pub(crate) enum Cursor {
     One(Box<List>),
-    And(Vec<Cursor>),
+    And(Box<Intersection>),
     Or(Vec<Cursor>),
 }
 
@@ -59,7 +66,7 @@ impl Cursor {
     pub(crate) fn new(lists: &Lists, page: usize) -> Self {
         match lists {
             Lists::One { token, from, to } => Self::One(Box::new(List::new(token.clone(), *from, *to, page))),
-            Lists::And(lists) => Self::And(lists.iter().map(|list| Self::new(list, page)).collect()),
+            Lists::And(lists) => Self::And(Box::new(Intersection::new(lists, page))),
             Lists::Or(lists) => Self::Or(lists.iter().map(|list| Self::new(list, page)).collect()),
         }
     }
@@ -72,30 +79,79 @@ impl Cursor {
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         match self {
             Self::One(list) => Box::pin(list.seek(context, at)),
-            Self::And(lists) => Box::pin(intersect(lists, context, at)),
+            Self::And(lists) => Box::pin(lists.seek(context, at)),
             Self::Or(lists) => Box::pin(unite(lists, context, at)),
+        }
+    }
+
+    /// What was read so far, in rows.
+    fn spent(&self) -> u64 {
+        match self {
+            Self::One(list) => list.spent,
+            Self::And(lists) => lists.members.iter().map(|member| member.cursor.spent()).sum(),
+            Self::Or(lists) => lists.iter().map(Self::spent).sum(),
         }
     }
 }
 
-/// Each list in turn goes on to where the others are, until all are at one study.
-async fn intersect(lists: &mut [Cursor], context: &mut Context, at: Bytes) -> Result<Option<Bytes>, StoreError> {
-    let mut candidate = at;
-    let mut agreed = 0;
-    while agreed < lists.len() {
-        agreed = 0;
-        for list in &mut *lists {
-            match list.seek(context, candidate.clone()).await? {
+/// Lists that studies must be in all of.
+pub(crate) struct Intersection {
+    members: Vec<Member>,
+    /// Who proposes the next study: the one that jumped last, for it has the fewest.
+    leader: usize,
+}
+
+struct Member {
+    cursor: Cursor,
+    /// Studies that others proposed and that are not in it.
+    excluded: u64,
+}
+
+impl Member {
+    /// Whether reading it cost more than reading and checking the studies that it excluded would have.
+    fn is_worthless(&self) -> bool {
+        self.cursor.spent() > TRIAL_ROWS.saturating_add(self.excluded.saturating_mul(STUDY_ROWS))
+    }
+}
+
+impl Intersection {
+    fn new(lists: &[Lists], page: usize) -> Self {
+        let members = lists.iter().map(|list| Member { cursor: Cursor::new(list, page), excluded: 0 });
+        Self { members: members.collect(), leader: 0 }
+    }
+
+    /// Each list in turn goes on to where the others are, until all are at one study. Lists that turn out to exclude
+    /// little are not read on: whoever follows a list checks the study anyway.
+    async fn seek(&mut self, context: &mut Context, at: Bytes) -> Result<Option<Bytes>, StoreError> {
+        let (mut candidate, mut agreed, mut turn) = (at, 0, self.leader);
+        while agreed < self.members.len() {
+            let Some(member) = self.members.get_mut(turn) else { return Ok(None) };
+            match member.cursor.seek(context, candidate.clone()).await? {
                 None => return Ok(None),
                 Some(found) if found == candidate => agreed += 1,
                 Some(found) => {
-                    candidate = found;
-                    agreed = 1;
+                    // Going on from the last answer is no merit.
+                    member.excluded += u64::from(agreed > 0);
+                    (candidate, agreed, self.leader) = (found, 1, turn);
                 }
+            }
+            turn = (turn + 1) % self.members.len();
+        }
+        self.leave_out();
+        Ok((!self.members.is_empty()).then_some(candidate))
+    }
+
+    fn leave_out(&mut self) {
+        let mut at = 0;
+        while at < self.members.len() {
+            if at != self.leader && self.members.get(at).is_some_and(Member::is_worthless) {
+                self.members.remove(at);
+                self.leader -= usize::from(at < self.leader);
+            } else {
+                at += 1;
             }
         }
     }
-    Ok((!lists.is_empty()).then_some(candidate))
 }
 
 async fn unite(lists: &mut [Cursor], context: &mut Context, at: Bytes) -> Result<Option<Bytes>, StoreError> {
@@ -122,6 +178,8 @@ pub(crate) struct List {
     page: usize,
     page_max: usize,
     read: usize,
+    /// What was read so far, in rows.
+    spent: u64,
 }
 
 impl List {
@@ -136,6 +194,7 @@ impl List {
             page: PAGE_MIN * 4,
             page_max: page.max(PAGE_MIN),
             read: 0,
+            spent: 0,
         }
     }
 
@@ -213,6 +272,7 @@ impl List {
         let from = at.clone().max(self.lower.clone());
         let range = CkRange { from: (!from.is_empty()).then_some(from), to: self.upper.clone() };
         let page = context.rows.scan(POSTINGS, &pk, &range, self.page).await?;
+        self.spent += SEEK_ROWS + page.rows.len() as u64;
         self.buffer.extend(page.rows.into_iter().map(|row| row.ck));
         Ok(page.more)
     }

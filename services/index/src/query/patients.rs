@@ -222,6 +222,7 @@ async fn add(
     }
     let merged = patients.entry(patient).or_default();
     merged.add(state);
+    merged.matches |= walk.checks_nothing();
     if !merged.matches {
         let view = walk.study_view(key, state).await?;
         merged.matches = view.matches(&walk.plan.study) && walk.matches_below(key, &view).await?;
@@ -298,8 +299,7 @@ impl Merged {
     }
 
     fn set(&self) -> DataSet {
-        let elements = self.earliest.values().flat_map(|variant| Attributes::decode_one(variant).elements().to_vec());
-        let mut set: DataSet = elements.collect();
+        let mut set = Attributes::decode(self.earliest.values());
         set.put(tags::INSTANCE_AVAILABILITY, Vr::CS, Value::Text(vec!["ONLINE".to_owned()]));
         for (tag, count) in COUNTS.into_iter().zip(self.counts) {
             set.put(tag, Vr::IS, Value::Text(vec![count.to_string()]));

@@ -43,10 +43,16 @@ impl Out {
         self.left == Some(0)
     }
 
+    /// Whether the next answer is passed over; then it counts as given.
+    fn passes_over(&mut self) -> bool {
+        let passes = self.skip > 0;
+        self.skip = self.skip.saturating_sub(1);
+        passes
+    }
+
     /// Gives an answer, made only if it is not passed over.
     pub(crate) async fn give(&mut self, make: impl FnOnce() -> DataSet) -> Result<(), Ended> {
-        if self.skip > 0 {
-            self.skip -= 1;
+        if self.passes_over() {
             return Ok(());
         }
         self.answers.give(make()).await?;
@@ -56,7 +62,7 @@ impl Out {
 
     /// How many studies will be read at least, as far as is known.
     pub(crate) fn hint(&self) -> usize {
-        let wanted = self.left.unwrap_or(64).saturating_add(self.skip);
+        let wanted = self.left.unwrap_or(16).saturating_add(self.skip);
         usize::try_from(wanted).unwrap_or(usize::MAX)
     }
 }
@@ -123,6 +129,11 @@ impl Walk {
             super::patients::count(&self.rows, key, state, &mut view).await?;
         }
         Ok(view)
+    }
+
+    /// Whether every study matches.
+    pub(crate) fn checks_nothing(&self) -> bool {
+        [&self.plan.study, &self.plan.series, &self.plan.instance].into_iter().all(is_universal)
     }
 
     /// Whether some series, and some instance in it, matches.
@@ -285,7 +296,11 @@ pub(crate) fn uids(keys: &cairn_dicom::matching::Keys, tag: Tag) -> Option<Vec<U
 /// Answers at study level.
 pub(crate) async fn studies(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), Ended> {
     let mut studies = walk.begin(out.hint()).await?;
+    let checks_nothing = walk.checks_nothing();
     while let Some((key, state)) = studies.next().await? {
+        if checks_nothing && out.passes_over() {
+            continue;
+        }
         let view = walk.study_view(&key, &state).await?;
         if view.matches(&walk.plan.study) && walk.matches_below(&key, &view).await? {
             out.give(|| answer(wanted, &walk.plan.study, &[&view.set])).await?;
