@@ -107,7 +107,8 @@ impl Maintenance {
             let due = state.checkpoint.clone().filter(|_| !state.failed || state.woken || retried);
             if late || state.woken || due.is_some() {
                 state.woken = false;
-                state.failed = false;
+                // Other work does not bring its time nearer.
+                state.failed &= due.is_none();
                 return Some(due);
             }
             state = match patience.into_iter().chain(retry_in).min() {

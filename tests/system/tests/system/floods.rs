@@ -428,6 +428,7 @@ fn slow_peers_are_cut_off_by_the_configured_times_though_they_hold_on() {
     let (_destination, arguments) = silent_destination();
     let mut site = Site::start(folder.path(), impatient(), arguments);
     site.archive.expect_in_log("an instance could not be sent");
+    site.archive.expect_in_log("a retrieval failed for more instances");
     site.serves();
     let before = used(&site.archive);
     let counted = [NO_ASSOCIATION, TIMEOUT].map(|name| (name, site.archive.metric(name)));
