@@ -31,6 +31,7 @@ class Instance:
         self.name = self.home.name
         self.engine = engine
         self.settings = {}
+        self.child = None
         if (self.home / "settings.json").exists():
             self.settings = json.loads((self.home / "settings.json").read_text())
 
@@ -112,7 +113,7 @@ class Instance:
 
     def launch(self, command):
         with open(self.home / "log", "ab") as log:
-            subprocess.Popen(
+            self.child = subprocess.Popen(
                 [str(part) for part in command],
                 cwd=self.home,
                 env={**os.environ, MARK: str(self.home)},
@@ -121,6 +122,10 @@ class Instance:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def lives(self):
+        """A child that was just launched has no environment to read yet: it is asked for itself."""
+        return self.child.poll() is None if self.child else bool(self.pid())
 
     def answers(self):
         """Why it doesn't, or None."""
@@ -134,7 +139,7 @@ class Instance:
         while why := self.answers():
             if time.monotonic() > limit:
                 raise Failure(f"{self.name} does not answer after {START_SECONDS} s: {why}\n{self.last_words()}")
-            if not self.pid():
+            if not self.lives():
                 raise Failure(f"{self.name} ended:\n{self.last_words()}")
             time.sleep(0.1)
 
