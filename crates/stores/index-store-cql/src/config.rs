@@ -2,7 +2,7 @@ use cairn_process::units;
 use cairn_store_api::{StoreError, StoreErrorKind};
 use scylla::statement::{Consistency, SerialConsistency};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// How many replicas answer before a read or write counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -33,6 +33,24 @@ impl ConsistencyLevel {
     }
 }
 
+/// A text that is read from the configuration, and neither written out with it nor shown by `Debug`.
+#[derive(Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
 /// Where the cluster is and how much is asked of it. Every field has a default; unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -51,9 +69,9 @@ pub struct CqlIndexConfig {
     pub consistency: ConsistencyLevel,
     /// User name; none: no log-in.
     pub user: Option<String>,
-    /// Password of the user. Never written out with the configuration.
+    /// Password of the user.
     #[serde(skip_serializing)]
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     /// Longest wait for a connection.
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
@@ -168,6 +186,14 @@ pub(crate) const NOTE_BYTES_MAX: usize = 1 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_read_and_never_shown() {
+        let password = Some(Secret("hunter2".into()));
+        let config = CqlIndexConfig { user: Some("cairn".into()), password, ..CqlIndexConfig::default() };
+        assert_eq!(config.password.as_ref().map(Secret::text), Some("hunter2"));
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
 
     #[test]
     fn what_goes_into_statements_is_checked() {

@@ -27,6 +27,6 @@ mod schema;
 mod session;
 mod store;
 
-pub use config::{ConsistencyLevel, CqlIndexConfig};
+pub use config::{ConsistencyLevel, CqlIndexConfig, Secret};
 pub use schema::SCHEMA_VERSION;
 pub use store::CqlIndexStore;

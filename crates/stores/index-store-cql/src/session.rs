@@ -1,6 +1,9 @@
 //! Requests: prepared, bounded in time, tried again while that can help.
 
-use crate::{config::CqlIndexConfig, error, metrics};
+use crate::{
+    config::{CqlIndexConfig, Secret},
+    error, metrics,
+};
 use cairn_store_api::{StoreError, StoreErrorKind};
 use scylla::{
     client::{execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder},
@@ -45,7 +48,7 @@ impl Cql {
             .fetch_schema_metadata(false)
             .default_execution_profile_handle(profile.into_handle());
         if let Some(user) = &config.user {
-            builder = builder.user(user, config.password.as_deref().unwrap_or_default());
+            builder = builder.user(user, config.password.as_ref().map_or("", Secret::text));
         }
         if in_keyspace {
             builder = builder.use_keyspace(&config.keyspace, false);
