@@ -48,6 +48,5 @@ pub use config::EventLogConfig;
 pub use log::EmbeddedEventLog;
 pub use recovery::Recovery;
 
-// Named by the documentation above.
-#[allow(unused_imports)]
+#[allow(unused_imports, reason = "named by the documentation above")]
 use cairn_process::disk::Disk;

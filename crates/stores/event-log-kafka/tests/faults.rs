@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with the conformance trials, which use more of it")]
 mod backend;
 
 mod faults {

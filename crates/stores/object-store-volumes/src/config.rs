@@ -33,8 +33,8 @@ pub struct VolumeConfig {
     /// While others are made durable, an object of up to so many bytes is held until it is whole, then written by the
     /// thread that makes it durable: a multiple of `write_buffer_bytes`.
     pub held_object_bytes_max: usize,
-    /// Of a longer object: bytes a writer collects before it hands them to a thread that hashes and writes them: a multiple of 64 KiB. A
-    /// writer holds at most two such buffers.
+    /// Of a longer object: bytes a writer collects before it hands them to a thread that hashes and writes them: a multiple
+    /// of 64 KiB that divides 128 MiB. A writer holds at most two such buffers.
     pub write_buffer_bytes: usize,
     /// Bytes read and verified at once: a multiple of 64 KiB, at most 1 MiB. A reader holds at most two such buffers.
     pub read_chunk_bytes: usize,
@@ -95,11 +95,13 @@ impl VolumeConfig {
         if !self.volume_bytes_first.is_multiple_of(BLOCK) || !self.volume_bytes_max.is_multiple_of(BLOCK) {
             return invalid("volume sizes must be multiples of 4 KiB");
         }
-        if self.write_buffer_bytes == 0 || !self.write_buffer_bytes.is_multiple_of(group) {
-            return invalid("write_buffer_bytes must be a multiple of 64 KiB");
+        let buffer = self.write_buffer_bytes;
+        // No buffer crosses from one page of hashes to the next.
+        if buffer == 0 || !buffer.is_multiple_of(group) || !PAGE_DATA.is_multiple_of(buffer as u64) {
+            return invalid("write_buffer_bytes must be a multiple of 64 KiB that divides 128 MiB");
         }
         let held = self.held_object_bytes_max;
-        if held == 0 || !held.is_multiple_of(self.write_buffer_bytes) || held as u64 > PAGE_DATA {
+        if held == 0 || !held.is_multiple_of(buffer) || held as u64 > PAGE_DATA {
             return invalid("held_object_bytes_max must be a multiple of write_buffer_bytes, at most 128 MiB");
         }
         if self.read_chunk_bytes == 0 || !self.read_chunk_bytes.is_multiple_of(group) || self.read_chunk_bytes > 1 << 20

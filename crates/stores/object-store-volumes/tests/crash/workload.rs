@@ -52,7 +52,7 @@ impl Workload {
             reserve_bytes: 0,
             checkpoint_changes: 6,
             segments_merged: 2,
-            held_object_bytes_max: 64 << 10,
+            held_object_bytes_max: 128 << 10,
             write_buffer_bytes: 64 << 10,
             ..VolumeConfig::new(DIRECTORY)
         };
