@@ -18,7 +18,7 @@ use cairn_service_grpc::{
     server::{Served, Server, ServerConfig},
 };
 use cairn_store_api::{EventLog, IndexStore, ObjectStore};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 fn main() {
@@ -100,7 +100,7 @@ impl Remote {
             ingest: Some(site.ingest()),
             index: Some(site.index()),
             retrieval: Some(site.retrieval()),
-            log: Some(site.log.clone()),
+            log: Some(Arc::new(OnceLock::from(site.log.clone()))),
         };
         let config = ServerConfig { message_bytes_max: 4 << 20, ..ServerConfig::default() };
         let server = Server::new(served, config).await.expect("server");

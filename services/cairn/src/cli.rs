@@ -25,6 +25,8 @@ pub enum Command {
     Retrieval(RoleArgs),
     /// Run the doors alone: they reach ingest, index and retrieval over gRPC, and there is no store here
     Gateway(GatewayArgs),
+    /// Make what the shared stores of a cluster need, or check it
+    Stores(StoresArgs),
     /// Check, show or describe the configuration
     Config(ConfigArgs),
     /// Store files, folders and DICOMDIRs into a running archive
@@ -135,6 +137,26 @@ pub enum DoorName {
     Dimse,
     /// STOW-RS, QIDO-RS, WADO-RS
     Dicomweb,
+}
+
+#[derive(Debug, Args)]
+pub struct StoresArgs {
+    #[command(subcommand)]
+    pub action: StoresAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StoresAction {
+    /// Make topic, bucket and keyspace, before the first start and after an upgrade; what is there stays
+    Create {
+        #[command(flatten)]
+        source: ConfigSource,
+    },
+    /// Open each as a process would
+    Check {
+        #[command(flatten)]
+        source: ConfigSource,
+    },
 }
 
 #[derive(Debug, Args)]

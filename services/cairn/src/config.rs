@@ -9,7 +9,9 @@ mod layers;
 mod roles;
 
 pub use ae::{AeConfig, Destination, ServiceName, check_ae_title};
-pub use cluster::{IndexKind, LogKind, ObjectsKind, PeersConfig, StoresConfig, TlsConfig};
+pub use cluster::{
+    CqlConfig, IndexKind, KafkaConfig, LogKind, ObjectsKind, PeersConfig, S3Config, StoresConfig, TlsConfig,
+};
 pub use layers::{ConfigError, Layers, Loaded};
 
 use cairn_dicomweb::DicomWebConfig;
@@ -30,6 +32,12 @@ pub struct Config {
     pub data: DataConfig,
     /// Which adapter is under each port.
     pub stores: StoresConfig,
+    /// The event log in Kafka, where `stores.log` says so.
+    pub kafka: KafkaConfig,
+    /// The object store in an S3, where `stores.objects` says so.
+    pub s3: S3Config,
+    /// The index in Cassandra or ScyllaDB, where `stores.index` says so.
+    pub cql: CqlConfig,
     /// Where services are that this process does not have.
     pub peers: PeersConfig,
     /// Mutual TLS between processes. Unset: plaintext, on loopback only.

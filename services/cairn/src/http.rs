@@ -1,6 +1,9 @@
 //! What the HTTP listener serves beside DICOMweb, and in processes without that door: health and metrics.
 
-use crate::health::{Check, Readiness, is_ready};
+use crate::{
+    health::{Check, Readiness, is_ready},
+    late::Late,
+};
 use axum::{
     Router,
     extract::State,
@@ -9,7 +12,8 @@ use axum::{
     routing::get,
 };
 use cairn_process::clock::Clock;
-use cairn_store_api::{EventLog, ObjectStore};
+use cairn_service_grpc::server::LateLog;
+use cairn_store_api::ObjectStore;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 
@@ -24,8 +28,8 @@ pub struct Health {
 /// What `/metrics` measures: the stores of this process.
 #[derive(Clone)]
 pub struct Measured {
-    pub log: Option<Arc<dyn EventLog>>,
-    pub objects: Option<Arc<dyn ObjectStore>>,
+    pub log: LateLog,
+    pub objects: Arc<Late<dyn ObjectStore>>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -77,12 +81,12 @@ async fn measure(health: &Health) {
         metrics::gauge!("cairn_projection_lag_seconds", "projection" => "index").set(behind_ms as f64 / 1000.0);
         metrics::gauge!("cairn_index_parked_events").set(status.parked as f64);
     }
-    if let Some(log) = log
+    if let Some(log) = log.get()
         && let Ok(Some(bytes)) = log.file_bytes().await
     {
         metrics::gauge!("cairn_log_bytes").set(bytes as f64);
     }
-    let Some(objects) = objects else { return };
+    let Ok(objects) = objects.get() else { return };
     if let Ok(Some(bytes)) = objects.file_bytes().await {
         metrics::gauge!("cairn_objects_file_bytes").set(bytes as f64);
     }

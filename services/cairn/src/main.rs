@@ -57,6 +57,7 @@ async fn run(command: Command) -> Result<(), Failure> {
             process::run(commands::load(&args.source)?.config, Roles::retrieval(&args.doors)).await
         }
         Command::Gateway(args) => process::run(commands::load(&args.source)?.config, Roles::gateway(&args.doors)).await,
+        Command::Stores(args) => commands::stores::run(args).await,
         Command::Config(args) => commands::config::run(args),
         Command::Import(args) => commands::import::run(args).await,
         Command::Query(args) => commands::query::run(args).await,

@@ -13,6 +13,7 @@ use crate::{
     peers,
     roles::Roles,
     services::{Running, Services},
+    stores,
     telemetry,
 };
 use cairn_process::clock::SystemClock;
@@ -58,11 +59,14 @@ async fn bind(key: &str, flag: &str, address: SocketAddr) -> Result<TcpListener,
 /// Runs a process until SIGTERM or SIGINT.
 pub async fn run(config: Config, roles: Roles) -> Result<(), Failure> {
     let signals = Signals::listen()?;
-    let process = Process::start(config, roles).await?;
+    let mut process = Process::start(config, roles).await?;
     process.announce();
-    signals.wait().await;
+    let outcome = tokio::select! {
+        () = signals.wait() => Ok(()),
+        failure = process.roles_here.failed() => Err(failure),
+    };
     process.stop().await;
-    Ok(())
+    outcome
 }
 
 /// SIGTERM and SIGINT. To be listened to before anyone is told that the process is there.
@@ -87,6 +91,56 @@ impl Signals {
     }
 }
 
+/// The roles of a process, and the stores under them.
+enum RolesHere {
+    /// It has none.
+    None,
+    /// Stores of a cluster may take a while.
+    Opening(tokio::task::JoinHandle<Result<Running, Failure>>),
+    Open(Running),
+}
+
+impl RolesHere {
+    /// Embedded stores are open on return, or the process can't start. Those of a cluster are waited for: meanwhile the
+    /// process says that it is not ready.
+    async fn open(config: &Config, roles: Roles, services: &Services) -> Result<Self, Failure> {
+        let open = Running::open(config.clone(), services.clone());
+        Ok(match roles.data() {
+            false => Self::None,
+            true if stores::are_embedded(&config.stores) => Self::Open(open.await?),
+            true => Self::Opening(tokio::spawn(open)),
+        })
+    }
+
+    /// Ends if they can't be opened, and not before.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    async fn failed(&mut self) -> Failure {
+        if let Self::Opening(opening) = self {
+            match opening.await.map_err(Failure::failed).flatten() {
+                Ok(running) => {
+                    tracing::info!("stores are open and roles have begun");
+                    *self = Self::Open(running);
+                }
+                Err(failure) => {
+                    *self = Self::None;
+                    return failure;
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn stop(self) {
+        match self {
+            Self::None => {}
+            Self::Open(running) => running.stop().await,
+            Self::Opening(opening) => opening.abort(),
+        }
+    }
+}
+
 /// A running process.
 pub struct Process {
     config: Config,
@@ -94,8 +148,7 @@ pub struct Process {
     telemetry: telemetry::Telemetry,
     /// Where it listens.
     pub endpoints: Endpoints,
-    /// `None`: it has no roles, and no stores.
-    running: Option<Running>,
+    roles_here: RolesHere,
     drain: watch::Sender<bool>,
     draining: Arc<AtomicBool>,
     doors: JoinSet<()>,
@@ -110,7 +163,7 @@ impl Process {
         let listeners = Listeners::bind(&config, roles).await?;
         let endpoints = listeners.endpoints(config.tls.is_some())?;
         let services = Services::new(&config, roles)?;
-        let running = if roles.data() { Some(Running::open(&config, &services).await?) } else { None };
+        let roles_here = RolesHere::open(&config, roles, &services).await?;
         let (drain, drained) = watch::channel(false);
         let draining = Arc::new(AtomicBool::new(false));
         let readiness = Readiness {
@@ -123,15 +176,11 @@ impl Process {
         if let Some(listener) = listeners.dicom {
             open_dimse(&config, listener, &services, drained.clone(), &mut doors);
         }
-        let stores = running.as_ref().map(|running| &running.stores);
-        let measured = Measured {
-            log: stores.and_then(|stores| stores.log.clone()),
-            objects: stores.and_then(|stores| stores.objects.clone()),
-            clock: stores.map_or_else(|| Arc::new(SystemClock::new()) as _, |stores| stores.clock.clone()),
-        };
+        let (log, objects) = (services.log.clone(), services.objects.clone());
+        let measured = Measured { log, objects, clock: Arc::new(SystemClock::new()) };
         let health = Health { readiness: readiness.clone(), measured, metrics: telemetry.metrics.clone() };
         open_http(&config, roles, listeners.http, &services, health, drained.clone(), &mut doors);
-        let server = Server::new(served(roles, &services, running.as_ref()), peers::listener(&config)?).await?;
+        let server = Server::new(served(roles, &services), peers::listener(&config)?).await?;
         let health = tokio::spawn(health::keep(readiness, server.health(), config.peers.health_interval));
         doors.spawn(async move {
             if let Err(error) = server.serve(listeners.grpc, begun(drained)).await {
@@ -141,7 +190,7 @@ impl Process {
         if roles.data() {
             endpoints.write(&config.data.directory).map_err(Failure::failed)?;
         }
-        Ok(Self { config, roles, telemetry, endpoints, running, drain, draining, doors, health })
+        Ok(Self { config, roles, telemetry, endpoints, roles_here, drain, draining, doors, health })
     }
 
     /// Says where it listens and what to try next.
@@ -180,8 +229,8 @@ impl Process {
         }
         self.doors.shutdown().await;
         self.health.abort();
-        if let Some(running) = self.running {
-            running.stop().await;
+        self.roles_here.stop().await;
+        if self.roles.data() {
             Endpoints::remove(&self.config.data.directory);
         }
         tracing::info!("stopped");
@@ -237,12 +286,12 @@ fn open_http(
 }
 
 /// What gRPC serves: the roles that are here; beside doors also the others, so that commands need one address alone.
-fn served(roles: Roles, services: &Services, running: Option<&Running>) -> Served {
+fn served(roles: Roles, services: &Services) -> Served {
     let (all, none) = (roles.doors(), Served::default());
     Served {
         ingest: if all || roles.ingest { services.ingest() } else { none.ingest },
         index: if all || roles.index { services.index() } else { none.index },
         retrieval: if all || roles.retrieval { services.retrieval() } else { none.retrieval },
-        log: running.and_then(|running| running.stores.log.clone()),
+        log: roles.log().then(|| services.log.clone()),
     }
 }

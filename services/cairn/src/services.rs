@@ -5,7 +5,10 @@ use cairn_index::IndexService;
 use cairn_ingest::IngestService;
 use cairn_retrieval::RetrievalService;
 use cairn_service_api::{Index, Ingest, Retrieval};
-use cairn_service_grpc::client::{IndexClient, IngestClient, RetrievalClient};
+use cairn_service_grpc::{
+    client::{IndexClient, IngestClient, RetrievalClient},
+    server::LateLog,
+};
 use cairn_store_api::ObjectStore;
 use std::sync::Arc;
 
@@ -16,7 +19,8 @@ pub struct Services {
     own_ingest: Arc<Late<dyn Ingest>>,
     own_index: Arc<Late<dyn Index>>,
     own_retrieval: Arc<Late<dyn Retrieval>>,
-    objects: Arc<Late<dyn ObjectStore>>,
+    pub objects: Arc<Late<dyn ObjectStore>>,
+    pub log: LateLog,
     other_ingest: Option<Arc<IngestClient>>,
     other_index: Option<Arc<IndexClient>>,
     other_retrieval: Option<Arc<RetrievalClient>>,
@@ -44,6 +48,7 @@ impl Services {
             own_index: Late::new("the index"),
             own_retrieval: Late::new("retrieval"),
             objects: Late::new("the object store"),
+            log: LateLog::default(),
             other_ingest: ingest.map(|to| IngestClient::new(&to).map(Arc::new)).transpose()?,
             other_index: index.map(|to| IndexClient::new(&to).map(Arc::new)).transpose()?,
             other_retrieval: retrieval.map(|to| RetrievalClient::new(&to).map(Arc::new)).transpose()?,
@@ -85,7 +90,7 @@ impl Services {
 
 /// The roles of this process, running.
 pub struct Running {
-    pub stores: Stores,
+    stores: Stores,
     ingest: Option<Arc<IngestService>>,
     index: Option<Arc<IndexService>>,
 }
@@ -95,11 +100,11 @@ impl Running {
     ///
     /// # Errors
     /// Those of stores and roles.
-    pub async fn open(config: &Config, services: &Services) -> Result<Self, Failure> {
+    pub async fn open(config: Config, services: Services) -> Result<Self, Failure> {
         let roles = services.roles;
-        let stores = Stores::open(config, roles).await?;
+        let stores = Stores::open(&config, roles).await?;
         let mut running = Self { stores, ingest: None, index: None };
-        if let Err(failure) = running.open_roles(config, services).await {
+        if let Err(failure) = running.open_roles(&config, &services).await {
             running.stop().await;
             return Err(failure);
         }
@@ -107,7 +112,11 @@ impl Running {
     }
 
     async fn open_roles(&mut self, config: &Config, services: &Services) -> Result<(), Failure> {
-        let (stores, roles) = (&self.stores, services.roles);
+        let (join, stores, roles) = (self.stores.join.take(), &self.stores, services.roles);
+        if let Some(log) = &stores.log {
+            // Set once, here.
+            let _already = services.log.set(log.clone());
+        }
         if let (Some(log), Some(rows), true) = (&stores.log, &stores.index, roles.index) {
             let index = IndexService::open(log.clone(), rows.clone(), config.index.clone()).await?;
             services.own_index.set(index.clone());

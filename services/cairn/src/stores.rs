@@ -1,8 +1,10 @@
 //! The stores under the roles of this process. Alone knows adapters.
 
+pub mod cluster;
+
 use crate::{
     commands::Failure,
-    config::{Config, IndexKind, LogKind, ObjectsKind},
+    config::{Config, IndexKind, LogKind, ObjectsKind, StoresConfig},
     endpoints::Endpoints,
     roles::Roles,
 };
@@ -14,12 +16,14 @@ use cairn_process::{
     clock::{Clock, SystemClock},
     disk::{Disk, RealDisk},
 };
-use cairn_store_api::{EventLog, IndexStore, ObjectStore, StoreError, StoreErrorKind};
+use cairn_store_api::{EventLog, IndexStore, Membership, ObjectStore, StoreError, StoreErrorKind, WholeLog};
 use std::{path::Path, sync::Arc};
 
 /// The stores, open; those that no role here uses are `None`.
 pub struct Stores {
     pub log: Option<Arc<dyn EventLog>>,
+    /// Joins those who share the log's partitions.
+    pub join: Option<Join>,
     pub objects: Option<Arc<dyn ObjectStore>>,
     pub index: Option<Arc<dyn IndexStore>>,
     /// Ingest's.
@@ -27,20 +31,34 @@ pub struct Stores {
     pub clock: Arc<dyn Clock>,
 }
 
+/// Begins to share the partitions of a log with the other index processes.
+pub type Join = Box<dyn FnOnce() -> Result<Box<dyn Membership>, StoreError> + Send + Sync>;
+
+/// Whether all of them are in this machine's data directory: they open at once or not at all.
+pub fn are_embedded(stores: &StoresConfig) -> bool {
+    (stores.log, stores.objects, stores.index) == (LogKind::Embedded, ObjectsKind::Volumes, IndexKind::Embedded)
+}
+
 impl Stores {
-    /// Opens those that the roles use, creating what is not there.
+    /// Opens those that the roles use, creating what is not there in the data directory. Stores of a cluster that can't be
+    /// reached are waited for.
+    ///
+    /// # Cancel safety
+    /// Dropped, it leaves what it opened closed.
     pub async fn open(config: &Config, roles: Roles) -> Result<Self, Failure> {
         let directory = &config.data.directory;
-        let mut stores =
-            Self { log: None, objects: None, index: None, quarantine: None, clock: Arc::new(SystemClock::new()) };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         std::fs::create_dir_all(directory)
             .map_err(|error| Failure::failed(format!("{}: {error}", directory.display())))?;
+        let mut stores =
+            Self { log: None, join: None, objects: None, index: None, quarantine: None, clock: clock.clone() };
         if roles.log() {
-            stores.log = Some(log(config, &disk, &stores.clock).await?);
+            let (log, join) = log(config, &disk, &clock).await?;
+            (stores.log, stores.join) = (Some(log), roles.index.then_some(join));
         }
         if roles.objects() {
-            stores.objects = Some(objects(config, &disk, &stores.clock).await?);
+            stores.objects = Some(objects(config, &disk, &clock).await?);
         }
         if roles.index {
             stores.index = Some(index(config).await?);
@@ -86,7 +104,11 @@ fn failed(directory: &Path, what: &str, error: StoreError) -> Failure {
     })
 }
 
-async fn log(config: &Config, disk: &Arc<dyn Disk>, clock: &Arc<dyn Clock>) -> Result<Arc<dyn EventLog>, Failure> {
+async fn log(
+    config: &Config,
+    disk: &Arc<dyn Disk>,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Arc<dyn EventLog>, Join), Failure> {
     let directory = &config.data.directory;
     match config.stores.log {
         LogKind::Embedded => {
@@ -96,8 +118,11 @@ async fn log(config: &Config, disk: &Arc<dyn Disk>, clock: &Arc<dyn Clock>) -> R
                 ..EventLogConfig::new(config.site.name.parse().map_err(Failure::failed)?)
             };
             let log = EmbeddedEventLog::open(disk.clone(), clock.clone(), directory.join("log"), log_config);
-            Ok(Arc::new(log.await.map_err(|error| failed(directory, "log", error))?))
+            let log = log.await.map_err(|error| failed(directory, "log", error))?;
+            let partitions = log.partitions();
+            Ok((Arc::new(log), Box::new(move || Ok(Box::new(WholeLog::new(partitions))))))
         }
+        LogKind::Kafka => cluster::log(config).await,
     }
 }
 
@@ -120,6 +145,7 @@ async fn objects(
             let objects = objects.await.map_err(Failure::failed)?;
             Ok(Arc::new(objects.map_err(|error| failed(directory, "objects", error))?))
         }
+        ObjectsKind::S3 => cluster::objects(config, clock).await,
     }
 }
 
@@ -133,5 +159,6 @@ async fn index(config: &Config) -> Result<Arc<dyn IndexStore>, Failure> {
             let index = EmbeddedIndexStore::open(directory.join("index"), index_config);
             Ok(Arc::new(index.await.map_err(|error| failed(directory, "index", error))?))
         }
+        IndexKind::Cql => cluster::index(config).await,
     }
 }

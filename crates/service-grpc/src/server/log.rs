@@ -6,14 +6,18 @@ use crate::{
     streams::filled_by,
 };
 use cairn_archive::{Offset, Partition};
+use cairn_service_api::{Error, ErrorKind};
 use cairn_store_api::{EventLog, LogRecord, StoreError};
 use futures_util::{StreamExt, future::join_all};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::Sender;
 use tonic::{Request, Response, Status, async_trait};
 
+/// A log that is there once it is opened.
+pub type LateLog = Arc<OnceLock<Arc<dyn EventLog>>>;
+
 /// Serves the reading half of an [`EventLog`].
-pub struct EventLogServer(pub(super) Arc<dyn EventLog>);
+pub struct EventLogServer(pub(super) LateLog);
 
 /// Records and payload bytes per read of the log.
 const READ_RECORDS: usize = 256;
@@ -24,18 +28,22 @@ fn store_status(error: StoreError) -> Status {
 }
 
 impl EventLogServer {
-    async fn starts(&self, request: &pb::ReadRequest) -> Result<Vec<(Partition, Offset)>, Status> {
-        let wanted = request.partitions.iter().map(|p| u16::try_from(*p).ok().filter(|p| *p < self.0.partitions()));
+    fn log(&self) -> Result<&Arc<dyn EventLog>, Status> {
+        self.0.get().ok_or_else(|| to_status(Error::new(ErrorKind::Unavailable, "the log is starting")))
+    }
+
+    async fn starts(log: &dyn EventLog, request: &pb::ReadRequest) -> Result<Vec<(Partition, Offset)>, Status> {
+        let wanted = request.partitions.iter().map(|p| u16::try_from(*p).ok().filter(|p| *p < log.partitions()));
         let mut partitions = wanted.collect::<Option<Vec<u16>>>().ok_or_else(|| to_status(malformed("partition")))?;
         if partitions.is_empty() {
-            partitions = (0..self.0.partitions()).collect();
+            partitions = (0..log.partitions()).collect();
         }
         let mut starts = Vec::with_capacity(partitions.len());
         for partition in partitions.into_iter().map(Partition) {
             let offset = match Start::try_from(request.start) {
                 Ok(Start::Beginning) => Offset(0),
-                Ok(Start::End) => self.0.end(partition).await.map_err(store_status)?,
-                Ok(Start::Time) => self.0.offset_at(partition, request.time_ms).await.map_err(store_status)?,
+                Ok(Start::End) => log.end(partition).await.map_err(store_status)?,
+                Ok(Start::Time) => log.offset_at(partition, request.time_ms).await.map_err(store_status)?,
                 Ok(Start::Offset) => Offset(request.offset),
                 Ok(Start::Unspecified) | Err(_) => return Err(to_status(malformed("start"))),
             };
@@ -99,20 +107,20 @@ async fn send_partition(
 #[async_trait]
 impl EventLogService for EventLogServer {
     async fn describe(&self, _: Request<pb::DescribeRequest>) -> Result<Response<pb::DescribeResponse>, Status> {
-        let mut ends = Vec::new();
-        for partition in 0..self.0.partitions() {
-            let end = self.0.end(Partition(partition)).await.map_err(store_status)?;
+        let (log, mut ends) = (self.log()?, Vec::new());
+        for partition in 0..log.partitions() {
+            let end = log.end(Partition(partition)).await.map_err(store_status)?;
             ends.push(common::Position {
-                site: self.0.site().to_string(),
-                incarnation: self.0.incarnation().0,
+                site: log.site().to_string(),
+                incarnation: log.incarnation().0,
                 partition: partition.into(),
                 offset: end.0,
             });
         }
         Ok(Response::new(pb::DescribeResponse {
-            site: self.0.site().to_string(),
-            incarnation: self.0.incarnation().0,
-            partitions: self.0.partitions().into(),
+            site: log.site().to_string(),
+            incarnation: log.incarnation().0,
+            partitions: log.partitions().into(),
             end: Some(common::PositionVector { ends }),
         }))
     }
@@ -121,8 +129,8 @@ impl EventLogService for EventLogServer {
 
     async fn read(&self, request: Request<pb::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let request = Arc::new(request.into_inner());
-        let starts = self.starts(&request).await?;
-        let (log, limit) = (self.0.clone(), request.limit);
+        let (log, limit) = (self.log()?.clone(), request.limit);
+        let starts = Self::starts(&*log, &request).await?;
         let sent = filled_by(to_status, |sender| async move {
             let partitions = starts
                 .into_iter()

@@ -8,7 +8,7 @@ mod serve;
 
 pub use index::IndexServer;
 pub use ingest::IngestServer;
-pub use log::EventLogServer;
+pub use log::{EventLogServer, LateLog};
 pub use retrieval::RetrievalServer;
 pub use serve::{Health, Server, ServerConfig};
 
@@ -19,7 +19,6 @@ use crate::{
     retrieval_proto::retrieval_service_server::RetrievalServiceServer,
 };
 use cairn_service_api::{AnswerStream, Error, Index, Ingest, Retrieval};
-use cairn_store_api::EventLog;
 use futures_util::{Stream, StreamExt};
 use std::{pin::Pin, sync::Arc};
 use tonic::{Status, service::Routes};
@@ -37,7 +36,7 @@ pub struct Served {
     /// Retrieval.
     pub retrieval: Option<Arc<dyn Retrieval>>,
     /// Reading the event log.
-    pub log: Option<Arc<dyn EventLog>>,
+    pub log: Option<LateLog>,
 }
 
 /// Routes for the services there are, with health and reflection beside them, and the handle that sets their health.

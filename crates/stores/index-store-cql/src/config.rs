@@ -64,10 +64,12 @@ pub struct CqlIndexConfig {
     /// Copies of each row where no data centre is named. Used when the keyspace is made.
     pub copies: u16,
     /// The data centre that is asked first.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub local_datacenter: Option<String>,
     /// How many replicas answer.
     pub consistency: ConsistencyLevel,
     /// User name; none: no log-in.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Password of the user.
     #[serde(skip_serializing)]

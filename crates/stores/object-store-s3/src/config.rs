@@ -12,10 +12,11 @@ const PARTS_MAX: u64 = 10_000;
 const PART_MIN: u64 = 5 * MIB;
 
 /// Which bucket, and how much memory and patience it may take. Without `bucket` it can't be used; all else has a default.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3Config {
     /// Where the store listens, such as `https://s3.hospital.example`; none: Amazon's, by region.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// Region that requests are signed for.
     pub region: String,
@@ -29,21 +30,27 @@ pub struct S3Config {
     pub path_style: bool,
     /// TOML file with `access_key_id`, `secret_access_key` and perhaps `session_token`, read again every few minutes; none:
     /// the environment's `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_file: Option<PathBuf>,
     /// PEM file of certificate authorities that are trusted besides the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
     /// Longest object; at most 10,000 parts.
+    #[schemars(with = "String")]
     #[serde(with = "size")]
     pub object_bytes_max: u64,
     /// Objects up to this size are put at once, longer ones in parts of this size. At least 5 MiB.
+    #[schemars(with = "String")]
     #[serde(with = "size")]
     pub part_bytes: u64,
     /// Parts of one object that may be on their way while the next one fills; with 0 a writer holds one part at most.
     pub parts_in_flight_max: usize,
     /// Memory for what was received and is not stored yet, over all objects; at least a part's.
+    #[schemars(with = "String")]
     #[serde(with = "size")]
     pub memory_bytes_max: u64,
     /// How long a write waits for such memory before it is refused.
+    #[schemars(with = "String")]
     #[serde(with = "duration")]
     pub memory_wait_max: Duration,
     /// Writers at work at one time; puts beyond are refused.
@@ -51,34 +58,43 @@ pub struct S3Config {
     /// Requests waiting for the head of their answer at one time.
     pub requests_max: usize,
     /// Bytes read and verified at once: a multiple of 64 KiB, at most 1 MiB. A reader holds one such buffer.
+    #[schemars(with = "String")]
     #[serde(with = "size")]
     pub read_chunk_bytes: u64,
     /// Hashes kept of objects read lately, for those whose hashes are an object of their own.
+    #[schemars(with = "String")]
     #[serde(with = "size")]
     pub hash_cache_bytes: u64,
     /// Objects that a listing asks for at one time: S3's own lists don't have our digests.
     pub list_in_flight_max: usize,
     /// How long a connection may take to be made.
+    #[schemars(with = "String")]
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
     /// How long one try of a request may take, and how long a read may wait for the next bytes.
+    #[schemars(with = "String")]
     #[serde(with = "duration")]
     pub attempt_timeout: Duration,
     /// How long an operation goes on trying; of a writer each part and the finish, of a reader each chunk. Far below the age
     /// at which objects without an event are taken for orphans: an object's put may end this much later than it says.
+    #[schemars(with = "String")]
     #[serde(with = "duration")]
     pub deadline: Duration,
     /// First pause before a request is tried again; each next one is up to twice as long, at random below that.
+    #[schemars(with = "String")]
     #[serde(with = "duration")]
     pub backoff_min: Duration,
     /// Longest pause.
+    #[schemars(with = "String")]
     #[serde(with = "duration")]
     pub backoff_max: Duration,
     /// How often leftovers are looked for and objects are counted anew.
+    #[schemars(with = "String")]
     #[serde(with = "duration")]
     pub upkeep_interval: Duration,
     /// Age of uploads and hashes without an object at which they are leftovers of a process that ended. Above the time
     /// that the longest object takes to arrive.
+    #[schemars(with = "String")]
     #[serde(with = "duration")]
     pub leftover_age: Duration,
 }

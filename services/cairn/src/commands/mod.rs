@@ -9,6 +9,7 @@ pub mod import;
 pub mod index;
 pub mod quarantine;
 pub mod query;
+pub mod stores;
 mod table;
 
 use crate::{

@@ -1,20 +1,77 @@
 //! What a process needs to be one of several: which stores it shares, where the others are, who they are.
 
+use super::ConfigError;
 use cairn_process::units;
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
 
 /// Which adapter is under each port. What several processes share must be reached over the network.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoresConfig {
-    /// Where events are: `embedded` in `data.directory`, for one process.
+    /// Where events are: `embedded` in `data.directory`, for one process; `kafka`, as `[kafka]` says.
     pub log: LogKind,
-    /// Where objects are: `volumes` in `data.directory`, for one process.
+    /// Where objects are: `volumes` in `data.directory`, for one process; `s3`, as `[s3]` says.
     pub objects: ObjectsKind,
-    /// Where the index's rows are: `embedded` in `data.directory`, for one process.
+    /// Where the index's rows are: `embedded` in `data.directory`, for one process; `cql`, as `[cql]` says.
     pub index: IndexKind,
+    /// First pause before a store that can't be reached is tried again while a process starts; it doubles.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub open_pause: Duration,
+    /// Up to this.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub open_pause_max: Duration,
 }
+
+impl Default for StoresConfig {
+    fn default() -> Self {
+        Self {
+            log: LogKind::default(),
+            objects: ObjectsKind::default(),
+            index: IndexKind::default(),
+            open_pause: Duration::from_millis(250),
+            open_pause_max: Duration::from_secs(5),
+        }
+    }
+}
+
+impl StoresConfig {
+    /// Whether this executable was built with what is chosen.
+    ///
+    /// # Errors
+    /// The key of a store that it was built without.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        for (chosen, built, key, feature) in [
+            (self.log == LogKind::Kafka, cfg!(feature = "kafka"), "stores.log", "kafka"),
+            (self.objects == ObjectsKind::S3, cfg!(feature = "s3"), "stores.objects", "s3"),
+            (self.index == IndexKind::Cql, cfg!(feature = "cql"), "stores.index", "cql"),
+        ] {
+            if chosen && !built {
+                let message = format!("this executable was built without {feature:?} (cargo build --features cluster)");
+                return Err(ConfigError::new(key, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A section of a store that this executable was built without.
+#[cfg(not(all(feature = "kafka", feature = "s3", feature = "cql")))]
+pub type NotBuilt = std::collections::BTreeMap<String, serde_json::Value>;
+#[cfg(feature = "kafka")]
+pub use cairn_event_log_kafka::KafkaConfig;
+#[cfg(not(feature = "kafka"))]
+pub type KafkaConfig = NotBuilt;
+#[cfg(feature = "s3")]
+pub use cairn_object_store_s3::S3Config;
+#[cfg(not(feature = "s3"))]
+pub type S3Config = NotBuilt;
+#[cfg(feature = "cql")]
+pub use cairn_index_store_cql::CqlIndexConfig as CqlConfig;
+#[cfg(not(feature = "cql"))]
+pub type CqlConfig = NotBuilt;
 
 /// Adapters of the event log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -23,6 +80,8 @@ pub enum LogKind {
     /// Segment files in the data directory.
     #[default]
     Embedded,
+    /// A topic of Apache Kafka.
+    Kafka,
 }
 
 /// Adapters of the object store.
@@ -32,6 +91,8 @@ pub enum ObjectsKind {
     /// Volume files in the data directory.
     #[default]
     Volumes,
+    /// A bucket of an S3.
+    S3,
 }
 
 /// Adapters of the index store.
@@ -41,6 +102,8 @@ pub enum IndexKind {
     /// Ordered rows in the data directory.
     #[default]
     Embedded,
+    /// A keyspace of Cassandra or ScyllaDB.
+    Cql,
 }
 
 /// Where the services are that this process does not have itself, and the bounds of calling them. Each may be several

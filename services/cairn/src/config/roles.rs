@@ -38,6 +38,7 @@ impl Config {
         if self.data.partitions == 0 {
             return wrong("data.partitions".into(), "at least 1".into());
         }
+        self.stores.check()?;
         self.check_grpc()?;
         self.check_reach()
     }
