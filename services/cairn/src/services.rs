@@ -6,7 +6,7 @@ use cairn_ingest::IngestService;
 use cairn_retrieval::RetrievalService;
 use cairn_service_api::{Index, Ingest, Retrieval};
 use cairn_service_grpc::client::{IndexClient, IngestClient, RetrievalClient};
-use cairn_store_api::ObjectStore;
+use cairn_store_api::{ObjectStore, WholeLog};
 use std::sync::Arc;
 
 /// The services that this process has or knows. Its own are there once they are opened.
@@ -109,7 +109,8 @@ impl Running {
     async fn open_roles(&mut self, config: &Config, services: &Services) -> Result<(), Failure> {
         let (stores, roles) = (&self.stores, services.roles);
         if let (Some(log), Some(rows), true) = (&stores.log, &stores.index, roles.index) {
-            let index = IndexService::open(log.clone(), rows.clone(), config.index.clone()).await?;
+            let share = Box::new(WholeLog::new(log.partitions()));
+            let index = IndexService::open(log.clone(), rows.clone(), share, config.index.clone()).await?;
             services.own_index.set(index.clone());
             self.index = Some(index);
         }
