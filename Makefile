@@ -2,10 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check bench bench-archive bench-peers deps fuzz engines engines-stop
+.PHONY: help run run-cluster test test-long check bench bench-archive bench-peers deps fuzz engines engines-stop
 
 CARGO ?= cargo
 DATA ?= ./data
+# What run-cluster takes besides: CLUSTER="--each 3 --directory DIR".
+CLUSTER ?=
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 14
@@ -14,6 +16,10 @@ run: ## build and serve the embedded archive, ready to receive (data in ./data)
 	@tools/install-deps build
 	$(CARGO) build --release --locked -p cairn
 	exec target/release/cairn serve --data $(DATA)
+
+run-cluster: deps ## engines and two processes of each role on loopback, with the ports of `make run` (data in ./cluster-data)
+	$(CARGO) build --release --locked -p cairn --features cluster
+	exec tools/run-cluster $(CLUSTER)
 
 test: deps ## install what is needed, then every test, with the minutes of each layer
 	tools/test

@@ -17,7 +17,7 @@ use cairn_service_grpc::{
     client::{Connection, IndexClient, IngestClient, RetrievalClient},
     server::{Served, Server, ServerConfig},
 };
-use cairn_store_api::{EventLog, IndexStore, ObjectStore};
+use cairn_store_api::{EventLog, IndexStore, ObjectStore, WholeLog};
 use std::sync::{Arc, Mutex, OnceLock};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
@@ -52,7 +52,8 @@ impl Embedded {
         let objects: Arc<dyn ObjectStore> = Arc::new(objects);
         let rows = EmbeddedIndexStore::open(at("index"), IndexStoreConfig::default()).await.expect("index store");
         let rows: Arc<dyn IndexStore> = Arc::new(rows);
-        let index = IndexService::open(log.clone(), rows.clone(), IndexConfig::default()).await.expect("index");
+        let share = Box::new(WholeLog::new(log.partitions()));
+        let index = IndexService::open(log.clone(), rows.clone(), share, IndexConfig::default()).await.expect("index");
         let quarantine = Quarantine::open(disk, at("quarantine"), QuarantineConfig::default()).expect("quarantine");
         let hint: Arc<dyn Index> = index.clone();
         let config = IngestConfig::default();

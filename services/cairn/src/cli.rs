@@ -66,6 +66,7 @@ impl Command {
             | Self::Ingest(_)
             | Self::Retrieval(_)
             | Self::Gateway(_)
+            | Self::Stores(_)
             | Self::Config(_)
             | Self::Doctor(_)
             | Self::Demo(_)

@@ -13,8 +13,7 @@ use crate::{
     peers,
     roles::Roles,
     services::{Running, Services},
-    stores,
-    telemetry,
+    stores, telemetry,
 };
 use cairn_process::clock::SystemClock;
 use cairn_service_grpc::server::{Served, Server};
@@ -117,19 +116,19 @@ impl RolesHere {
     /// # Cancel safety
     /// Nothing is lost.
     async fn failed(&mut self) -> Failure {
-        if let Self::Opening(opening) = self {
-            match opening.await.map_err(Failure::failed).flatten() {
-                Ok(running) => {
-                    tracing::info!("stores are open and roles have begun");
-                    *self = Self::Open(running);
-                }
-                Err(failure) => {
-                    *self = Self::None;
-                    return failure;
-                }
-            }
+        match self.opened().await {
+            Ok(()) => std::future::pending().await,
+            Err(failure) => failure,
         }
-        std::future::pending().await
+    }
+
+    async fn opened(&mut self) -> Result<(), Failure> {
+        let Self::Opening(opening) = self else { return Ok(()) };
+        let opened = opening.await.map_err(Failure::failed).flatten();
+        let running = opened.inspect_err(|_| *self = Self::None)?;
+        tracing::info!("stores are open and roles have begun");
+        *self = Self::Open(running);
+        Ok(())
     }
 
     async fn stop(self) {
@@ -191,6 +190,14 @@ impl Process {
             endpoints.write(&config.data.directory).map_err(Failure::failed)?;
         }
         Ok(Self { config, roles, telemetry, endpoints, roles_here, drain, draining, doors, health })
+    }
+
+    /// Waits until its roles have begun.
+    ///
+    /// # Errors
+    /// Why they can't.
+    pub async fn opened(&mut self) -> Result<(), Failure> {
+        self.roles_here.opened().await
     }
 
     /// Says where it listens and what to try next.

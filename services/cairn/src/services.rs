@@ -117,8 +117,9 @@ impl Running {
             // Set once, here.
             let _already = services.log.set(log.clone());
         }
-        if let (Some(log), Some(rows), true) = (&stores.log, &stores.index, roles.index) {
-            let index = IndexService::open(log.clone(), rows.clone(), config.index.clone()).await?;
+        if let (Some(log), Some(rows), Some(join)) = (&stores.log, &stores.index, join) {
+            let share = join().map_err(Failure::failed)?;
+            let index = IndexService::open(log.clone(), rows.clone(), share, config.index.clone()).await?;
             services.own_index.set(index.clone());
             self.index = Some(index);
         }

@@ -60,9 +60,18 @@ fn note_panic(panic: &std::panic::PanicHookInfo<'_>) {
 /// Every metric, for people and for help texts.
 const METRICS: &str = include_str!("../METRICS.md");
 
+/// Where those of stores begin that an embedded archive does not have.
+const OF_A_CLUSTER: &str = "## With stores of a cluster";
+
 /// Gives each metric its help text. Those without labels are there from the start, so that a rate has a beginning.
 fn describe_metrics() {
-    for line in METRICS.lines().filter(|line| line.starts_with("| cairn_")) {
+    let (here, of_a_cluster) = METRICS.split_once(OF_A_CLUSTER).unwrap_or((METRICS, ""));
+    describe_table(here, true);
+    describe_table(of_a_cluster, false);
+}
+
+fn describe_table(table: &str, from_the_start: bool) {
+    for line in table.lines().filter(|line| line.starts_with("| cairn_")) {
         let mut cells = line.trim_matches('|').split('|').map(str::trim);
         let mut cell = || cells.next().unwrap_or_default();
         let (name, kind, labels, what) = (cell(), cell(), cell(), cell());
@@ -72,8 +81,8 @@ fn describe_metrics() {
             _ => metrics::describe_histogram!(name, what),
         }
         match (kind, labels) {
-            ("counter", "") => metrics::counter!(name).increment(0),
-            ("gauge", "") => metrics::gauge!(name).increment(0.0),
+            ("counter", "") if from_the_start => metrics::counter!(name).increment(0),
+            ("gauge", "") if from_the_start => metrics::gauge!(name).increment(0.0),
             _ => {}
         }
     }

@@ -18,7 +18,7 @@ use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Reason,
     index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, RebuildProgress, Selection, StateDigest},
 };
-use cairn_store_api::{EventLog, Generation, IndexStore};
+use cairn_store_api::{EventLog, Generation, IndexStore, Membership};
 use futures_core::Stream;
 use futures_util::FutureExt;
 use std::{
@@ -31,6 +31,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendErr
 /// The index over one log and one index store.
 pub struct IndexService {
     pub(crate) shared: Arc<Shared>,
+    _membership: Mutex<Box<dyn Membership>>,
 }
 
 /// What queries, projector and rebuilds share.
@@ -99,6 +100,7 @@ impl IndexService {
     pub async fn open(
         log: Arc<dyn EventLog>,
         store: Arc<dyn IndexStore>,
+        membership: Box<dyn Membership>,
         config: IndexConfig,
     ) -> Result<Arc<Self>, Error> {
         let mut pointer = Pointer::read_or_create(&*store).await?;
@@ -127,7 +129,7 @@ impl IndexService {
         let rebuilding = Arc::default();
         let serving = Mutex::new(serving);
         let shared = Shared { log, store, config, serving, queries, generations, rebuilding, stop };
-        Ok(Arc::new(Self { shared: Arc::new(shared) }))
+        Ok(Arc::new(Self { shared: Arc::new(shared), _membership: Mutex::new(membership) }))
     }
 
     /// Stops following the log, between commits, and makes what was committed durable. Log and store stay open.

@@ -18,7 +18,7 @@ use cairn_service_api::{
 use cairn_store_api::{EventLog, IndexStore, Record};
 use futures_util::StreamExt;
 use std::{sync::Arc, time::Duration};
-use support::{Fault, MemoryLog, MemoryStore, Spec, answers, event_id, query, record, settled, small, texts};
+use support::{Fault, MemoryLog, MemoryStore, Spec, answers, event_id, query, record, settled, small, texts, whole};
 
 /// Studies that grow in turns, corrections, other encodings, choices, repeats.
 fn history() -> Vec<Record> {
@@ -75,7 +75,7 @@ async fn log_of(records: &[Record]) -> Arc<MemoryLog> {
 }
 
 async fn open(log: &Arc<MemoryLog>, store: &Arc<MemoryStore>, config: IndexConfig) -> Arc<IndexService> {
-    IndexService::open(log.clone(), store.clone(), config).await.expect("opens")
+    IndexService::open(log.clone(), store.clone(), whole(&**log), config).await.expect("opens")
 }
 
 fn little() -> IndexConfig {

@@ -15,7 +15,7 @@ use cairn_service_api::{
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use support::{MemoryLog, MemoryStore, Spec, answers, query, settled, small, texts};
+use support::{MemoryLog, MemoryStore, Spec, answers, query, settled, small, texts, whole};
 
 const PATIENT: [Tag; 3] = [tags::PATIENT_NAME, tags::PATIENT_ID, tags::PATIENT_BIRTH_DATE];
 const STUDY: [Tag; 4] = [tags::STUDY_DATE, tags::STUDY_TIME, tags::ACCESSION_NUMBER, tags::STUDY_DESCRIPTION];
@@ -304,7 +304,7 @@ async fn index_of(specs: &[Spec]) -> std::sync::Arc<IndexService> {
     for spec in specs {
         log.put(spec.record()).await;
     }
-    let index = IndexService::open(log, MemoryStore::new(), small()).await.expect("opens");
+    let index = IndexService::open(log.clone(), MemoryStore::new(), whole(&*log), small()).await.expect("opens");
     settled(&index).await;
     index
 }
@@ -475,7 +475,7 @@ async fn readers_that_stall_keep_nobody_from_asking() {
         log.put(spec.record()).await;
     }
     let config = cairn_index::IndexConfig { queries_max: 1, ..small() };
-    let index = IndexService::open(log, MemoryStore::new(), config).await.expect("opens");
+    let index = IndexService::open(log.clone(), MemoryStore::new(), whole(&*log), config).await.expect("opens");
     settled(&index).await;
     let all = || query(Level::Study, &[(tags::STUDY_INSTANCE_UID, "")]);
     let mut stalled = Vec::new();
@@ -495,7 +495,7 @@ async fn a_defect_is_an_error_and_never_the_end_of_the_answers() {
     let log = MemoryLog::new(1);
     log.put(Spec::new(1, 1, 1, 1).record()).await;
     let store = MemoryStore::new();
-    let index = IndexService::open(log, store.clone(), small()).await.expect("opens");
+    let index = IndexService::open(log.clone(), store.clone(), whole(&*log), small()).await.expect("opens");
     settled(&index).await;
     *store.fault.lock().expect("not poisoned") = support::Fault::PanicAtReads;
     for level in [Level::Patient, Level::Study, Level::Series, Level::Instance] {

@@ -19,7 +19,7 @@ use cairn_service_api::{
     Index,
     index::{Detail, Level, Query, QueryOptions, Returning, Selection},
 };
-use cairn_store_api::{EventLog, IndexStore, LogBatch, LogRecord, Record, StoreError, StoreErrorKind};
+use cairn_store_api::{EventLog, IndexStore, LogBatch, LogRecord, Record, StoreError, StoreErrorKind, WholeLog};
 use futures_util::StreamExt;
 use std::{
     path::Path,
@@ -237,7 +237,8 @@ async fn run(studies: u32, dir: &Path) {
     };
     let store: Arc<dyn IndexStore> = Arc::new(EmbeddedIndexStore::open(dir.to_owned(), config).await.unwrap());
     let filling = Stretch::begin();
-    let index = IndexService::open(log.clone(), store.clone(), IndexConfig::default()).await.unwrap();
+    let share = Box::new(WholeLog::new(log.partitions()));
+    let index = IndexService::open(log.clone(), store.clone(), share, IndexConfig::default()).await.unwrap();
     let end = index.status().await.unwrap().log_end;
     while index.wait_for(&end, Duration::from_secs(30)).await.is_err() {
         let status = index.status().await.unwrap();

@@ -16,7 +16,7 @@ use cairn_service_api::{
 };
 use cairn_store_api::{IndexStore, Record};
 use futures_util::StreamExt;
-use index::{MemoryLog, Spec, query, record, settled, small, texts};
+use index::{MemoryLog, Spec, query, record, settled, small, texts, whole};
 use std::sync::Arc;
 use support::Keyspace;
 
@@ -66,7 +66,7 @@ fn history() -> Vec<Record> {
 }
 
 async fn open(log: &Arc<MemoryLog>, store: Arc<dyn IndexStore>) -> Arc<IndexService> {
-    IndexService::open(log.clone(), store, small()).await.expect("opens")
+    IndexService::open(log.clone(), store, whole(&**log), small()).await.expect("opens")
 }
 
 async fn digest(index: &IndexService) -> StateDigest {

@@ -27,7 +27,8 @@ pub async fn run(mut args: DemoArgs) -> Result<(), Failure> {
     // Sections for the two hospitals must not shut out everyone else.
     config.dicom.accept_unknown_callers.get_or_insert(config.dicom.listen.ip().is_loopback());
     let signals = Signals::listen()?;
-    let archive = Process::start(config, Roles::ALL).await?;
+    let mut archive = Process::start(config, Roles::ALL).await?;
+    archive.opened().await?;
     let ingest = IngestClient::new(&Connection::to(archive.endpoints.grpc_address()))?;
     let mut stored = 0_u64;
     for (index, hospital) in HOSPITALS.iter().enumerate() {

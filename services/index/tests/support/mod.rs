@@ -15,8 +15,8 @@ use cairn_service_api::{
     index::{Level, Query, QueryOptions, Returning},
 };
 use cairn_store_api::{
-    CkRange, Commit, EventLog, Generation, IndexStore, LogBatch, LogRecord, Mutation, Page, Record, Row, StoreError,
-    StoreErrorKind, Table,
+    CkRange, Commit, EventLog, Generation, IndexStore, LogBatch, LogRecord, Membership, Mutation, Page, Record, Row,
+    StoreError, StoreErrorKind, Table, WholeLog,
 };
 use futures_util::StreamExt;
 use prost::Message;
@@ -413,6 +413,11 @@ pub fn small() -> IndexConfig {
         header_cache_bytes: 64,
         ..IndexConfig::default()
     }
+}
+
+/// All of a log's partitions, followed here.
+pub fn whole(log: &dyn EventLog) -> Box<dyn Membership> {
+    Box::new(WholeLog::new(log.partitions()))
 }
 
 /// Waits until everything in the log is folded.

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod cli;
+mod cluster;
 mod crashes;
 mod dcmtk;
 mod dicomweb_client;
@@ -13,6 +14,8 @@ mod exchange;
 mod expectations;
 mod floods;
 mod gateway;
+mod load;
+mod processes;
 mod pynetdicom;
 mod raw;
 mod stow;

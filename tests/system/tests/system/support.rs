@@ -55,7 +55,7 @@ pub struct Archive {
 /// How to start an archive.
 #[derive(Default)]
 pub struct Start<'a> {
-    /// What it is; empty: `serve`. Only that one has a data directory.
+    /// What it is; empty: `serve`. A gateway has no data directory.
     pub role: &'a str,
     pub arguments: Vec<String>,
     pub environment: Vec<(&'a str, String)>,
@@ -84,7 +84,7 @@ impl Archive {
         if !start.arguments.iter().any(|argument| argument == "--grpc") {
             command.args(["--grpc", "127.0.0.1:0"]);
         }
-        if role == "serve" {
+        if role != "gateway" {
             command.arg("--data").arg(data);
         }
         let mut child = command
@@ -104,7 +104,7 @@ impl Archive {
         let deadline = Instant::now() + SOON;
         let address = |line: &str| line.rsplit(['@', ' ', '/']).find_map(|part| part.parse::<SocketAddr>().ok());
         let (mut dicom, mut http, mut grpc) = (None, None, None);
-        while dicom.is_none() || http.is_none() || grpc.is_none() {
+        while http.is_none() {
             let line = match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => line,
                 Err(_) => {
@@ -116,12 +116,15 @@ impl Archive {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words.as_slice() {
                 ["DICOM", rest] => dicom = address(rest),
-                ["DICOMweb", rest] => http = rest.split('/').find_map(|part| part.parse().ok()),
                 ["gRPC", rest, ..] => grpc = address(rest),
+                // The last one.
+                ["health", rest, ..] => http = rest.split('/').find_map(|part| part.parse().ok()),
                 _ => {}
             }
         }
-        let (dicom, http, grpc) = (dicom.unwrap(), http.unwrap(), grpc.unwrap());
+        // A process without that door has none; nothing answers there.
+        let dicom = dicom.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 1)));
+        let (http, grpc) = (http.unwrap(), grpc.unwrap());
         Ok(Self { child, data: data.to_owned(), dicom, http, grpc, log, announced: Vec::new() })
     }
 

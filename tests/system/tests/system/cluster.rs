@@ -1,0 +1,200 @@
+//! An archive of many processes over real engines: one Kafka broker, one Cassandra node, one SeaweedFS, that all tests of
+//! this kind share, each with a topic, a bucket and a keyspace of its own.
+
+use crate::support::{Archive, Start, cairn, directory, eventually, free_port, repository};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    process::Command,
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+use tempfile::TempDir;
+
+/// Tests that only use the engines share them; one that stops an engine has all of them to itself.
+static ENGINES: RwLock<()> = RwLock::new(());
+
+/// The engines, while no test stops them.
+pub fn engines() -> RwLockReadGuard<'static, ()> {
+    ENGINES.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The engines, for a test that stops them. All run again when it is dropped.
+pub struct OwnEngines(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>);
+
+impl OwnEngines {
+    /// Waits for the tests that use them.
+    pub fn take() -> Self {
+        Self(ENGINES.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// `tools/engines VERB ENGINE`, which must end well.
+    pub fn tool(&self, verb: &str, engine: &str) {
+        assert!(tool(&[verb, engine]), "tools/engines {verb} {engine}");
+    }
+}
+
+impl Drop for OwnEngines {
+    fn drop(&mut self) {
+        // Whatever the test left: stopped, killed or halted.
+        for verb in ["resume", "start"] {
+            tool(&[verb]);
+        }
+    }
+}
+
+fn tool(arguments: &[&str]) -> bool {
+    Command::new(repository().join("tools/engines")).args(arguments).status().unwrap().success()
+}
+
+fn endpoint(key: &str) -> String {
+    std::env::var(key).unwrap_or_else(|_| panic!("{key} is missing: `make test` starts the engines, or `make engines`"))
+}
+
+/// Processes of each role.
+#[derive(Clone, Copy)]
+pub struct Size {
+    pub ingest: usize,
+    pub index: usize,
+    pub retrieval: usize,
+}
+
+impl Size {
+    /// Two of each.
+    pub const TWO: Self = Self { ingest: 2, index: 2, retrieval: 2 };
+    /// One of each.
+    pub const ONE: Self = Self { ingest: 1, index: 1, retrieval: 1 };
+}
+
+/// A running cluster.
+pub struct Cluster {
+    pub folder: TempDir,
+    config: PathBuf,
+    addresses: BTreeMap<String, SocketAddr>,
+    /// By name: `ingest-0`, `index-1`, and so on.
+    pub processes: BTreeMap<String, Archive>,
+    /// Its doors.
+    pub gateway: Option<Archive>,
+}
+
+/// What processes say while others are away, in a test that sends them away.
+const AWAY: [&str; 8] = [
+    "a service failed",
+    "an instance could not be stored",
+    "could not be closed",
+    "folding failed",
+    "a store can't be reached",
+    "connect",
+    "kafka",
+    "a request",
+];
+
+impl Cluster {
+    /// Makes its stores and starts it; returns when all of it is ready. `more` is added to the configuration of each process.
+    pub fn start(size: Size, more: &str) -> Self {
+        let mut cluster = Self::prepare(size, more);
+        cluster.create_stores();
+        for name in cluster.names() {
+            cluster.start_process(&name);
+        }
+        cluster.start_gateway();
+        cluster.wait_ready();
+        cluster
+    }
+
+    fn prepare(size: Size, more: &str) -> Self {
+        let folder = directory();
+        let roles = [("ingest", size.ingest), ("index", size.index), ("retrieval", size.retrieval)];
+        let mut addresses = BTreeMap::new();
+        for (role, count) in roles {
+            for number in 0..count {
+                addresses.insert(format!("{role}-{number}"), SocketAddr::from(([127, 0, 0, 1], free_port())));
+            }
+        }
+        let config = folder.path().join("cairn.toml");
+        let name = folder.path().file_name().unwrap().to_string_lossy().to_lowercase();
+        let unique: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        let of = |role: &str| {
+            let of_role = addresses.iter().filter(|(name, _)| name.starts_with(role));
+            format!("{:?}", of_role.map(|(_, address)| address.to_string()).collect::<Vec<_>>())
+        };
+        let credentials = folder.path().join("credentials.toml");
+        let (id, secret) = (endpoint("CAIRN_TEST_S3_ACCESS_KEY"), endpoint("CAIRN_TEST_S3_SECRET_KEY"));
+        fs::write(&credentials, format!("access_key_id = {id:?}\nsecret_access_key = {secret:?}\n")).unwrap();
+        let text = format!(
+            "[stores]\nlog = \"kafka\"\nobjects = \"s3\"\nindex = \"cql\"\n\
+             [kafka]\nbrokers = {:?}\ntopic = \"{unique}\"\npartitions = 8\nreplication_factor = 1\nmin_insync_replicas = 1\n\
+             [s3]\nendpoint = {:?}\nbucket = \"{unique}\"\ncredentials_file = {credentials:?}\n\
+             [cql]\ncontact_points = [{:?}]\nkeyspace = \"{unique}\"\ncopies = 1\n\
+             [peers]\ningest = {}\nindex = {}\nretrieval = {}\n{more}",
+            endpoint("CAIRN_TEST_KAFKA"),
+            endpoint("CAIRN_TEST_S3"),
+            endpoint("CAIRN_TEST_CQL"),
+            of("ingest"),
+            of("index"),
+            of("retrieval"),
+        );
+        fs::write(&config, text).unwrap();
+        Self { folder, config, addresses, processes: BTreeMap::new(), gateway: None }
+    }
+
+    /// `cairn stores create`.
+    pub fn create_stores(&self) {
+        let made = Command::new(cairn()).args(["stores", "create", "--config"]).arg(&self.config).output().unwrap();
+        assert!(made.status.success(), "cairn stores create: {made:?}");
+    }
+
+    /// Names of all its processes but the gateway.
+    pub fn names(&self) -> Vec<String> {
+        self.addresses.keys().cloned().collect()
+    }
+
+    /// Starts one, or starts it again.
+    pub fn start_process(&mut self, name: &str) {
+        let grpc = self.addresses[name].to_string();
+        let config = self.config.display().to_string();
+        let arguments = vec!["--config".into(), config, "--grpc".into(), grpc];
+        let role = name.split('-').next().unwrap();
+        let start = Start { role, arguments, ..Start::default() };
+        let process = Archive::start_with(&self.folder.path().join(name), start);
+        self.processes.insert(name.to_owned(), process);
+    }
+
+    /// Starts its doors.
+    pub fn start_gateway(&mut self) {
+        let arguments = vec!["--config".into(), self.config.display().to_string()];
+        let start = Start { role: "gateway", arguments, ..Start::default() };
+        self.gateway = Some(Archive::start_with(&self.folder.path().join("gateway"), start));
+    }
+
+    /// kill -9 of one process.
+    pub fn kill(&mut self, name: &str) {
+        self.processes.remove(name).expect("it runs").kill();
+    }
+
+    /// Its doors.
+    pub fn door(&self) -> &Archive {
+        self.gateway.as_ref().expect("it runs")
+    }
+
+    /// Waits until every process can do its work.
+    pub fn wait_ready(&self) {
+        for (name, process) in self.processes.iter().chain(self.gateway.iter().map(|door| (&GATEWAY, door))) {
+            eventually(&format!("{name} that is ready"), || process.ready().0.then_some(()));
+        }
+    }
+
+    /// Stops processes in order, doors first; lines at WARN or ERROR about what was `away` are expected.
+    pub fn stop(mut self, away: bool) {
+        let gateway = self.gateway.take().into_iter();
+        for mut process in gateway.chain(std::mem::take(&mut self.processes).into_values()) {
+            if away {
+                AWAY.iter().for_each(|text| process.expect_in_log(text));
+            }
+            process.stop();
+        }
+    }
+}
+
+static GATEWAY: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| "gateway".into());

@@ -1,0 +1,111 @@
+//! Senders that go on while an archive is disturbed, and the reckoning afterwards.
+
+use crate::{
+    cluster::Cluster,
+    stow::{Sent, data_set_of, data_set_over_http, stow},
+    support::{Archive, SOON, eventually},
+};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// Senders at work. Each sends its instances in turn, again until they are acknowledged, as a modality would.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<Mutex<Vec<Sent>>>,
+    refused: Arc<AtomicUsize>,
+    senders: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    /// Starts `senders`, each with studies of its own; each sends until stopped.
+    pub fn start(door: SocketAddr, seed: u64, senders: u64) -> Self {
+        let (stop, acknowledged, refused) = <(Arc<AtomicBool>, Arc<Mutex<Vec<Sent>>>, Arc<AtomicUsize>)>::default();
+        let sender = |number: u64| {
+            let (stop, acknowledged, refused) = (stop.clone(), acknowledged.clone(), refused.clone());
+            std::thread::spawn(move || {
+                for made in cairn_synthetic::studies(seed * 100 + number, 10_000) {
+                    let sent = Sent::new(made.file, made.sop_instance_uid);
+                    while !stop.load(Ordering::Relaxed) {
+                        match stow(door, &[&sent.file]) {
+                            Ok(answer) if matches!(answer.status, 200 | 202) => {
+                                acknowledged.lock().unwrap().push(sent.clone());
+                                break;
+                            }
+                            Ok(answer) => {
+                                assert_eq!(answer.status, 503, "{answer:?}");
+                                let head = answer.head.to_ascii_lowercase();
+                                assert!(head.contains("retry-after:"), "{head}");
+                            }
+                            // Its connection died: nothing was said.
+                            Err(_) => {}
+                        }
+                        refused.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            })
+        };
+        let senders = (0..senders).map(sender).collect();
+        Self { stop, acknowledged, refused, senders }
+    }
+
+    /// Acknowledged so far.
+    pub fn acknowledged(&self) -> usize {
+        self.acknowledged.lock().unwrap().len()
+    }
+
+    /// Tries that were refused, or got no answer, so far.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `more` are acknowledged from now on.
+    pub fn goes_on(&self, more: usize) {
+        let before = self.acknowledged();
+        let begun = Instant::now();
+        // Longer than any pause that a client or a process makes between tries.
+        while self.acknowledged() < before + more {
+            assert!(begun.elapsed() < 2 * SOON, "stores did not go on: {before} acknowledged");
+            assert!(!self.senders.iter().any(JoinHandle::is_finished), "a sender failed");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends it; gives what was acknowledged.
+    pub fn stop(self) -> Vec<Sent> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.senders.into_iter().for_each(|sender| sender.join().expect("a sender failed"));
+        std::mem::take(&mut self.acknowledged.lock().unwrap())
+    }
+}
+
+/// Every acknowledged instance is found and given back byte for byte.
+pub fn all_there(cluster: &Cluster, acknowledged: &[Sent]) {
+    cluster.wait_ready();
+    let door = cluster.door();
+    for process in cluster.processes.iter().filter(|(name, _)| name.starts_with("index")).map(|(_, process)| process) {
+        settled(process);
+    }
+    for sent in acknowledged {
+        let uid = sent.sop_instance_uid.as_ref().unwrap();
+        let versions = data_set_over_http(door, uid);
+        assert!(!versions.is_empty(), "{uid} was acknowledged and is not found");
+        assert!(versions.contains(&data_set_of(&sent.file)), "{uid} was acknowledged and is not there as sent");
+    }
+}
+
+fn settled(process: &Archive) {
+    eventually("an index that has caught up", || {
+        process.ready().1.contains("index: ok 0 events behind").then_some(())
+    });
+}

@@ -1,0 +1,85 @@
+//! Roles as processes of their own, more than one of each, over real engines.
+
+use crate::{
+    cluster::{Cluster, Size, engines},
+    load::{Load, all_there},
+    stow::data_set_of,
+    support::{Archive, repository, run, synthetic_files},
+};
+use std::{collections::BTreeSet, fs};
+
+#[test]
+fn a_cluster_takes_finds_and_gives_back_what_stock_clients_send() {
+    let _engines = engines();
+    let cluster = Cluster::start(Size::TWO, "");
+    let door = cluster.door();
+    let files = synthetic_files(&cluster.folder.path().join("in"), 71, 4);
+    let (host, port) = (door.dicom.ip().to_string(), door.dicom.port().to_string());
+    run("storescu", &["-aec", "CAIRN", "+sd", &host, &port, &cluster.folder.path().join("in").display().to_string()]);
+    for process in cluster.processes.iter().filter(|(name, _)| name.starts_with("index")).map(|(_, process)| process) {
+        process.settled();
+    }
+    // Either index process answers for all partitions.
+    for name in ["index-0", "index-1"] {
+        let found = cluster.processes[name].ok(&["query", "studies", "-o", "json"]);
+        assert_eq!(found.lines().count(), 4, "{name}: {found}");
+    }
+    let to = cluster.folder.path().join("got");
+    fs::create_dir_all(&to).unwrap();
+    let made: Vec<_> = cairn_synthetic::studies(71, 4).collect();
+    for study in made.iter().map(|made| made.study_instance_uid.to_string()).collect::<BTreeSet<_>>() {
+        let (key, to) = (format!("StudyInstanceUID={study}"), to.display().to_string());
+        run(
+            "getscu",
+            &["-S", "+B", "-aec", "CAIRN", "-od", &to, "-k", "QueryRetrieveLevel=STUDY", "-k", &key, &host, &port],
+        );
+    }
+    let sent: BTreeSet<Vec<u8>> = files.iter().map(|file| data_set_of(&fs::read(file).unwrap())).collect();
+    let got: BTreeSet<Vec<u8>> =
+        fs::read_dir(to).unwrap().map(|entry| data_set_of(&fs::read(entry.unwrap().path()).unwrap())).collect();
+    assert!(sent == got, "{} sent, {} got, byte for byte", sent.len(), got.len());
+    metrics_are_documented(&cluster);
+    cluster.stop(false);
+}
+
+/// Each metric of the stores of a cluster is there in one process or the other, as it is documented.
+fn metrics_are_documented(cluster: &Cluster) {
+    let table = fs::read_to_string(repository().join("services/cairn/METRICS.md")).unwrap();
+    let exposed: String = cluster.processes.values().map(exposed).collect();
+    for line in exposed.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        assert!(table.contains(&format!("| {name} | {kind} |")), "{name} is not documented as a {kind}");
+    }
+    for name in ["cairn_event_log_appended_total", "cairn_event_log_weak_topic", "cairn_index_store_batches_total"] {
+        assert!(exposed.contains(&format!("# TYPE {name} ")), "{name}");
+    }
+    assert!(exposed.contains("cairn_object_store_s3_requests_total{"), "requests to the bucket");
+}
+
+fn exposed(process: &Archive) -> String {
+    String::from_utf8(process.get("/metrics", "*/*").body).unwrap()
+}
+
+#[test]
+fn each_process_is_killed_in_turn_and_all_at_once_and_nothing_acknowledged_is_lost() {
+    let _engines = engines();
+    let mut cluster = Cluster::start(Size::TWO, "");
+    let load = Load::start(cluster.door().http, 72, 3);
+    load.goes_on(10);
+    for name in cluster.names() {
+        cluster.kill(&name);
+        // Others do its work.
+        load.goes_on(5);
+        cluster.start_process(&name);
+    }
+    for name in cluster.names() {
+        cluster.kill(&name);
+    }
+    for name in cluster.names() {
+        cluster.start_process(&name);
+    }
+    load.goes_on(10);
+    let acknowledged = load.stop();
+    all_there(&cluster, &acknowledged);
+    cluster.stop(true);
+}
