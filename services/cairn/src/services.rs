@@ -1,6 +1,13 @@
 //! The services as this process has them: its own roles over stores, those of other processes over gRPC.
 
-use crate::{commands::Failure, config::Config, late::Late, peers, roles::Roles, stores::Stores};
+use crate::{
+    commands::Failure,
+    config::{Config, LogKind},
+    late::Late,
+    peers,
+    roles::Roles,
+    stores::Stores,
+};
 use cairn_index::IndexService;
 use cairn_ingest::IngestService;
 use cairn_retrieval::RetrievalService;
@@ -124,10 +131,14 @@ impl Running {
             self.index = Some(index);
         }
         if let (Some(log), Some(objects), Some(quarantine)) = (&stores.log, &stores.objects, &stores.quarantine) {
+            let log_is_shared = config.stores.log != LogKind::Embedded;
             let (clock, config) = (stores.clock.clone(), config.ingest_config());
             let quarantine = quarantine.clone();
             let ingest = IngestService::open(log.clone(), objects.clone(), services.index(), quarantine, clock, config);
             let ingest = Arc::new(ingest.await?);
+            if log_is_shared {
+                ingest.observe_others();
+            }
             services.own_ingest.set(ingest.clone());
             self.ingest = Some(ingest);
         }

@@ -75,6 +75,10 @@ impl Appender {
         self.clock.as_ref()
     }
 
+    pub(crate) fn log(&self) -> &dyn EventLog {
+        self.log.as_ref()
+    }
+
     fn hlc(&self) -> MutexGuard<'_, HybridClock> {
         self.hlc.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -181,6 +181,11 @@ pub struct ClockConfig {
     pub not_before_ms: u64,
     /// Milliseconds since the Unix epoch after which it can't be.
     pub not_after_ms: u64,
+    /// Where several processes append to one log: how often the last event of a partition is looked at, so that events made
+    /// here are later in the order of events.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub observe_interval: Duration,
     /// A log ahead of the wall clock by more than this is an alarm.
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
@@ -200,6 +205,7 @@ impl Default for ClockConfig {
             // 2026-01-01 and 2076-01-01
             not_before_ms: 1_767_225_600_000,
             not_after_ms: 3_345_062_400_000,
+            observe_interval: Duration::from_millis(100),
             behind_log_alarm: Duration::from_secs(60),
             behind_log_max: None,
             accept_implausible: false,

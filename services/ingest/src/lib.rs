@@ -16,6 +16,7 @@ pub mod crash;
 mod in_flight;
 mod intake;
 mod metrics;
+mod others;
 pub mod quarantine;
 mod receipts;
 mod refusal;

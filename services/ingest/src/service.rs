@@ -6,6 +6,7 @@ use crate::{
     config::IngestConfig,
     crash::{Step, crash_point},
     in_flight::InFlight,
+    others,
     quarantine::Quarantine,
     receipts::{OpenReceipt, Receipts},
     versions::{Key, Recent, Version},
@@ -26,7 +27,8 @@ use cairn_service_api::{
 };
 use cairn_store_api::{EventLog, ObjectStore};
 use futures_util::TryStreamExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinSet;
 
 /// Receipts tried again whenever another is closed.
 const RETRIED_RECEIPTS: usize = 8;
@@ -36,7 +38,7 @@ const RETRIED_RECEIPTS: usize = 8;
 pub struct IngestService(Arc<Service>);
 
 pub(crate) struct Service {
-    pub(crate) appender: Appender,
+    pub(crate) appender: Arc<Appender>,
     pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) index: Option<Arc<dyn Index>>,
     pub(crate) config: IngestConfig,
@@ -47,6 +49,8 @@ pub(crate) struct Service {
     /// Turns of instances with a large header.
     pub(crate) large_headers: Arc<crate::intake::Turns>,
     receipts: Receipts,
+    /// Looks at what other processes append.
+    observing: Mutex<JoinSet<()>>,
 }
 
 impl IngestService {
@@ -64,7 +68,7 @@ impl IngestService {
         clock: Arc<dyn Clock>,
         config: IngestConfig,
     ) -> Result<Self, Error> {
-        let appender = Appender::open(log, clock, config.clone()).await?;
+        let appender = Arc::new(Appender::open(log, clock, config.clone()).await?);
         let (comparer, pairs) = Comparer::new(&config.compare);
         let service = Arc::new(Service {
             appender,
@@ -77,6 +81,7 @@ impl IngestService {
             comparer,
             large_headers: Arc::new(crate::intake::Turns::new(config.large_headers_max)),
             config,
+            observing: Mutex::default(),
         });
         service.comparer.start(pairs, Arc::downgrade(&service));
         Ok(Self(service))
@@ -87,10 +92,17 @@ impl IngestService {
         self.0.appender.observe(reading);
     }
 
+    /// Takes note of what other processes append to the same log from now on, until it is closed.
+    pub fn observe_others(&self) {
+        let observing = others::observe(&self.0.appender, self.0.config.clock.observe_interval);
+        *self.0.observing.lock().unwrap_or_else(PoisonError::into_inner) = observing;
+    }
+
     /// Closes every open receipt and stops comparing. To be called when the doors have stopped; log and object store
     /// stay open.
     pub async fn close(&self) -> Result<(), Error> {
         self.0.comparer.stop().await;
+        self.0.observing.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
         let mut outcome = Ok(());
         for receipt in self.0.receipts.drain() {
             let end = receipt.ended().unwrap_or(ReceiptEnd::EndedByArchive);

@@ -221,6 +221,29 @@ async fn events_come_after_every_event_in_the_log_whatever_the_clock_does() {
 }
 
 #[tokio::test]
+async fn of_several_processes_over_one_log_the_later_event_is_later_whichever_clock_runs_ahead() {
+    let site = Site::default();
+    let image = |n: u32| Image { instance: format!("1.2.3.4.{n}"), ..Image::default() };
+    let (ahead, behind) = (site.open().await, site.open().await);
+    behind.observe_others();
+    ahead.observe(Hlc { wall_ms: crate::support::NOW_MS + 5_000, counter: 9 });
+    send_from(&ahead, "CT1", &image(1)).await.expect("stored");
+    let reading = |number: usize| site.events()[number].0.hlc;
+    // Observed a moment later: from then on all of them are.
+    let mut sent = 1;
+    let observed = async {
+        while sent == 1 || reading(sent - 1) < reading(0) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            sent += 1;
+            send_from(&behind, "CT1", &image(u32::try_from(sent).expect("few"))).await.expect("stored");
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), observed).await.expect("observed soon");
+    behind.close().await.expect("closes");
+    ahead.close().await.expect("closes");
+}
+
+#[tokio::test]
 async fn an_implausible_clock_stops_ingest_unless_that_is_allowed() {
     let site = Site::default();
     let service = site.open().await;

@@ -105,7 +105,5 @@ pub fn all_there(cluster: &Cluster, acknowledged: &[Sent]) {
 }
 
 fn settled(process: &Archive) {
-    eventually("an index that has caught up", || {
-        process.ready().1.contains("index: ok 0 events behind").then_some(())
-    });
+    eventually("an index that has caught up", || process.ready().1.contains("index: ok 0 events behind").then_some(()));
 }
