@@ -103,7 +103,8 @@ impl RolesHere {
     /// Embedded stores are open on return, or the process can't start. Those of a cluster are waited for: meanwhile the
     /// process says that it is not ready.
     async fn open(config: &Config, roles: Roles, services: &Services) -> Result<Self, Failure> {
-        let open = Running::open(config.clone(), services.clone());
+        // The futures of client libraries are deep.
+        let open = Box::pin(Running::open(config.clone(), services.clone()));
         Ok(match roles.data() {
             false => Self::None,
             true if stores::are_embedded(&config.stores) => Self::Open(open.await?),

@@ -70,7 +70,7 @@ fn describe_metrics() {
     describe_table(of_a_cluster, false);
 }
 
-fn describe_table(table: &str, from_the_start: bool) {
+fn describe_table(table: &'static str, from_the_start: bool) {
     for line in table.lines().filter(|line| line.starts_with("| cairn_")) {
         let mut cells = line.trim_matches('|').split('|').map(str::trim);
         let mut cell = || cells.next().unwrap_or_default();

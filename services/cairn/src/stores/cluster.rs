@@ -27,7 +27,8 @@ async fn reached<T, F: Future<Output = Result<T, StoreError>>>(
 ) -> Result<T, Failure> {
     let mut pause = config.open_pause;
     loop {
-        match open().await {
+        // The futures of client libraries are deep.
+        match Box::pin(open()).await {
             Ok(there) => return Ok(there),
             Err(error) if error.kind() == StoreErrorKind::Unavailable => {
                 tracing::warn!(store, %error, "a store can't be reached and is tried again");
