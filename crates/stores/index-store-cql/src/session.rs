@@ -45,7 +45,9 @@ impl Cql {
             .known_nodes(&config.contact_points)
             .connection_timeout(config.connect_timeout)
             .schema_agreement_timeout(config.schema_timeout)
-            .fetch_schema_metadata(false)
+            // What routing by token needs, and no more.
+            .fetch_full_schema_metadata(false)
+            .keyspaces_to_fetch([&config.keyspace])
             .default_execution_profile_handle(profile.into_handle());
         if let Some(user) = &config.user {
             builder = builder.user(user, config.password.as_ref().map_or("", Secret::text));

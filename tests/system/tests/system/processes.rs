@@ -1,17 +1,17 @@
 //! Roles as processes of their own, more than one of each, over real engines.
 
 use crate::{
-    cluster::{Cluster, Size, engines},
+    cluster::{Cluster, OwnEngines, Size, engines},
     load::{Load, all_there},
     stow::data_set_of,
-    support::{Archive, repository, run, synthetic_files},
+    support::{Archive, eventually, repository, run, synthetic_files},
 };
 use std::{collections::BTreeSet, fs};
 
 #[test]
 fn a_cluster_takes_finds_and_gives_back_what_stock_clients_send() {
     let _engines = engines();
-    let cluster = Cluster::start(Size::TWO, "");
+    let cluster = Cluster::start(Size::TWO, &[]);
     let door = cluster.door();
     let files = synthetic_files(&cluster.folder.path().join("in"), 71, 4);
     let (host, port) = (door.dicom.ip().to_string(), door.dicom.port().to_string());
@@ -39,7 +39,7 @@ fn a_cluster_takes_finds_and_gives_back_what_stock_clients_send() {
         fs::read_dir(to).unwrap().map(|entry| data_set_of(&fs::read(entry.unwrap().path()).unwrap())).collect();
     assert!(sent == got, "{} sent, {} got, byte for byte", sent.len(), got.len());
     metrics_are_documented(&cluster);
-    cluster.stop(false);
+    cluster.stop(true);
 }
 
 /// Each metric of the stores of a cluster is there in one process or the other, as it is documented.
@@ -63,7 +63,7 @@ fn exposed(process: &Archive) -> String {
 #[test]
 fn each_process_is_killed_in_turn_and_all_at_once_and_nothing_acknowledged_is_lost() {
     let _engines = engines();
-    let mut cluster = Cluster::start(Size::TWO, "");
+    let mut cluster = Cluster::start(Size::TWO, &[]);
     let load = Load::start(cluster.door().http, 72, 3);
     load.goes_on(10);
     for name in cluster.names() {
@@ -81,5 +81,21 @@ fn each_process_is_killed_in_turn_and_all_at_once_and_nothing_acknowledged_is_lo
     load.goes_on(10);
     let acknowledged = load.stop();
     all_there(&cluster, &acknowledged);
+    cluster.stop(true);
+}
+
+#[test]
+fn kafka_is_killed_and_started_again_and_stores_go_on() {
+    let engines = OwnEngines::take();
+    let cluster =
+        Cluster::start(Size::TWO, &[("CAIRN__KAFKA__APPEND_TIMEOUT", "2 s"), ("CAIRN__KAFKA__REQUEST_TIMEOUT", "2 s")]);
+    let load = Load::start(cluster.door().http, 73, 3);
+    load.goes_on(10);
+    engines.tool("kill", "kafka");
+    let before = load.refused();
+    eventually("a store that is refused", || (load.refused() > before).then_some(()));
+    engines.tool("start", "kafka");
+    load.goes_on(10);
+    all_there(&cluster, &load.stop());
     cluster.stop(true);
 }
