@@ -163,6 +163,11 @@ impl Process {
         let listeners = Listeners::bind(&config, roles).await?;
         let endpoints = listeners.endpoints(config.tls.is_some())?;
         let services = Services::new(&config, roles)?;
+        if roles.data() {
+            let directory = &config.data.directory;
+            let failed = |error| Failure::failed(format!("{}: {error}", directory.display()));
+            std::fs::create_dir_all(directory).map_err(failed)?;
+        }
         let roles_here = RolesHere::open(&config, roles, &services).await?;
         let (drain, drained) = watch::channel(false);
         let draining = Arc::new(AtomicBool::new(false));

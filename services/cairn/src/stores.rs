@@ -49,8 +49,6 @@ impl Stores {
         let directory = &config.data.directory;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Failure::failed(format!("{}: {error}", directory.display())))?;
         let mut stores =
             Self { log: None, join: None, objects: None, index: None, quarantine: None, clock: clock.clone() };
         if roles.log() {

@@ -7,6 +7,7 @@ use cairn_archive::{
 use cairn_process::{clock::Clock, trace};
 use cairn_service_api::{Error, ErrorKind, Reason};
 use cairn_store_api::{EventLog, Record, StoreError, StoreErrorKind};
+use futures_util::future::try_join_all;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -209,17 +210,22 @@ fn not_appended(error: &StoreError) -> NotAppended {
 /// append time of its own record, and append times never decrease, unless the log is ahead of the wall clock; then all
 /// readings share one millisecond until the counter overflows.
 async fn last_reading(log: &dyn EventLog) -> Result<Hlc, StoreError> {
-    let mut wall_ms = 0;
-    for partition in (0..log.partitions()).map(Partition) {
-        let end = log.end(partition).await?;
-        let mut from = Offset(end.0.saturating_sub(RECOVERED_RECORDS));
-        while from < end {
-            let batch = log.read(partition, from, RECOVERED_RECORDS as usize, RECOVERED_BYTES).await?;
-            let Some(last) = batch.records.last() else { break };
-            from = last.offset.next();
-            let readings = batch.records.iter().map(|r| r.record.envelope.hlc.wall_ms.max(r.appended_at_ms));
-            wall_ms = readings.fold(wall_ms, u64::max);
-        }
-    }
+    // All at once: a log may be far away.
+    let readings = (0..log.partitions()).map(|partition| last_reading_of(log, Partition(partition)));
+    let wall_ms = try_join_all(readings).await?.into_iter().max().unwrap_or_default();
     Ok(Hlc { wall_ms, counter: if wall_ms == 0 { 0 } else { u32::MAX } })
+}
+
+async fn last_reading_of(log: &dyn EventLog, partition: Partition) -> Result<u64, StoreError> {
+    let mut wall_ms = 0;
+    let end = log.end(partition).await?;
+    let mut from = Offset(end.0.saturating_sub(RECOVERED_RECORDS));
+    while from < end {
+        let batch = log.read(partition, from, RECOVERED_RECORDS as usize, RECOVERED_BYTES).await?;
+        let Some(last) = batch.records.last() else { break };
+        from = last.offset.next();
+        let readings = batch.records.iter().map(|r| r.record.envelope.hlc.wall_ms.max(r.appended_at_ms));
+        wall_ms = readings.fold(wall_ms, u64::max);
+    }
+    Ok(wall_ms)
 }

@@ -8,7 +8,7 @@ use crate::{
 use cairn_archive::{Offset, Partition};
 use cairn_service_api::{Error, ErrorKind};
 use cairn_store_api::{EventLog, LogRecord, StoreError};
-use futures_util::{StreamExt, future::join_all};
+use futures_util::{StreamExt, future::{join_all, try_join_all}};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::Sender;
 use tonic::{Request, Response, Status, async_trait};
@@ -107,16 +107,15 @@ async fn send_partition(
 #[async_trait]
 impl EventLogService for EventLogServer {
     async fn describe(&self, _: Request<pb::DescribeRequest>) -> Result<Response<pb::DescribeResponse>, Status> {
-        let (log, mut ends) = (self.log()?, Vec::new());
-        for partition in 0..log.partitions() {
-            let end = log.end(Partition(partition)).await.map_err(store_status)?;
-            ends.push(common::Position {
-                site: log.site().to_string(),
-                incarnation: log.incarnation().0,
-                partition: partition.into(),
-                offset: end.0,
-            });
-        }
+        let log = self.log()?;
+        let ends = try_join_all((0..log.partitions()).map(|partition| log.end(Partition(partition)))).await;
+        let position = |(partition, end): (u32, Offset)| common::Position {
+            site: log.site().to_string(),
+            incarnation: log.incarnation().0,
+            partition,
+            offset: end.0,
+        };
+        let ends = (0..).zip(ends.map_err(store_status)?).map(position).collect();
         Ok(Response::new(pb::DescribeResponse {
             site: log.site().to_string(),
             incarnation: log.incarnation().0,
