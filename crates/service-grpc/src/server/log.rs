@@ -8,7 +8,10 @@ use crate::{
 use cairn_archive::{Offset, Partition};
 use cairn_service_api::{Error, ErrorKind};
 use cairn_store_api::{EventLog, LogRecord, StoreError};
-use futures_util::{StreamExt, future::{join_all, try_join_all}};
+use futures_util::{
+    StreamExt,
+    future::{join_all, try_join_all},
+};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::Sender;
 use tonic::{Request, Response, Status, async_trait};

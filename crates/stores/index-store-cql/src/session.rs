@@ -26,8 +26,8 @@ pub(crate) struct Cql {
 }
 
 impl Cql {
-    /// Connects; to the keyspace, if it is to be there already.
-    pub(crate) async fn connect(config: CqlIndexConfig, in_keyspace: bool) -> Result<Self, StoreError> {
+    /// Connects. The keyspace need not be there.
+    pub(crate) async fn connect(config: CqlIndexConfig) -> Result<Self, StoreError> {
         config.check()?;
         let mut near = DefaultPolicy::builder().token_aware(true);
         if let Some(datacenter) = &config.local_datacenter {
@@ -52,13 +52,10 @@ impl Cql {
         if let Some(user) = &config.user {
             builder = builder.user(user, config.password.as_ref().map_or("", Secret::text));
         }
-        if in_keyspace {
-            builder = builder.use_keyspace(&config.keyspace, false);
-        }
         let connecting = tokio::time::timeout(config.deadline, builder.build()).await;
         let unreachable = |why| error::new(StoreErrorKind::Unavailable, "connect", why);
         let session = connecting.map_err(|_| unreachable("no answer in time"))?;
-        let session = session.map_err(|_| unreachable("no node answers, or the keyspace is not there"))?;
+        let session = session.map_err(|_| unreachable("no node answers"))?;
         Ok(Self { session, config })
     }
 
@@ -77,8 +74,9 @@ impl Cql {
 
     /// Prepares a statement that can be repeated.
     pub(crate) async fn prepare(&self, text: &str) -> Result<PreparedStatement, StoreError> {
+        let text = qualified(text, &self.config.keyspace);
         let prepare = || async {
-            let prepared = self.session.prepare(text).await;
+            let prepared = self.session.prepare(text.as_str()).await;
             prepared.map_err(|error| error::prepare("prepare", &error))
         };
         let mut prepared = self.retry("prepare", self.deadline(), prepare).await?;
@@ -97,7 +95,7 @@ impl Cql {
     /// Makes or drops something of the schema, and waits until every node knows. The statement can be repeated.
     pub(crate) async fn define(&self, text: &str) -> Result<(), StoreError> {
         let deadline = Instant::now() + self.config.schema_timeout;
-        let mut statement = Statement::new(text);
+        let mut statement = Statement::new(qualified(text, &self.config.keyspace));
         statement.set_request_timeout(Some(self.config.schema_timeout));
         let define = || async {
             let done = self.session.query_unpaged(statement.clone(), ()).await;
@@ -213,5 +211,35 @@ pub(crate) fn applied(what: &'static str, answer: QueryResult) -> Result<bool, S
     match row.columns.into_iter().next() {
         Some(Some(CqlValue::Boolean(applied))) => Ok(applied),
         _ => Err(error::unreadable(what)),
+    }
+}
+
+/// The statement with its table's keyspace: prepared statements of a session that uses one keyspace are ambiguous to the nodes.
+fn qualified(statement: &str, keyspace: &str) -> String {
+    let before_table = ["FROM ", "INTO ", "UPDATE ", "TABLE IF NOT EXISTS ", "TABLE IF EXISTS "];
+    let places = before_table.iter().filter_map(|word| Some(statement.find(word)? + word.len()));
+    match places.min() {
+        Some(place) => format!("{}{keyspace}.{}", &statement[..place], &statement[place..]),
+        None => statement.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::qualified;
+
+    #[test]
+    fn tables_are_named_with_their_keyspace() {
+        for (statement, whole) in [
+            ("SELECT a FROM t WHERE b = ?", "SELECT a FROM k.t WHERE b = ?"),
+            ("INSERT INTO t (a) VALUES (?) IF NOT EXISTS", "INSERT INTO k.t (a) VALUES (?) IF NOT EXISTS"),
+            ("UPDATE t SET a = ? IF a = ?", "UPDATE k.t SET a = ? IF a = ?"),
+            ("DELETE FROM t USING TIMESTAMP ? WHERE b = ?", "DELETE FROM k.t USING TIMESTAMP ? WHERE b = ?"),
+            ("CREATE TABLE IF NOT EXISTS t (a int)", "CREATE TABLE IF NOT EXISTS k.t (a int)"),
+            ("DROP TABLE IF EXISTS t", "DROP TABLE IF EXISTS k.t"),
+            ("CREATE KEYSPACE IF NOT EXISTS k WITH x", "CREATE KEYSPACE IF NOT EXISTS k WITH x"),
+        ] {
+            assert_eq!(qualified(statement, "k"), whole);
+        }
     }
 }

@@ -38,7 +38,7 @@ impl CqlIndexStore {
     /// `Invalid` when the configuration can't be used, or the schema is missing, older or newer; `Unavailable` when the
     /// cluster can't be reached in time.
     pub async fn open(config: CqlIndexConfig) -> Result<Self, StoreError> {
-        let cql = Cql::connect(config, true).await?;
+        let cql = Cql::connect(config).await?;
         schema::check(&cql).await?;
         Ok(Self {
             generations: Generations::new(&cql).await?,
@@ -57,8 +57,9 @@ impl CqlIndexStore {
     /// `Invalid` when the schema is of a newer build; `Unavailable` when the cluster can't be reached in time. It can be
     /// called again after any failure.
     pub async fn migrate(config: CqlIndexConfig) -> Result<i32, StoreError> {
-        schema::create_keyspace(&Cql::connect(config.clone(), false).await?).await?;
-        schema::migrate(&Cql::connect(config, true).await?).await
+        let cql = Cql::connect(config).await?;
+        schema::create_keyspace(&cql).await?;
+        schema::migrate(&cql).await
     }
 
     fn check_open(&self) -> Result<(), StoreError> {
