@@ -100,6 +100,11 @@ impl<'a> Elements<'a> {
         Some((Element { tag, vr, value }, &self.left[end..]))
     }
 
+    /// Bytes that were not read yet.
+    pub(crate) fn left(&self) -> usize {
+        self.left.len()
+    }
+
     /// Whether all bytes were read as elements.
     pub fn is_at_end(&self) -> bool {
         self.left.is_empty()

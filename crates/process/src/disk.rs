@@ -59,6 +59,12 @@ pub trait DiskFile: Send + Sync {
     /// Reads exactly `buffer.len()` bytes at `offset`; `UnexpectedEof` when the file ends before.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
+    /// Reads as `read_exact_at` what is in memory; never waits for a medium. `false`: some of it is not, or who knows; the
+    /// buffer then holds nothing of use.
+    fn read_at_once(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Writes all bytes at `offset`; the file grows when needed.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 

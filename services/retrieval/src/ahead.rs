@@ -13,7 +13,14 @@ use cairn_service_api::{
 };
 use cairn_store_api::ObjectStore;
 use futures_util::{FutureExt, StreamExt, stream};
-use std::{ops::Range, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    collections::VecDeque,
+    future::Future,
+    ops::Range,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// What a reader hands on: bytes with the room that they take, or how it ended.
@@ -73,6 +80,8 @@ pub(crate) fn read_ahead(
         more: Arc::new(Semaphore::new(more as usize)),
         shared,
         own_max,
+        refill: (more / 4) as u32,
+        lane: Lane::default(),
         whole_max: config.whole_bytes_max.min(u64::from(own_max)),
     };
     tokio::spawn(async move {
@@ -93,7 +102,53 @@ struct Reader {
     more: Arc<Semaphore>,
     shared: Arc<Semaphore>,
     own_max: u32,
+    /// Room that is waited for at least once there is none.
+    refill: u32,
     whole_max: u64,
+    lane: Lane,
+}
+
+type Reading = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Reads instances one after the other on a thread that ends when there are none: reading and verifying what the store has in
+/// memory is work for a processor, and whoever sends the bytes has another.
+#[derive(Clone, Default)]
+struct Lane(Arc<Mutex<Queue>>);
+
+#[derive(Default)]
+struct Queue {
+    readings: VecDeque<Reading>,
+    is_running: bool,
+}
+
+impl Lane {
+    fn add(&self, reading: Reading) {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.readings.push_back(reading);
+        if !std::mem::replace(&mut queue.is_running, true) {
+            let lane = self.clone();
+            tokio::task::spawn_blocking(move || lane.run());
+        }
+    }
+
+    /// The next one; `None` ends the thread.
+    fn next(&self) -> Option<Reading> {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = queue.readings.pop_front();
+        queue.is_running = next.is_some();
+        next
+    }
+
+    fn run(self) {
+        while let Some(mut reading) = self.next() {
+            let polled = std::panic::catch_unwind(AssertUnwindSafe(|| reading.as_mut().now_or_never()));
+            // One that waits for a disk, or for another machine, does so beside the next ones. One that failed by a defect is
+            // dropped, which its instance shows.
+            if matches!(polled, Ok(None)) {
+                tokio::spawn(reading);
+            }
+        }
+    }
 }
 
 impl Reader {
@@ -135,7 +190,7 @@ impl Reader {
             let bytes = read::open_later(self.objects.clone(), object, range);
             if length <= self.whole_max {
                 let Some(room) = self.room(length, &pieces).await else { continue };
-                tokio::spawn(hand_on_whole(bytes, room, pieces));
+                self.lane.add(Box::pin(hand_on_whole(bytes, room, pieces)));
             } else {
                 self.hand_on(bytes, pieces).await;
             }
@@ -145,10 +200,15 @@ impl Reader {
     /// Room for so many bytes; `None` when nobody wants them any more.
     async fn room(&self, length: u64, pieces: &mpsc::UnboundedSender<Piece>) -> Option<Room> {
         let length = length.min(u64::from(self.own_max)) as u32;
+        if let Some(room) = self.room_now(length) {
+            return Some(room);
+        }
+        // Waits for more than it needs: the next ones then come to a thread that is awake already.
+        let several = length.max(self.refill);
         let shared = async {
-            let of_retrieval = self.more.clone().acquire_many_owned(length).await.ok()?;
-            let shared = self.shared.clone().acquire_many_owned(length).await.ok()?;
-            Some(Room { of_retrieval, shared: Some(shared) })
+            let of_retrieval = self.more.clone().acquire_many_owned(several).await.ok()?;
+            let shared = self.shared.clone().acquire_many_owned(several).await.ok()?;
+            Room { of_retrieval, shared: Some(shared) }.split(length as usize)
         };
         tokio::select! {
             biased;
@@ -156,6 +216,16 @@ impl Reader {
             own = self.own.clone().acquire_many_owned(length) => Some(Room { of_retrieval: own.ok()?, shared: None }),
             room = shared => room,
         }
+    }
+
+    /// Room that need not be waited for.
+    fn room_now(&self, length: u32) -> Option<Room> {
+        if let Ok(own) = self.own.clone().try_acquire_many_owned(length) {
+            return Some(Room { of_retrieval: own, shared: None });
+        }
+        let of_retrieval = self.more.clone().try_acquire_many_owned(length).ok()?;
+        let shared = self.shared.clone().try_acquire_many_owned(length).ok()?;
+        Some(Room { of_retrieval, shared: Some(shared) })
     }
 
     /// Reads a large instance, piece by piece, each once there is room.
@@ -213,4 +283,30 @@ fn taken(pieces: mpsc::UnboundedReceiver<Piece>) -> AnswerStream<Bytes> {
             None => Some((Err(Error::new(ErrorKind::Internal, "reading ahead was cut short")), None)),
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn a_reading_that_waits_or_fails_by_a_defect_keeps_no_other_from_being_read() {
+        let lane = Lane::default();
+        let (go_on, waited) = oneshot::channel();
+        let (first_done, first) = oneshot::channel();
+        lane.add(Box::pin(async move {
+            let _ = waited.await;
+            let _ = first_done.send(());
+        }));
+        lane.add(Box::pin(async { panic!("a defect, on purpose") }));
+        let (second_done, second) = oneshot::channel();
+        lane.add(Box::pin(async move { drop(second_done.send(())) }));
+        second.await.expect("the last one was read");
+        go_on.send(()).expect("the first one waits");
+        first.await.expect("the first one was read");
+        let (third_done, third) = oneshot::channel();
+        lane.add(Box::pin(async move { drop(third_done.send(())) }));
+        third.await.expect("the lane begins again");
+    }
 }

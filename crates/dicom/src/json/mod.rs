@@ -6,9 +6,12 @@
 //! like any other.
 
 mod number;
+mod series;
 #[cfg(test)]
 mod tests;
 mod text;
+
+pub use series::HeaderSeries;
 
 use std::borrow::Cow;
 
@@ -47,11 +50,7 @@ pub fn write_header<'b>(
     bulk: impl IntoIterator<Item = Bulk<'b>>,
     mut uri: impl FnMut(Bulk<'b>, &mut String),
 ) {
-    let mut bulk = bulk.into_iter();
-    let next = bulk.next();
-    let scratch = String::new();
-    let mut writer = HeaderWriter { out, bulk, next, uri: &mut uri, scratch, path: Vec::new(), first: true };
-    writer.object(header, default, 0);
+    HeaderWriter::new(out, bulk.into_iter(), &mut uri).object(header, default, 0);
 }
 
 /// Writes one object from a data set in memory.
@@ -185,6 +184,8 @@ struct HeaderWriter<'w, 'b, I, U> {
     out: &'w mut Vec<u8>,
     bulk: I,
     next: Option<Bulk<'b>>,
+    /// Bulk values before the next one.
+    passed: usize,
     uri: &'w mut U,
     scratch: String,
     /// Tag and item of every level above the one that is written.
@@ -193,11 +194,16 @@ struct HeaderWriter<'w, 'b, I, U> {
     first: bool,
 }
 
-impl<'b, I, U> HeaderWriter<'_, 'b, I, U>
+impl<'w, 'b, I, U> HeaderWriter<'w, 'b, I, U>
 where
     I: Iterator<Item = Bulk<'b>>,
     U: FnMut(Bulk<'b>, &mut String),
 {
+    fn new(out: &'w mut Vec<u8>, mut bulk: I, uri: &'w mut U) -> Self {
+        let next = bulk.next();
+        Self { out, bulk, next, passed: 0, uri, scratch: String::new(), path: Vec::new(), first: true }
+    }
+
     fn object(&mut self, header: Header<'_>, inherited: CharacterSet, depth: usize) {
         self.first = true;
         let mut charset = inherited;
@@ -215,6 +221,11 @@ where
                 self.element(element, &mut charset, last.replace(element.tag), depth);
             }
         }
+        self.close(last);
+    }
+
+    /// Ends an object after its last element.
+    fn close(&mut self, last: Option<Tag>) {
         self.bulk_before(None, last);
         self.out.extend_from_slice(if self.first { b"{}" } else { b"}" });
         self.first = false;
@@ -277,6 +288,7 @@ where
                 return;
             }
             self.next = self.bulk.next();
+            self.passed += 1;
         }
     }
 

@@ -3,19 +3,29 @@
 use cairn_dicom::{
     CharacterSet, Tag, Vr,
     header::Header,
-    json::{self, Bulk},
+    json::{Bulk, HeaderSeries},
 };
 use cairn_service_api::index::InstanceRecord;
 use std::fmt::Write;
 
-/// Writes an instance's header as one JSON object, with a BulkDataURI under `prefix` for each value not in it.
-pub(crate) fn write_record(json: &mut Vec<u8>, record: &InstanceRecord, prefix: &str) {
+/// Writes instances' headers as one JSON object each, with a comma in front of each, and with a BulkDataURI under `prefix` for
+/// each value not in it.
+pub(crate) fn write_records(records: &[InstanceRecord], prefix: impl Fn(&InstanceRecord) -> String) -> Vec<u8> {
+    let mut series = HeaderSeries::with_capacity(records.iter().map(|record| record.header.len() * 3 + 64).sum());
+    for record in records {
+        series.separate(b',');
+        write_record(&mut series, record, &prefix(record));
+    }
+    series.into_bytes()
+}
+
+fn write_record<'r>(series: &mut HeaderSeries<'r>, record: &'r InstanceRecord, prefix: &str) {
     let default = CharacterSet::parse(record.default_character_set.as_bytes(), CharacterSet::DEFAULT).0;
     let bulk = record.bulk_data.iter().map(|entry| {
         let letters = [(entry.vr >> 8) as u8, entry.vr as u8];
         Bulk { path: &entry.path, vr: Vr::from_bytes(letters).unwrap_or(Vr::UN) }
     });
-    json::write_header(json, Header::new(&record.header), default, bulk, |bulk, uri| {
+    series.write(Header::new(&record.header), default, bulk, |bulk, uri| {
         uri.push_str(prefix);
         write_path(uri, bulk.path);
     });

@@ -34,6 +34,10 @@ fn the_real_disk_does_what_the_trait_says() {
     let mut read = vec![1; 30_000];
     file.read_exact_at(&mut read, 0).unwrap();
     assert_eq!((read[9], read[10], read[8191], read[16_384]), (0, 5, 5, 5));
+    let mut at_once = vec![1; 30_000];
+    // Just written, so that it is in memory; a file system that can't tell says no.
+    assert!(!file.read_at_once(&mut at_once, 0).unwrap() || at_once == read);
+    assert!(!file.read_at_once(&mut at_once, (1 << 20) - 10).unwrap(), "past the end");
     assert_eq!(file.read_exact_at(&mut read, 1 << 20).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     RealDisk.rename(&dir.join("x"), &dir.join("y")).unwrap();
     RealDisk.sync_dir(&dir).unwrap();

@@ -36,8 +36,12 @@ pub struct VolumeConfig {
     /// Of a longer object: bytes a writer collects before it hands them to a thread that hashes and writes them: a multiple
     /// of 64 KiB that divides 128 MiB. A writer holds at most two such buffers.
     pub write_buffer_bytes: usize,
+    /// While no more writers than these are at work, each collects `held_object_bytes_max` instead once it had as much.
+    pub writers_few: usize,
     /// Bytes read and verified at once: a multiple of 64 KiB, at most 1 MiB. A reader holds at most two such buffers.
     pub read_chunk_bytes: usize,
+    /// Bytes of buffers that are kept for the next reads.
+    pub read_buffer_bytes_kept: usize,
     /// An object with more bytes than this is synced by its writer before it joins the shared sync, so that no other
     /// waits for its bytes.
     pub shared_sync_bytes_max: u64,
@@ -73,7 +77,9 @@ impl VolumeConfig {
             writers_max: 1024,
             held_object_bytes_max: 1024 * 1024,
             write_buffer_bytes: 256 * 1024,
-            read_chunk_bytes: 512 * 1024,
+            writers_few: 8,
+            read_chunk_bytes: 1024 * 1024,
+            read_buffer_bytes_kept: 8 * 1024 * 1024,
             shared_sync_bytes_max: 32 * MIB,
             early_writeback: true,
             group_objects_max: 1024,

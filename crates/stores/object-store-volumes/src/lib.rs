@@ -58,6 +58,7 @@
 
 mod buffers;
 mod cache;
+mod chunks;
 mod commit;
 mod config;
 mod index;

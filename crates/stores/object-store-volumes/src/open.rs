@@ -3,6 +3,7 @@
 
 use crate::buffers::Buffers;
 use crate::cache::HashCache;
+use crate::chunks::Chunks;
 use crate::commit::Committer;
 use crate::config::VolumeConfig;
 use crate::journal::{self, first_block, has_body};
@@ -84,6 +85,7 @@ pub(crate) fn open(
         buffers: Buffers::new(config.held_object_bytes_max + BEHIND_DATA),
         maintenance: Default::default(),
         cache: HashCache::new(config.hash_cache_bytes),
+        chunks: Arc::new(Chunks::new(config.read_buffer_bytes_kept)),
         writers: Arc::new(Semaphore::new(config.writers_max)),
         typical: Default::default(),
         totals: Mutex::new((manifest.objects, manifest.bytes)),

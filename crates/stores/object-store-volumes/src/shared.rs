@@ -2,6 +2,7 @@
 
 use crate::buffers::Buffers;
 use crate::cache::HashCache;
+use crate::chunks::Chunks;
 use crate::commit::Queue;
 use crate::config::VolumeConfig;
 use crate::index::Index;
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) buffers: Buffers,
     pub(crate) maintenance: Maintenance,
     pub(crate) cache: HashCache,
+    pub(crate) chunks: Arc<Chunks>,
     /// One permit for each writer.
     pub(crate) writers: Arc<Semaphore>,
     /// Bytes on the disk of the object stored last: what the next one is expected to need.

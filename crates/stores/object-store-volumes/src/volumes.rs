@@ -409,8 +409,14 @@ impl Volumes {
         lock(&self.files).clear();
     }
 
-    /// Reads from an object's run of bytes.
-    pub(crate) fn read_run(&self, entry: &Entry, mut at: u64, mut buffer: &mut [u8]) -> io::Result<()> {
+    /// Reads from an object's run of bytes. `false`: some of it is not in memory, and the disk was not to be waited for.
+    pub(crate) fn read_run(
+        &self,
+        entry: &Entry,
+        mut at: u64,
+        mut buffer: &mut [u8],
+        patience: Patience,
+    ) -> io::Result<bool> {
         for extent in &entry.extents {
             if buffer.is_empty() {
                 break;
@@ -421,11 +427,20 @@ impl Volumes {
             }
             let now = (extent.length - at).min(buffer.len() as u64) as usize;
             let (front, rest) = std::mem::take(&mut buffer).split_at_mut(now);
-            self.file(extent.volume)?.read_exact_at(front, extent.offset + at)?;
+            match patience {
+                Patience::Full => self.file(extent.volume)?.read_exact_at(front, extent.offset + at)?,
+                Patience::None => {
+                    let open = lock(&self.files).get(&extent.volume).cloned();
+                    let Some(file) = open else { return Ok(false) };
+                    if !file.read_at_once(front, extent.offset + at)? {
+                        return Ok(false);
+                    }
+                }
+            }
             buffer = rest;
             at = 0;
         }
-        if buffer.is_empty() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        if buffer.is_empty() { Ok(true) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     /// Reads a block; `None` past the end of the file.
@@ -437,6 +452,14 @@ impl Volumes {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether a read may wait for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// What is not in memory is left to a thread that may.
+    None,
+    Full,
 }
 
 /// What came of writing ahead.

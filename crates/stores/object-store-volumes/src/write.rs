@@ -256,8 +256,8 @@ impl VolumeWriter {
     async fn flush(&mut self) -> Result<(), StoreError> {
         self.settle().await?;
         self.flushed = true;
-        self.size = self.shared.config.write_buffer_bytes;
         let mut sink = self.take_sink()?;
+        self.size = self.next_size(sink.length + self.buffer.len() as u64);
         let mut full = std::mem::replace(&mut self.buffer, std::mem::take(&mut self.other));
         self.work = Work::Busy(tokio::task::spawn_blocking(move || {
             let taken = sink.take(&full);
@@ -265,6 +265,16 @@ impl VolumeWriter {
             (taken.map(|()| sink), full)
         }));
         Ok(())
+    }
+
+    /// Bytes of the next buffer, which begins at `offset`: many once the object proves to be long while few are at work, for
+    /// each buffer is a thread woken; never across pages.
+    fn next_size(&self, offset: u64) -> usize {
+        let config = &self.shared.config;
+        let few = config.writers_max - self.shared.writers.available_permits() <= config.writers_few;
+        let long = few && offset >= config.held_object_bytes_max as u64;
+        let size = if long { config.held_object_bytes_max } else { config.write_buffer_bytes };
+        size.min((PAGE_DATA - offset % PAGE_DATA) as usize)
     }
 
     /// The sink; without it the writer has failed.

@@ -6,12 +6,13 @@ use crate::{
     qido::bracketed,
     render,
     request::{Address, Call},
-    respond::{DICOM_JSON, HeldBack, JSON, Representation},
+    respond::{DICOM_JSON, JSON, Representation},
 };
+use axum::http::StatusCode;
 use bytes::Bytes;
 use cairn_service_api::{AnswerStream, Error, ErrorKind, index::InstanceRecord};
 use futures_util::{StreamExt, stream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Headers rendered by one task.
 const RECORDS_PER_TASK: usize = 32;
@@ -25,61 +26,84 @@ pub(crate) async fn metadata(door: Arc<Door>, call: Call) -> Answer {
     let media_type = media_type.ok_or_else(|| Problem::not_acceptable("metadata are given as DICOM JSON"))?;
     let found = door.services.retrieval.metadata(door.selection(&call));
     let (first, rest) = door.first(found).await?.ok_or_else(Problem::not_found)?;
-    let versions = Arc::new(Mutex::new(blake3::Hasher::new()));
     let records = Box::pin(stream::iter([Ok(first)]).chain(rest));
-    let body = rendered(records, call.address.clone(), Arc::clone(&versions));
-    let held = door.within(HeldBack::read(body, door.config.limits.metadata_buffer_bytes)).await?;
-    let length = held.length();
-    // What is too large to be held back has no entity tag: its versions are known only at its end.
-    let etag = length.map(|_| {
-        versions.lock().unwrap_or_else(PoisonError::into_inner).update(call.address.path(&call.uids).as_bytes());
-        let hash = versions.lock().unwrap_or_else(PoisonError::into_inner).finalize();
-        format!("\"{}\"", hash.to_hex())
-    });
-    // The length is known but not offered for ranges: a part of a JSON text helps nobody.
+    let held = door.within(HeldRecords::read(records, door.config.limits.metadata_buffer_bytes)).await?;
+    let etag = held.entity_tag(&call);
+    // The length is not known: what was held back is rendered while it is sent.
     let representation = Representation { content_type: media_type.into(), etag, length: None };
-    match length {
-        Some(_) => representation.answer(&door, &call, async |_| Ok(held.into_stream())).await,
-        None => {
-            let body = AnswerBody::body(held.into_stream(), None);
-            representation.response(axum::http::StatusCode::OK, body)
+    let body = rendered(held, call.address.clone());
+    match representation.etag {
+        Some(_) => representation.answer(&door, &call, async |_| Ok(body)).await,
+        None => representation.response(StatusCode::OK, AnswerBody::body(body, None)),
+    }
+}
+
+/// The records that an answer is made of, held back until its status and header fields can be decided.
+struct HeldRecords {
+    held: Vec<InstanceRecord>,
+    /// More, if there were too many.
+    rest: Option<AnswerStream<InstanceRecord>>,
+}
+
+impl HeldRecords {
+    /// Reads records until they end or take more than `bound` bytes.
+    async fn read(mut records: AnswerStream<InstanceRecord>, bound: usize) -> Result<Self, Error> {
+        let (mut held, mut bytes) = (Vec::new(), 0);
+        while bytes <= bound {
+            let Some(record) = records.next().await.transpose()? else { return Ok(Self { held, rest: None }) };
+            bytes += size_of::<InstanceRecord>() + record.header.len();
+            held.push(record);
+        }
+        Ok(Self { held, rest: Some(records) })
+    }
+
+    /// Tells these versions under this address from others. What is too large to be held back has none: its versions are
+    /// known only at its end.
+    fn entity_tag(&self, call: &Call) -> Option<String> {
+        if self.rest.is_some() {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new();
+        for record in &self.held {
+            hasher.update(record.store_event.as_bytes());
+            hasher.update(&record.object.digest.0);
+        }
+        hasher.update(call.address.path(&call.uids).as_bytes());
+        Some(format!("\"{}\"", hasher.finalize().to_hex()))
+    }
+
+    /// All of them, some at a time.
+    fn batches(self) -> AnswerStream<Vec<InstanceRecord>> {
+        let mut held = self.held.into_iter();
+        let held = stream::iter(std::iter::from_fn(move || {
+            let batch: Vec<_> = held.by_ref().take(RECORDS_PER_TASK).collect();
+            (!batch.is_empty()).then_some(Ok(batch))
+        }));
+        match self.rest {
+            None => Box::pin(held),
+            Some(rest) => {
+                Box::pin(held.chain(rest.ready_chunks(RECORDS_PER_TASK).map(|batch| batch.into_iter().collect())))
+            }
         }
     }
 }
 
 /// A JSON array of metadata, rendered by several tasks, in order.
-fn rendered(
-    records: AnswerStream<InstanceRecord>,
-    address: Address,
-    versions: Arc<Mutex<blake3::Hasher>>,
-) -> AnswerStream<Bytes> {
+fn rendered(records: HeldRecords, address: Address) -> AnswerStream<Bytes> {
     let chunks = records
-        .ready_chunks(RECORDS_PER_TASK)
+        .batches()
         .map(move |batch| {
-            let batch: Result<Vec<_>, Error> = batch.into_iter().collect();
-            if let Ok(records) = &batch {
-                let mut hasher = versions.lock().unwrap_or_else(PoisonError::into_inner);
-                for record in records {
-                    hasher.update(record.store_event.as_bytes());
-                    hasher.update(&record.object.digest.0);
-                }
-            }
             let address = address.clone();
             async move {
                 let batch = batch?;
-                let task = tokio::spawn(async move { render_batch(&batch, &address) });
+                let render = move || {
+                    let prefix = |record: &InstanceRecord| format!("{}/bulkdata", address.path(&uids_of(record)));
+                    Bytes::from(render::write_records(&batch, prefix))
+                };
+                let task = tokio::spawn(async move { render() });
                 task.await.map_err(|_| Error::new(ErrorKind::Internal, "rendering metadata ended unexpectedly"))
             }
         })
         .buffered(TASKS);
     Box::pin(bracketed(chunks))
-}
-
-fn render_batch(records: &[InstanceRecord], address: &Address) -> Bytes {
-    let mut json = Vec::with_capacity(records.iter().map(|record| record.header.len() * 3 + 64).sum());
-    for record in records {
-        json.push(b',');
-        render::write_record(&mut json, record, &format!("{}/bulkdata", address.path(&uids_of(record))));
-    }
-    json.into()
 }

@@ -17,7 +17,7 @@ pub(super) struct Outgoing {
 }
 
 /// Bytes queued beyond which they are written.
-const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_BYTES: usize = 1024 * 1024;
 const COMMAND: u8 = 1;
 const LAST: u8 = 2;
 
