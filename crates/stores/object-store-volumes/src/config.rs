@@ -33,7 +33,7 @@ pub struct VolumeConfig {
     /// While others are made durable, an object of up to so many bytes is held until it is whole, then written by the
     /// thread that makes it durable: a multiple of `write_buffer_bytes`.
     pub held_object_bytes_max: usize,
-    /// Of a longer object: bytes a writer collects before it hands them to a thread that hashes and writes them: a multiple
+    /// Of a longer object: bytes a writer collects before it hands them to a thread that writes them: a multiple
     /// of 64 KiB that divides 128 MiB. A writer holds at most two such buffers.
     pub write_buffer_bytes: usize,
     /// While no more writers than these are at work, each collects `held_object_bytes_max` instead once it had as much.

@@ -1,6 +1,6 @@
-//! An object on its way in. A small one is hashed as it comes, held until it is whole, and written by the thread that
-//! makes it durable: waking another would cost more than writing it. A larger one is collected in buffers, each hashed
-//! and written by a thread of its own while the next fills. What is small depends on whether the disk has work.
+//! An object on its way in. It is hashed as it comes. A small one is held until it is whole, and written by the thread that
+//! makes it durable: waking another would cost more than writing it. A larger one is collected in buffers, each written by a
+//! thread of its own while the next fills and is hashed. What is small depends on whether the disk has work.
 
 use crate::commit::Request;
 use crate::layout::BLOCK;
@@ -21,8 +21,6 @@ use tokio::{
 /// Room taken at once for an object that turns out larger than its first reservation.
 const STEP_MIN: u64 = 1024 * 1024;
 const STEP_MAX: u64 = 64 * 1024 * 1024;
-/// Last bytes up to so many are hashed on the caller's thread: waking another one takes longer.
-const HASHED_HERE_MAX: usize = 128 * 1024;
 /// What may follow the data of a small object in its buffer: hashes, and zeros up to the end of a block.
 pub(crate) const BEHIND_DATA: usize = 2 * BLOCK as usize;
 
@@ -79,6 +77,14 @@ impl Run {
         Ok(())
     }
 
+    /// Writes the last bytes and makes all of them durable, so that nobody else waits for them.
+    fn end_synced(mut self, last: Vec<u8>) -> Result<Self, StoreError> {
+        self.end(last)?;
+        let synced = self.shared.volumes.sync(&self.room.volumes());
+        synced.map_err(|error| self.shared.poison("making an object durable", &error))?;
+        Ok(self)
+    }
+
     /// Bytes of room to take: what was announced, else as much as the last object took, then ever more.
     fn wanted(&self, missing: u64) -> u64 {
         if self.written > 0 {
@@ -90,80 +96,49 @@ impl Run {
     }
 }
 
-/// What hashes and writes; it moves between the writer and the thread at work.
-struct Sink {
-    run: Run,
+/// Hashes the data as they come, in whole groups.
+struct Hashing {
     hasher: TreeHasher,
     /// Data bytes hashed.
     hashed: u64,
-    /// Data bytes taken to be written.
-    length: u64,
+    /// Data bytes in the buffers before this one.
+    before: u64,
 }
 
-impl Sink {
-    fn start_page(&mut self) -> Result<(), StoreError> {
-        if self.length > 0 && self.length.is_multiple_of(PAGE_DATA) {
-            let page = self.hasher.end_page();
-            self.run.put(&page)?;
-        }
-        Ok(())
-    }
-
-    /// Hashes what is not hashed yet of the bytes that come next.
-    fn hash(&mut self, bytes: &[u8]) {
-        let done = self.hashed.saturating_sub(self.length) as usize;
-        let new = bytes.get(done..).unwrap_or_default();
+impl Hashing {
+    /// Hashes what is not hashed yet of a buffer.
+    fn hash(&mut self, buffer: &[u8]) {
+        let done = self.hashed.saturating_sub(self.before) as usize;
+        let new = buffer.get(done..).unwrap_or_default();
         self.hasher.update(new);
         self.hashed += new.len() as u64;
     }
 
-    /// Hashes those groups that are whole, of bytes that come next.
-    fn hash_groups(&mut self, bytes: &[u8]) {
-        self.hash(&bytes[..bytes.len() / GROUP * GROUP]);
+    /// Hashes those groups of a buffer that are whole.
+    fn hash_groups(&mut self, buffer: &[u8]) {
+        self.hash(&buffer[..buffer.len() / GROUP * GROUP]);
     }
 
-    /// Takes a full buffer. Buffers do not cross pages: a page's data is a multiple of them.
-    fn take(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.start_page()?;
-        self.hash(bytes);
-        self.length += bytes.len() as u64;
-        self.run.put(bytes)
+    /// The buffer is full and another follows. Gives what stands between them: the hashes of the page, if this was its last.
+    /// Buffers do not cross pages: a page's data is a multiple of them.
+    fn next_buffer(&mut self, full: &[u8]) -> Vec<u8> {
+        self.hash(full);
+        self.before += full.len() as u64;
+        if self.before.is_multiple_of(PAGE_DATA) { self.hasher.end_page() } else { Vec::new() }
     }
 
-    /// Takes the last buffer and asks for the object to be made durable. The thread that does so writes the last bytes,
-    /// unless the object is synced here.
-    fn finish(
-        mut self: Box<Self>,
-        mut bytes: Vec<u8>,
-        key: ObjectKey,
-    ) -> Result<oneshot::Receiver<Finished>, StoreError> {
-        self.start_page()?;
-        self.hash(&bytes);
-        self.length += bytes.len() as u64;
-        let (digest, tail) = std::mem::replace(&mut self.hasher, TreeHasher::new()).finish();
-        bytes.extend(tail);
-        let Self { mut run, length, .. } = *self;
-        let shared = run.shared.clone();
-        debug_assert_eq!(run.written + bytes.len() as u64, Shape::of(length).run());
-        let synced = length > shared.config.shared_sync_bytes_max;
-        if synced {
-            run.end(std::mem::take(&mut bytes))?;
-            let synced = shared.volumes.sync(&run.room.volumes());
-            synced.map_err(|error| shared.poison("making an object durable", &error))?;
-        }
-        let (reply, replied) = oneshot::channel();
-        let object = ObjectRef { key, length, digest: Digest(*digest.as_bytes()) };
-        let last = (!synced).then_some(bytes);
-        shared.queue.push(Request::Put { object, run, last, reply }, shared.config.writers_max)?;
-        Ok(replied)
+    /// The last buffer; gives length and digest of the object, and the hashes behind its data.
+    fn finish(mut self, last: &[u8]) -> (u64, Digest, Vec<u8>) {
+        self.hash(last);
+        let (digest, tail) = self.hasher.finish();
+        (self.hashed, Digest(*digest.as_bytes()), tail)
     }
 }
 
-type Finished = Result<ObjectInfo, StoreError>;
-type Working = JoinHandle<(Result<Box<Sink>, StoreError>, Vec<u8>)>;
+type Working = JoinHandle<(Result<Box<Run>, StoreError>, Vec<u8>)>;
 
 enum Work {
-    Idle(Box<Sink>),
+    Idle(Box<Run>),
     Busy(Working),
     Failed(StoreError),
 }
@@ -171,6 +146,7 @@ enum Work {
 pub(crate) struct VolumeWriter {
     shared: Arc<Shared>,
     key: ObjectKey,
+    hashing: Hashing,
     work: Work,
     buffer: Vec<u8>,
     /// The other buffer, when no thread has it.
@@ -187,25 +163,25 @@ pub(crate) struct VolumeWriter {
 impl VolumeWriter {
     pub(crate) fn new(shared: Arc<Shared>, key: ObjectKey, hint: Option<u64>, permit: OwnedSemaphorePermit) -> Self {
         let room = Reservation::new(shared.volumes.clone());
-        let run = Run { shared: shared.clone(), room, hint, written: 0 };
-        let sink = Box::new(Sink { run, hasher: TreeHasher::new(), hashed: 0, length: 0 });
+        let run = Box::new(Run { shared: shared.clone(), room, hint, written: 0 });
+        let hashing = Hashing { hasher: TreeHasher::new(), hashed: 0, before: 0 };
         let (buffer, other) = (Vec::new(), Vec::new());
         let size = shared.config.write_buffer_bytes;
-        let work = Work::Idle(sink);
-        Self { shared, key, work, buffer, other, received: 0, size, flushed: false, _permit: permit }
+        let work = Work::Idle(run);
+        Self { shared, key, hashing, work, buffer, other, received: 0, size, flushed: false, _permit: permit }
     }
 
     /// Waits until no thread is at work.
     async fn settle(&mut self) -> Result<(), StoreError> {
         if let Work::Busy(working) = &mut self.work {
             self.work = match working.await {
-                Ok((Ok(sink), buffer)) => {
+                Ok((Ok(run), buffer)) => {
                     if self.other.capacity() == 0 && buffer.capacity() <= self.size + BEHIND_DATA {
                         self.other = buffer;
                     } else {
                         self.shared.buffers.give_back(buffer);
                     }
-                    Work::Idle(sink)
+                    Work::Idle(run)
                 }
                 Ok((Err(error), _)) => Work::Failed(error),
                 Err(error) => {
@@ -256,32 +232,33 @@ impl VolumeWriter {
     async fn flush(&mut self) -> Result<(), StoreError> {
         self.settle().await?;
         self.flushed = true;
-        let mut sink = self.take_sink()?;
-        self.size = self.next_size(sink.length + self.buffer.len() as u64);
+        let mut run = self.take_run()?;
         let mut full = std::mem::replace(&mut self.buffer, std::mem::take(&mut self.other));
+        let hashes = self.hashing.next_buffer(&full);
+        self.size = self.next_size();
         self.work = Work::Busy(tokio::task::spawn_blocking(move || {
-            let taken = sink.take(&full);
+            let written = run.put(&full).and_then(|()| run.put(&hashes));
             full.clear();
-            (taken.map(|()| sink), full)
+            (written.map(|()| run), full)
         }));
         Ok(())
     }
 
-    /// Bytes of the next buffer, which begins at `offset`: many once the object proves to be long while few are at work, for
-    /// each buffer is a thread woken; never across pages.
-    fn next_size(&self, offset: u64) -> usize {
-        let config = &self.shared.config;
+    /// Bytes of the next buffer: many once the object proves to be long while few are at work, for each buffer is a thread
+    /// woken; never across pages.
+    fn next_size(&self) -> usize {
+        let (config, begin) = (&self.shared.config, self.hashing.before);
         let few = config.writers_max - self.shared.writers.available_permits() <= config.writers_few;
-        let long = few && offset >= config.held_object_bytes_max as u64;
+        let long = few && begin >= config.held_object_bytes_max as u64;
         let size = if long { config.held_object_bytes_max } else { config.write_buffer_bytes };
-        size.min((PAGE_DATA - offset % PAGE_DATA) as usize)
+        size.min((PAGE_DATA - begin % PAGE_DATA) as usize)
     }
 
-    /// The sink; without it the writer has failed.
-    fn take_sink(&mut self) -> Result<Box<Sink>, StoreError> {
+    /// The run; without it the writer has failed.
+    fn take_run(&mut self) -> Result<Box<Run>, StoreError> {
         let cut_off = unavailable("writing an object was cut off");
         match std::mem::replace(&mut self.work, Work::Failed(cut_off.clone())) {
-            Work::Idle(sink) => Ok(sink),
+            Work::Idle(run) => Ok(run),
             Work::Busy(_) | Work::Failed(_) => Err(cut_off),
         }
     }
@@ -307,25 +284,32 @@ impl ObjectWriter for VolumeWriter {
             self.make_room(now);
             self.buffer.extend_from_slice(bytes.chunk().get(..now).unwrap_or_default());
             bytes.advance(now);
-            if let (Work::Idle(sink), false) = (&mut self.work, self.flushed) {
-                sink.hash_groups(&self.buffer);
-            }
+            self.hashing.hash_groups(&self.buffer);
         }
         Ok(())
     }
 
     async fn finish(mut self: Box<Self>) -> Result<ObjectInfo, StoreError> {
         self.settle().await?;
-        let sink = self.take_sink()?;
-        let (last, key) = (std::mem::take(&mut self.buffer), self.key);
-        let joins_shared_sync = sink.length + last.len() as u64 <= self.shared.config.shared_sync_bytes_max;
-        let finished = if joins_shared_sync && (!self.flushed || last.len() <= HASHED_HERE_MAX) {
-            sink.finish(last, key)
-        } else {
-            let finished = tokio::task::spawn_blocking(move || sink.finish(last, key)).await;
-            finished
-                .map_err(|error| StoreError::new(StoreErrorKind::Internal, format!("writing an object: {error}")))?
-        };
-        finished?.await.map_err(|_| unavailable("object store ended"))?
+        let mut run = *self.take_run()?;
+        // Parts, for the permit stays until all is done.
+        let Self { shared, key, hashing, buffer, _permit, .. } = *self;
+        let mut last = buffer;
+        let (length, digest, hashes) = hashing.finish(&last);
+        last.extend(hashes);
+        debug_assert_eq!(run.written + last.len() as u64, Shape::of(length).run());
+        let object = ObjectRef { key, length, digest };
+        let mut last = Some(last);
+        if length > shared.config.shared_sync_bytes_max {
+            let synced = tokio::task::spawn_blocking(move || run.end_synced(last.take().unwrap_or_default()));
+            let synced = synced
+                .await
+                .map_err(|error| StoreError::new(StoreErrorKind::Internal, format!("writing an object: {error}")));
+            run = synced??;
+            last = None;
+        }
+        let (reply, replied) = oneshot::channel();
+        shared.queue.push(Request::Put { object, run, last, reply }, shared.config.writers_max)?;
+        replied.await.map_err(|_| unavailable("object store ended"))?
     }
 }
