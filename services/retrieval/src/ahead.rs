@@ -301,12 +301,12 @@ mod tests {
         }));
         lane.add(Box::pin(async { panic!("a defect, on purpose") }));
         let (second_done, second) = oneshot::channel();
-        lane.add(Box::pin(async move { drop(second_done.send(())) }));
+        lane.add(Box::pin(async move { second_done.send(()).unwrap_or_default() }));
         second.await.expect("the last one was read");
         go_on.send(()).expect("the first one waits");
         first.await.expect("the first one was read");
         let (third_done, third) = oneshot::channel();
-        lane.add(Box::pin(async move { drop(third_done.send(())) }));
+        lane.add(Box::pin(async move { third_done.send(()).unwrap_or_default() }));
         third.await.expect("the lane begins again");
     }
 }
