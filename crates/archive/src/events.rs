@@ -3,6 +3,7 @@
 //! Generated from `schemas/events/v1`. A released message is never edited; a new version stands beside it, and old
 //! bytes are upcast one version at a time here, so that all other code knows only the newest shape.
 
+use crate::ids::ObjectKey;
 use bytes::Bytes;
 use prost::Message;
 
@@ -16,9 +17,9 @@ pub mod v1 {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub use v1::{
-    BulkDataEntry, Comparison, Door, Finding, FragmentedFrames, FrameTable, InstanceProtected, InstanceReceivedAgain,
-    InstanceStored, InstanceStoredSide, NativeFrames, Object, Receipt, ReceiptClosed, ReceiptEnd, ResendPolicy,
-    SenderProfile, VersionChosen, VersionsCompared, frame_table,
+    BulkDataEntry, Comparison, Door, EventRepaired, Finding, FragmentedFrames, FrameTable, InstanceProtected,
+    InstanceReceivedAgain, InstanceStored, InstanceStoredSide, NativeFrames, Object, Receipt, ReceiptClosed,
+    ReceiptEnd, Replacement, ResendPolicy, SenderProfile, VersionChosen, VersionsCompared, event_repaired, frame_table,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -34,6 +35,8 @@ pub enum Event {
     VersionsCompared(VersionsCompared),
     /// `cairn.instance.version-chosen.v1`
     VersionChosen(VersionChosen),
+    /// `cairn.event.repaired.v1`
+    EventRepaired(Box<EventRepaired>),
 }
 
 /// Why a payload is not an event that this build can read.
@@ -80,6 +83,7 @@ event_kinds! {
     ReceiptClosed = "cairn.receipt.closed.v1",
     VersionsCompared = "cairn.instance.versions-compared.v1",
     VersionChosen = "cairn.instance.version-chosen.v1",
+    EventRepaired = "cairn.event.repaired.v1",
 }
 
 impl Event {
@@ -91,6 +95,7 @@ impl Event {
             Event::ReceiptClosed(event) => &event.study_instance_uid,
             Event::VersionsCompared(event) => &event.study_instance_uid,
             Event::VersionChosen(event) => &event.study_instance_uid,
+            Event::EventRepaired(event) => &event.study_instance_uid,
         }
     }
 
@@ -102,6 +107,25 @@ impl Event {
             Event::ReceiptClosed(event) => &event.tenant,
             Event::VersionsCompared(event) => &event.tenant,
             Event::VersionChosen(event) => &event.tenant,
+            Event::EventRepaired(event) => &event.tenant,
+        }
+    }
+
+    /// Every object that the event names, for the envelope: a reader too old for the payload knows them from there.
+    pub fn object_keys(&self) -> Vec<ObjectKey> {
+        let key = |object: &Object| ObjectKey::from_slice(&object.key).ok();
+        match self {
+            Event::InstanceStored(event) => event.object.iter().chain(&event.side_object).filter_map(key).collect(),
+            Event::EventRepaired(event) => match &event.remedy {
+                Some(event_repaired::Remedy::Replacement(by)) => Self::decode(&by.event_type, by.payload.clone())
+                    .map(|event| event.object_keys())
+                    .unwrap_or_default(),
+                _ => Vec::new(),
+            },
+            Event::InstanceReceivedAgain(_)
+            | Event::ReceiptClosed(_)
+            | Event::VersionsCompared(_)
+            | Event::VersionChosen(_) => Vec::new(),
         }
     }
 }

@@ -247,6 +247,24 @@ fn samples() -> Vec<(&'static str, Event)> {
                 key_id: String::new(),
             }),
         ),
+        (
+            "event_repaired",
+            Event::EventRepaired(Box::new(events::EventRepaired {
+                tenant: "default".into(),
+                study_instance_uid: "1.2.3".into(),
+                event_id: vec![9; 16].into(),
+                event_site: "main".into(),
+                event_wall_ms: 1_767_225_600_123,
+                event_counter: 4,
+                remedy: Some(events::event_repaired::Remedy::Replacement(events::Replacement {
+                    event_type: "cairn.instance.stored.v1".into(),
+                    payload: stored.encode_to_vec().into(),
+                })),
+                repaired_by: "operator".into(),
+                reason: b"cut short by a full disk".as_slice().into(),
+                key_id: String::new(),
+            })),
+        ),
         ("instance_stored", Event::InstanceStored(Box::new(stored))),
     ]
 }

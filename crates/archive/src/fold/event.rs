@@ -1,6 +1,6 @@
 //! What one event says of an instance, or why it can't be folded.
 
-use super::{EventOrder, Resend, Stamp, StoredObject, TablesAt, Version, extract::Told};
+use super::{EventOrder, Remedy, Resend, Stamp, StoredObject, TablesAt, Version, extract::Told};
 use crate::{
     events::{InstanceStored, InstanceStoredSide, Object, ResendPolicy, frame_table::Layout},
     ids::{Digest, EventId, ObjectKey},
@@ -39,6 +39,9 @@ pub enum Poison {
     /// What it would add to a row goes beyond the row's bounds.
     #[error("event is too large for the index")]
     TooLarge,
+    /// The build failed at it, again and again.
+    #[error("event meets a defect of this build")]
+    Defect,
 }
 
 /// A SOP Instance within its study.
@@ -76,8 +79,15 @@ pub enum TraceKind {
         /// Counts of the study.
         counts: [u32; 3],
     },
-    /// The event was parked. Local: another build may fold it.
-    Parked,
+    /// A repair of another event.
+    Repaired {
+        /// The event repaired.
+        event: EventId,
+        /// What was done about it.
+        remedy: Remedy,
+        /// Hash of what replaces it; zeros: nothing does.
+        content: [u8; 32],
+    },
 }
 
 impl Trace {
@@ -97,7 +107,9 @@ impl Trace {
                     hasher.update(&count.to_le_bytes());
                 });
             }
-            TraceKind::Parked => {}
+            TraceKind::Repaired { event, remedy, content } => {
+                hasher.update(b"repaired").update(event.as_bytes()).update(&[*remedy as u8]).update(content);
+            }
         }
         *hasher.finalize().as_bytes()
     }
@@ -124,6 +136,7 @@ pub(super) fn object(object: &Object) -> Result<StoredObject, Poison> {
 pub(super) fn version_of(
     order: EventOrder,
     stamp: Stamp,
+    by: Option<EventId>,
     event: InstanceStored,
     told: &Told,
     has_header: bool,
@@ -157,6 +170,7 @@ pub(super) fn version_of(
     let version = Version {
         order,
         stamp,
+        by,
         object: stored,
         sop_class_uid: event.sop_class_uid,
         transfer_syntax_uid: event.transfer_syntax_uid,

@@ -46,6 +46,8 @@ pub struct Version {
     pub order: EventOrder,
     /// Where the log stood; local.
     pub stamp: Stamp,
+    /// The repair that says so in place of the event itself.
+    pub by: Option<EventId>,
     /// Its bytes.
     pub object: StoredObject,
     /// SOP Class UID.
@@ -94,6 +96,8 @@ pub struct Compared {
     pub order: EventOrder,
     /// Where the log stood; local.
     pub stamp: Stamp,
+    /// The repair that says so in place of the event itself.
+    pub by: Option<EventId>,
     /// Store event of one.
     pub first: EventId,
     /// Store event of the other.
@@ -109,6 +113,8 @@ pub struct Chosen {
     pub order: EventOrder,
     /// Where the log stood; local.
     pub stamp: Stamp,
+    /// The repair that says so in place of the event itself.
+    pub by: Option<EventId>,
     /// Store event of the version to show.
     pub store_event: EventId,
 }
@@ -164,6 +170,36 @@ impl Fact {
     }
 }
 
+impl FactRef<'_> {
+    /// The event that says so: the one whose place the fact has, or its repair.
+    pub fn said_by(self) -> EventId {
+        let (order, by) = match self {
+            Self::Stored(version) => (&version.order, version.by),
+            Self::Compared(compared) => (&compared.order, compared.by),
+            Self::Chosen(chosen) => (&chosen.order, chosen.by),
+        };
+        by.unwrap_or(order.id)
+    }
+}
+
+impl Version {
+    /// The event that says so: the one whose place the version has, or its repair. Names the version's rows.
+    pub fn said_by(&self) -> EventId {
+        FactRef::Stored(self).said_by()
+    }
+}
+
+/// What became of a fact that was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// Nothing was known in its place.
+    New,
+    /// It counts instead of what a repair said.
+    Instead,
+    /// What was known stays.
+    Not,
+}
+
 /// How the versions of one identity relate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Relation {
@@ -195,30 +231,35 @@ impl InstanceState {
         state
     }
 
-    /// Adds a fact; tells whether it was new.
-    pub fn insert(&mut self, fact: Fact) -> bool {
-        fn insert<T>(list: &mut Vec<T>, item: T, order: impl Fn(&T) -> &EventOrder) -> bool {
-            match list.binary_search_by(|other| order(other).cmp(order(&item))) {
-                Ok(_) => false,
+    /// Adds a fact. Of those in one place the event itself counts, else the first of its repairs by `ce_id`.
+    pub fn insert(&mut self, fact: Fact) -> Inserted {
+        fn insert<T>(list: &mut Vec<T>, item: T, place: impl Fn(&T) -> (&EventOrder, Option<EventId>)) -> Inserted {
+            let found = list.binary_search_by(|other| place(other).0.cmp(place(&item).0));
+            match found.map(|at| list.get_mut(at).ok_or(at)) {
+                Ok(Ok(known)) if place(&item).1 < place(known).1 => {
+                    *known = item;
+                    Inserted::Instead
+                }
+                Ok(_) => Inserted::Not,
                 Err(at) => {
                     list.insert(at, item);
-                    true
+                    Inserted::New
                 }
             }
         }
         match fact {
-            Fact::Stored(version) => insert(&mut self.versions, *version, |version| &version.order),
-            Fact::Compared(compared) => insert(&mut self.compared, compared, |compared| &compared.order),
-            Fact::Chosen(chosen) => insert(&mut self.chosen, chosen, |chosen| &chosen.order),
+            Fact::Stored(version) => insert(&mut self.versions, *version, |version| (&version.order, version.by)),
+            Fact::Compared(compared) => insert(&mut self.compared, compared, |compared| (&compared.order, compared.by)),
+            Fact::Chosen(chosen) => insert(&mut self.chosen, chosen, |chosen| (&chosen.order, chosen.by)),
         }
     }
 
-    /// The fact that an event is.
+    /// The fact that an event says ([`FactRef::said_by`]).
     pub fn fact(&self, event: EventId) -> Option<FactRef<'_>> {
-        let version = self.version(event).map(FactRef::Stored);
-        let compared = || self.compared.iter().find(|compared| compared.order.id == event).map(FactRef::Compared);
-        let chosen = || self.chosen.iter().find(|chosen| chosen.order.id == event).map(FactRef::Chosen);
-        version.or_else(compared).or_else(chosen)
+        let versions = self.versions.iter().map(FactRef::Stored);
+        let compared = self.compared.iter().map(FactRef::Compared);
+        let chosen = self.chosen.iter().map(FactRef::Chosen);
+        versions.chain(compared).chain(chosen).find(|fact| fact.said_by() == event)
     }
 
     /// Whether nothing is known.

@@ -11,6 +11,7 @@ mod extract;
 mod instance;
 mod levels;
 mod order;
+mod repair;
 mod state;
 mod study;
 #[cfg(test)]
@@ -20,10 +21,12 @@ pub use attributes::{Attributes, VALUE_BYTES_MAX, VARIANT_BYTES_MAX, VARIANTS_MA
 pub use event::{Identity, Poison, Trace, TraceKind};
 pub use extract::{HEADER_LIMITS, default_character_set, select};
 pub use instance::{
-    Chosen, Compared, Fact, FactRef, InstanceState, Relation, Resend, StoredObject, TablesAt, Verdict, Version,
+    Chosen, Compared, Fact, FactRef, Inserted, InstanceState, Relation, Resend, StoredObject, TablesAt, Verdict,
+    Version,
 };
 pub use levels::{Level, level_of};
 pub use order::{EventOrder, Stamp};
+pub use repair::Remedy;
 pub use state::{
     DISTINCT_MAX, OpenChunks, PatientIdentity, SeriesState, SortKey, StudyKey, StudyState, sort_date, sort_time,
 };

@@ -1,13 +1,18 @@
 //! Folding a batch of events into one study.
 
 use super::{
-    Chosen, Compared, EventOrder, Fact, InstanceState, SeriesState, Stamp, StudyKey, StudyState, Verdict, Version,
+    Chosen, Compared, EventOrder, Fact, Inserted, InstanceState, SeriesState, Stamp, StudyKey, StudyState, Verdict,
+    Version,
     event::{Identity, Poison, Trace, TraceKind, event_id, identity, version_of},
     extract::{Profile, Told, fingerprint, series_elements, study_elements},
+    repair::{Repair, replacement},
 };
 use crate::{
     digest::event_hash,
-    events::{Comparison, Event, InstanceProtected, InstanceReceivedAgain, InstanceStored, ReceiptClosed},
+    events::{
+        Comparison, Event, EventRepaired, InstanceProtected, InstanceReceivedAgain, InstanceStored, ReceiptClosed,
+        event_repaired,
+    },
     ids::EventId,
 };
 use bytes::Bytes;
@@ -33,6 +38,15 @@ impl Needs {
             Event::VersionChosen(event) => (&event.series_instance_uid, &event.sop_instance_uid),
             Event::InstanceReceivedAgain(_) | Event::ReceiptClosed(_) => {
                 self.traces.insert(id);
+                return;
+            }
+            Event::EventRepaired(event) => {
+                self.traces.insert(id);
+                if let Some(event_repaired::Remedy::Replacement(by)) = &event.remedy
+                    && let Ok(by) = replacement(event, by)
+                {
+                    self.add(id, &by);
+                }
                 return;
             }
         };
@@ -67,7 +81,7 @@ struct SeriesFold {
 #[derive(Clone, Debug, Default)]
 struct InstanceFold {
     before_hash: Option<[u8; 32]>,
-    before_shown: Option<EventId>,
+    before_shown: Option<(EventId, EventId)>,
     is_new: bool,
     /// Events of the batch.
     new: Vec<EventId>,
@@ -79,7 +93,7 @@ struct InstanceFold {
 pub struct PendingHeader {
     /// Where the log stood.
     pub stamp: Stamp,
-    /// The store event.
+    /// The event that says so: [`Version::said_by`].
     pub id: EventId,
     /// The header.
     pub header: Bytes,
@@ -105,7 +119,7 @@ pub struct InstanceChange {
     pub identity: Identity,
     /// After the batch.
     pub state: InstanceState,
-    /// The batch's events about it, each a fact of `state`.
+    /// The batch's events about it, each a fact of `state`, unless a later one of them counts instead.
     pub new: Vec<EventId>,
 }
 
@@ -130,6 +144,16 @@ pub struct StudyChange {
     pub instances: Vec<InstanceChange>,
     /// New traces.
     pub traces: Vec<Trace>,
+}
+
+/// Which instance was received again, and which store event has its bytes.
+fn repeat_of(event: &InstanceReceivedAgain) -> Result<(Identity, EventId), Poison> {
+    Ok((identity(&event.series_instance_uid, &event.sop_instance_uid)?, event_id(&event.store_event_id)?))
+}
+
+/// What names a version: the event whose place it has, and the one that says what it is.
+fn names(version: &Version) -> (EventId, EventId) {
+    (version.order.id, version.said_by())
 }
 
 /// A study that a batch of events is folded into.
@@ -159,7 +183,7 @@ impl StudyFold {
             .map(|(uid, state)| (uid, SeriesFold { before: Some(state.clone()), now: state, pending: Vec::new() }));
         let instances = loaded.instances.into_iter().map(|(identity, state)| {
             let before_hash = state.hash(identity.series.as_str(), identity.instance.as_str());
-            let before_shown = state.shown().map(|version| version.order.id);
+            let before_shown = state.shown().map(names);
             let is_new = state.versions().is_empty();
             (identity, InstanceFold { before_hash, before_shown, is_new, new: Vec::new(), state })
         });
@@ -187,8 +211,13 @@ impl StudyFold {
         if event.study_instance_uid() != self.key.study_instance_uid || event.tenant() != self.key.tenant {
             return Err(Poison::Disagreement);
         }
+        self.fold(order, stamp, None, event)
+    }
+
+    /// Folds an event in, or what stands in for it `by` a repair.
+    fn fold(&mut self, order: EventOrder, stamp: Stamp, by: Option<EventId>, event: Event) -> Result<(), Poison> {
         match event {
-            Event::InstanceStored(event) => self.stored(order, stamp, *event),
+            Event::InstanceStored(event) => self.stored(order, stamp, by, *event),
             Event::InstanceReceivedAgain(event) => self.received_again(order, stamp, &event),
             Event::ReceiptClosed(event) => {
                 self.receipt_closed(order, stamp, &event);
@@ -203,62 +232,91 @@ impl StudyFold {
                 };
                 let first = event_id(&event.first_store_event_id)?;
                 let second = event_id(&event.second_store_event_id)?;
-                self.fact(identity, Fact::Compared(Compared { order, stamp, first, second, verdict }));
+                self.fact(identity, Fact::Compared(Compared { order, stamp, by, first, second, verdict }));
                 Ok(())
             }
             Event::VersionChosen(event) => {
                 let identity = identity(&event.series_instance_uid, &event.sop_instance_uid)?;
                 let store_event = event_id(&event.store_event_id)?;
-                self.fact(identity, Fact::Chosen(Chosen { order, stamp, store_event }));
+                self.fact(identity, Fact::Chosen(Chosen { order, stamp, by, store_event }));
                 Ok(())
             }
+            Event::EventRepaired(event) => self.repaired(order, stamp, &event),
         }
     }
 
-    fn stored(&mut self, order: EventOrder, stamp: Stamp, event: InstanceStored) -> Result<(), Poison> {
+    /// A repair is a trace. What it puts in the place of another event is a fact in that place, with the repair's stamp;
+    /// that event's own hash is no part of E, since it was not folded.
+    fn repaired(&mut self, order: EventOrder, stamp: Stamp, event: &EventRepaired) -> Result<(), Poison> {
+        let repair = Repair::read(event)?;
+        if self.known_traces.contains(&order.id) {
+            return Ok(());
+        }
+        match repair.replacement {
+            // The trace says what such an event would.
+            Some(Event::InstanceReceivedAgain(again)) => drop(repeat_of(&again)?),
+            None | Some(Event::ReceiptClosed(_)) => {}
+            Some(event) => self.fold(repair.event, stamp, Some(order.id), event)?,
+        }
+        self.trace(Trace { order, stamp, kind: repair.trace });
+        Ok(())
+    }
+
+    fn stored(
+        &mut self,
+        order: EventOrder,
+        stamp: Stamp,
+        by: Option<EventId>,
+        event: InstanceStored,
+    ) -> Result<(), Poison> {
         let identity = identity(&event.series_instance_uid, &event.sop_instance_uid)?;
         if !event.key_id.is_empty() {
             return Err(Poison::Encrypted);
         }
         let protected = InstanceProtected::decode(event.protected.clone()).map_err(|_| Poison::Undecodable)?;
         let told = Told::read(&protected.header);
-        let (version, tables) = version_of(order, stamp, event, &told, !protected.header.is_empty())?;
-        let id = version.order.id;
-        if !self.fact(identity.clone(), Fact::Stored(Box::new(version))) {
+        let (version, tables) = version_of(order, stamp, by, event, &told, !protected.header.is_empty())?;
+        let said_by = version.said_by();
+        let inserted = self.fact(identity.clone(), Fact::Stored(Box::new(version)));
+        if inserted == Inserted::Not {
             return Ok(());
         }
         if let Some(tables) = tables {
-            self.tables.push((id, tables));
+            self.tables.push((said_by, tables));
         }
         let series = self.series.entry(identity.series).or_default();
-        series.now.versions += 1;
-        self.now.versions += 1;
+        if inserted == Inserted::New {
+            series.now.versions += 1;
+            self.now.versions += 1;
+        }
         if !protected.header.is_empty() {
-            series.pending.push(PendingHeader { stamp, id, header: protected.header.clone() });
-            self.headers.insert(id, (protected.header, told));
+            series.pending.push(PendingHeader { stamp, id: said_by, header: protected.header.clone() });
+            self.headers.insert(said_by, (protected.header, told));
         }
         Ok(())
     }
 
-    /// Adds a fact about an identity; tells whether it is new.
-    fn fact(&mut self, identity: Identity, fact: Fact) -> bool {
+    /// Adds a fact about an identity.
+    fn fact(&mut self, identity: Identity, fact: Fact) -> Inserted {
         let instance = self
             .instances
             .entry(identity.clone())
             .or_insert_with(|| InstanceFold { is_new: true, ..InstanceFold::default() });
-        let id = fact.order().id;
-        if !instance.state.insert(fact) {
-            return false;
+        let (id, said_by) = (fact.order().id, fact.as_ref().said_by());
+        let inserted = instance.state.insert(fact);
+        if inserted == Inserted::Not {
+            return inserted;
         }
-        instance.new.push(id);
-        self.now.events.add(&event_hash(&id));
+        instance.new.push(said_by);
+        if said_by == id {
+            self.now.events.add(&event_hash(&id));
+        }
         self.changed = true;
-        true
+        inserted
     }
 
     fn received_again(&mut self, order: EventOrder, stamp: Stamp, event: &InstanceReceivedAgain) -> Result<(), Poison> {
-        let identity = identity(&event.series_instance_uid, &event.sop_instance_uid)?;
-        let store_event = event_id(&event.store_event_id)?;
+        let (identity, store_event) = repeat_of(event)?;
         self.trace(Trace { order, stamp, kind: TraceKind::ReceivedAgain { identity, store_event } });
         Ok(())
     }
@@ -282,7 +340,7 @@ impl StudyFold {
     /// study has to be gone through by [`StudyFold::rescan`] before it is finished.
     pub fn needs_rescan(&self) -> bool {
         self.instances.values().any(|instance| {
-            let shown = || instance.state.shown().map(|version| version.order.id);
+            let shown = || instance.state.shown().map(names);
             !instance.new.is_empty() && instance.before_shown.is_some() && instance.before_shown != shown()
         })
     }
@@ -317,7 +375,7 @@ impl StudyFold {
         // The earliest first, so that the others find said what they say.
         newly_shown.sort_by(|(_, a), (_, b)| a.order.cmp(&b.order));
         for (identity, version) in newly_shown {
-            let (_, told) = self.headers.remove(&version.order.id).unwrap_or_default();
+            let (_, told) = self.headers.remove(&version.said_by()).unwrap_or_default();
             self.show(&identity, version, told);
         }
         Some(self.settle())
@@ -430,8 +488,8 @@ impl Rescan {
     }
 
     /// The header that the batch brought of a version.
-    pub fn header(&self, store_event: EventId) -> Option<Bytes> {
-        self.fold.headers.get(&store_event).map(|(header, _)| header.clone())
+    pub fn header(&self, version: &Version) -> Option<Bytes> {
+        self.fold.headers.get(&version.said_by()).map(|(header, _)| header.clone())
     }
 
     /// Identities that the batch brought and that were not told yet.

@@ -2,8 +2,8 @@ use super::*;
 use crate::{
     digest::HashSum,
     events::{
-        Comparison, Event, InstanceProtected, InstanceReceivedAgain, InstanceStored, Object, Receipt, ReceiptClosed,
-        ResendPolicy, SenderProfile, VersionChosen, VersionsCompared,
+        Comparison, Event, EventRepaired, InstanceProtected, InstanceReceivedAgain, InstanceStored, Object, Receipt,
+        ReceiptClosed, Replacement, ResendPolicy, SenderProfile, VersionChosen, VersionsCompared, event_repaired,
     },
     hlc::Hlc,
     ids::EventId,
@@ -109,7 +109,9 @@ impl Rows {
         };
         let mut fold = StudyFold::new(key(), loaded);
         for (order, event) in batch {
-            fold.apply(order.clone(), Stamp(1), event.clone()).expect("folds");
+            if fold.apply(order.clone(), Stamp(1), event.clone()) == Err(Poison::Encrypted) {
+                assert!(is_poison(order.id), "only that is poison");
+            }
         }
         let change = if fold.needs_rescan() { self.rescan(fold.rescan()) } else { fold.finish() };
         let Some(change) = change else { return };
@@ -131,8 +133,8 @@ impl Rows {
         let left = rescan.left().into_iter().map(|identity| (identity, InstanceState::default()));
         for (identity, stored) in all.into_iter().chain(left) {
             let Some(version) = rescan.shown(&identity, &stored) else { continue };
-            let id = version.order.id;
-            let header = rescan.header(id).or_else(|| self.headers.get(&id).cloned()).expect("a header is somewhere");
+            let stored = || self.headers.get(&version.said_by()).cloned();
+            let header = rescan.header(&version).or_else(stored).expect("a header is somewhere");
             rescan.tell(&identity, &version, &header);
         }
         rescan.finish()
@@ -172,6 +174,76 @@ fn said() -> impl Strategy<Value = Said> {
             policy,
             ae,
         })
+}
+
+/// The events that can't be folded have numbers of their own.
+const POISONED: std::ops::Range<u64> = 900..904;
+
+fn is_poison(id: EventId) -> bool {
+    POISONED.map(event_id).any(|poison| poison == id)
+}
+
+/// When a poisoned event happened.
+fn poisoned_at(n: u64) -> u64 {
+    (n - POISONED.start) * 5
+}
+
+fn poisoned(n: u64, said: &Said) -> (EventOrder, Event) {
+    let Event::InstanceStored(mut event) = stored(n, said) else { unreachable!() };
+    event.key_id = "k".into();
+    (order(poisoned_at(n), n), Event::InstanceStored(event))
+}
+
+fn repaired(event: &EventOrder, remedy: event_repaired::Remedy) -> Event {
+    Event::EventRepaired(Box::new(EventRepaired {
+        tenant: "default".into(),
+        study_instance_uid: STUDY.into(),
+        event_id: Bytes::copy_from_slice(event.id.as_bytes()),
+        event_site: event.site.to_string(),
+        event_wall_ms: event.hlc.wall_ms,
+        event_counter: event.hlc.counter,
+        remedy: Some(remedy),
+        ..EventRepaired::default()
+    }))
+}
+
+fn replaced(by: &Event) -> event_repaired::Remedy {
+    event_repaired::Remedy::Replacement(Replacement { event_type: by.kind().into(), payload: by.encode() })
+}
+
+/// Poison, and repairs of it and of events that can be folded or never came.
+fn repairs() -> impl Strategy<Value = Vec<(EventOrder, Event)>> {
+    let poison = prop::collection::vec((said(), POISONED), 0..4);
+    let repairs = prop::collection::vec((said(), 896..906_u64, 0..6_u8, 0..20_u64, 0..4_u64), 0..8);
+    (poison, repairs).prop_map(|(poison, repairs)| {
+        let mut events: Vec<_> = poison.iter().map(|(said, n)| poisoned(*n, said)).collect();
+        events.sort_by_key(|(order, _)| order.id);
+        events.dedup_by_key(|(order, _)| order.id);
+        for ((said, target, what, at, folded), n) in repairs.into_iter().zip(700..) {
+            let event = if POISONED.contains(&target) { order(poisoned_at(target), target) } else { order(at, folded) };
+            let remedy = match what {
+                0 => event_repaired::Remedy::Dismissed(true),
+                1 => event_repaired::Remedy::FoldedAgain(true),
+                2 => replaced(&Event::ReceiptClosed(ReceiptClosed {
+                    tenant: "default".into(),
+                    study_instance_uid: STUDY.into(),
+                    stored: at as u32,
+                    ..ReceiptClosed::default()
+                })),
+                3 => replaced(&Event::VersionChosen(VersionChosen {
+                    tenant: "default".into(),
+                    study_instance_uid: STUDY.into(),
+                    series_instance_uid: format!("1.2.3.{}", said.series),
+                    sop_instance_uid: format!("1.2.3.9.{}", said.instance),
+                    store_event_id: Bytes::copy_from_slice(event_id(folded).as_bytes()),
+                    ..VersionChosen::default()
+                })),
+                _ => replaced(&stored(target, &said)),
+            };
+            events.push((order(at, n), repaired(&event, remedy)));
+        }
+        events
+    })
 }
 
 /// Events of a study: stores, and comparisons, choices and repeats of them.
@@ -232,7 +304,7 @@ proptest! {
     /// I11, I12: any order, any repetition, any batches.
     #[test]
     fn i11_i12_arrival_changes_nothing(
-        events in events(),
+        events in (events(), repairs()).prop_map(|(events, repairs)| [events, repairs].concat()),
         shuffled in any::<prop::sample::Index>(),
         again in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
         cuts in prop::collection::vec(1..6_usize, 40),
@@ -353,4 +425,101 @@ fn what_cannot_be_folded_says_why_and_changes_nothing() {
     assert_eq!(with(|event| event.key_id = "k".into()), Poison::Encrypted);
     assert_eq!(with(|event| event.tenant = "other".into()), Poison::Disagreement);
     assert_eq!(with(|event| event.protected = vec![0xFF; 3].into()), Poison::Undecodable);
+}
+
+/// One identity after these events, in this order, and what the study's S and E are.
+fn folded(events: &[(EventOrder, Event)]) -> (InstanceState, [u8; 32], HashSum) {
+    let mut rows = Rows::default();
+    events.iter().for_each(|event| rows.fold(std::slice::from_ref(event)));
+    let study = rows.study.clone().expect("there");
+    (rows.instances.values().next().cloned().unwrap_or_default(), study.hash(&key()), study.events)
+}
+
+#[test]
+fn a_repair_takes_the_place_of_the_event_before_or_after_it() {
+    let said = one(1, ResendPolicy::Keep, "ONE");
+    let poison = poisoned(901, &said);
+    let repair = (order(50, 700), repaired(&poison.0, replaced(&stored(901, &said))));
+    let later = (order(9, 2), stored(2, &one(2, ResendPolicy::Keep, "TWO")));
+    let all = [poison.clone(), later.clone(), repair.clone()];
+    let (state, s, e) = folded(&all);
+    let shown = state.shown().expect("one is shown");
+    assert_eq!((&shown.order, shown.by), (&poison.0, Some(event_id(700))), "in its place, so the first");
+    assert_eq!(state.versions().len(), 2);
+    for turned in [[2, 0, 1], [2, 1, 0], [1, 2, 0], [0, 2, 1], [1, 0, 2]] {
+        let turned = turned.map(|at| all[at].clone());
+        assert_eq!(folded(&turned), (state.clone(), s, e));
+    }
+    // Without the repair the study is another one, and with the repair alone it is the same: the event says nothing.
+    assert_ne!(folded(&[poison, later.clone()]).1, s);
+    assert_eq!(folded(&[later, repair]).1, s);
+}
+
+#[test]
+fn of_several_repairs_the_first_counts_and_an_event_that_can_be_folded_needs_none() {
+    let (good, bad) = (one(1, ResendPolicy::Keep, "ONE"), one(2, ResendPolicy::Keep, "TWO"));
+    let place = order(5, 901);
+    let first = (order(90, 700), repaired(&place, replaced(&stored(901, &good))));
+    let second = (order(80, 701), repaired(&place, replaced(&stored(901, &bad))));
+    let one_way = folded(&[first.clone(), second.clone()]);
+    assert_eq!(one_way, folded(&[second.clone(), first.clone()]));
+    let (state, ..) = one_way;
+    assert_eq!(state.versions().iter().map(|version| version.by).collect::<Vec<_>>(), [Some(event_id(700))]);
+    let itself = (place, stored(901, &bad));
+    let (state, s, e) = folded(&[itself.clone(), first.clone(), second.clone()]);
+    assert_eq!((state.versions().len(), state.versions()[0].by), (1, None));
+    assert_eq!(folded(&[first.clone(), itself.clone(), second.clone()]), (state.clone(), s, e));
+    assert_eq!(folded(&[second, first, itself]), (state, s, e));
+}
+
+#[test]
+fn dismissing_and_folding_again_leave_a_trace_and_nothing_else() {
+    let said = one(1, ResendPolicy::Keep, "ONE");
+    let place = order(5, 901);
+    let stored = (order(1, 1), stored(1, &said));
+    let (state, s, e) = folded(std::slice::from_ref(&stored));
+    let remedies = [event_repaired::Remedy::Dismissed(true), event_repaired::Remedy::FoldedAgain(true)];
+    let mut seen = vec![s];
+    for remedy in remedies {
+        let (after, with, events) = folded(&[stored.clone(), (order(9, 700), repaired(&place, remedy))]);
+        assert_eq!(after, state);
+        assert_ne!(events, e, "it was folded");
+        assert!(!seen.contains(&with), "it left its trace");
+        seen.push(with);
+    }
+}
+
+#[test]
+fn a_repair_that_cannot_be_folded_is_poison_itself_and_changes_nothing() {
+    let said = one(1, ResendPolicy::Keep, "ONE");
+    let place = order(5, 901);
+    let good = replaced(&stored(901, &said));
+    let with = |remedy: event_repaired::Remedy, change: fn(&mut EventRepaired)| {
+        let Event::EventRepaired(mut repair) = repaired(&place, remedy) else { unreachable!() };
+        change(&mut repair);
+        let mut fold = StudyFold::new(key(), Loaded::default());
+        let outcome = fold.apply(order(9, 700), Stamp(1), Event::EventRepaired(repair));
+        assert!(outcome.is_ok() || fold.finish().is_none());
+        outcome
+    };
+    let of = |kind: &str, payload: &[u8]| {
+        let payload = Bytes::copy_from_slice(payload);
+        event_repaired::Remedy::Replacement(Replacement { event_type: kind.into(), payload })
+    };
+    assert_eq!(with(good.clone(), |_| {}), Ok(()));
+    assert_eq!(with(good.clone(), |repair| repair.event_id = vec![1; 3].into()), Err(Poison::Malformed));
+    assert_eq!(with(good.clone(), |repair| repair.event_site = "no such/site".into()), Err(Poison::Malformed));
+    assert_eq!(with(good.clone(), |repair| repair.remedy = None), Err(Poison::Malformed));
+    assert_eq!(with(good.clone(), |repair| repair.tenant = "other".into()), Err(Poison::Disagreement));
+    let nested = repaired(&place, good);
+    assert_eq!(with(replaced(&nested), |_| {}), Err(Poison::Malformed), "no repair of a repair within");
+    assert_eq!(with(of("cairn.instance.dreamt.v9", b""), |_| {}), Err(Poison::UnknownType));
+    assert_eq!(with(of("cairn.instance.stored.v1", &[0xFF; 4]), |_| {}), Err(Poison::Undecodable));
+    assert_eq!(with(replaced(&poisoned(901, &said).1), |_| {}), Err(Poison::Encrypted));
+    let empty = Event::InstanceReceivedAgain(Box::new(InstanceReceivedAgain {
+        tenant: "default".into(),
+        study_instance_uid: STUDY.into(),
+        ..InstanceReceivedAgain::default()
+    }));
+    assert_eq!(with(replaced(&empty), |_| {}), Err(Poison::BadIdentifier));
 }

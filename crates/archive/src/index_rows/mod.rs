@@ -8,6 +8,7 @@ pub mod access;
 pub mod chunks;
 mod codec;
 mod keys;
+mod parked;
 mod rows;
 
 pub use codec::RowError;
@@ -16,9 +17,10 @@ pub use keys::{
     by_instance_prefix, by_series_pk, conflict_ck, fact_ck, header_ck, identity_prefix, pack_uid, read_by_instance_ck,
     read_conflict_ck, read_fact_ck, read_patient_ck, series_ck, study_pk, tenant_pk, unpack_uid,
 };
+pub use parked::{Parked, decode_parked, encode_parked, parked_ck, parked_prefix, repair_ck, repairs_prefix};
 pub use rows::{
-    Stamped, decode_fact, decode_leaf, decode_parked, decode_series, decode_study, decode_trace, encode_fact,
-    encode_leaf, encode_parked, encode_series, encode_study, encode_trace,
+    Stamped, decode_fact, decode_leaf, decode_series, decode_study, decode_trace, encode_fact, encode_leaf,
+    encode_series, encode_study, encode_trace,
 };
 
 use bytes::Bytes;
@@ -46,7 +48,7 @@ tables! {
     FACTS = 3 "facts" "One fact about an instance: a version, a comparison, a choice.";
     VERSION_TABLES = 4 "version_tables" "Frame and bulk data tables too large for the version's row.";
     HEADERS = 5 "headers" "Chunks of a series' headers.";
-    TRACES = 6 "traces" "Events that change nothing shown: repeats, closed receipts, parked ones.";
+    TRACES = 6 "traces" "Events that change nothing shown: repeats, closed receipts, repairs.";
     BY_SERIES = 7 "by_series" "Series Instance UID to studies.";
     BY_INSTANCE = 8 "by_instance" "SOP Instance UID to studies and series.";
     POSTINGS = 9 "postings" "What a study is found by, in the order in which studies are answered.";
@@ -56,6 +58,7 @@ tables! {
     LEAVES = 13 "leaves" "Sums of the digest tree.";
     PARKED = 14 "parked" "Events that could not be folded.";
     ORIGINS = 15 "origins" "How far events of other sites are folded.";
+    REPAIRS = 16 "repairs" "Events that a repair settled.";
 }
 
 /// A change of one row.

@@ -7,10 +7,10 @@ use super::{
 use crate::{
     digest::{HashSum, Leaf},
     fold::{
-        Attributes, Chosen, Compared, EventOrder, Fact, FactRef, Identity, OpenChunks, Poison, Resend, SeriesState,
+        Attributes, Chosen, Compared, EventOrder, Fact, FactRef, Identity, OpenChunks, Remedy, Resend, SeriesState,
         Stamp, StoredObject, StudyState, TablesAt, Trace, TraceKind, Variant, Verdict, Version,
     },
-    ids::{Digest, ObjectKey},
+    ids::{Digest, EventId, ObjectKey},
 };
 use bytes::Bytes;
 use cairn_dicom::Tag;
@@ -241,13 +241,28 @@ pub fn encode_fact(fact: FactRef<'_>) -> Bytes {
         }
         FactRef::Compared(compared) => {
             out.varint(compared.stamp.0).order(&compared.order).u8(1);
+            write_by(&mut out, compared.by);
             out.fixed(compared.first.as_bytes()).fixed(compared.second.as_bytes()).u8(compared.verdict as u8);
         }
         FactRef::Chosen(chosen) => {
-            out.varint(chosen.stamp.0).order(&chosen.order).u8(2).fixed(chosen.store_event.as_bytes());
+            out.varint(chosen.stamp.0).order(&chosen.order).u8(2);
+            write_by(&mut out, chosen.by);
+            out.fixed(chosen.store_event.as_bytes());
         }
     }
     out.0.into()
+}
+
+/// The repair that says so, if one does.
+fn write_by(out: &mut Writer, by: Option<EventId>) {
+    match by {
+        Some(by) => out.u8(1).fixed(by.as_bytes()),
+        None => out.u8(0),
+    };
+}
+
+fn read_by(reader: &mut Reader<'_>) -> Result<Option<EventId>, RowError> {
+    Ok(if reader.u8()? == 1 { Some(reader.event_id()?) } else { None })
 }
 
 fn write_version(out: &mut Writer, version: &Version) {
@@ -261,7 +276,11 @@ fn write_version(out: &mut Writer, version: &Version) {
         TablesAt::Here(_) => 1 << 5,
         TablesAt::Apart => 2 << 5,
     };
+    flags |= u8::from(version.by.is_some()) << 7;
     out.u8(flags);
+    if let Some(by) = version.by {
+        out.fixed(by.as_bytes());
+    }
     out.varint(version.data_set_offset).varint(version.pixel_data_offset).varint(u64::from(version.frames));
     if let Some(number) = version.instance_number {
         // Small numbers of either sign are short.
@@ -288,6 +307,7 @@ fn write_version(out: &mut Writer, version: &Version) {
 fn read_version(reader: &mut Reader<'_>, order: EventOrder, stamp: Stamp) -> Result<Version, RowError> {
     let object = read_object(reader)?;
     let flags = reader.u8()?;
+    let by = if flags & 1 << 7 != 0 { Some(reader.event_id()?) } else { None };
     let (data_set_offset, pixel_data_offset, frames) = (reader.varint()?, reader.varint()?, reader.number()?);
     let instance_number = if flags & 1 << 4 != 0 {
         let folded = reader.varint()?;
@@ -314,6 +334,7 @@ fn read_version(reader: &mut Reader<'_>, order: EventOrder, stamp: Stamp) -> Res
     Ok(Version {
         order,
         stamp,
+        by,
         object,
         sop_class_uid,
         transfer_syntax_uid,
@@ -340,15 +361,19 @@ pub fn decode_fact(bytes: &[u8]) -> Result<Fact, RowError> {
     let fact = match reader.u8()? {
         0 => Fact::Stored(Box::new(read_version(&mut reader, order, stamp)?)),
         1 => {
+            let by = read_by(&mut reader)?;
             let (first, second) = (reader.event_id()?, reader.event_id()?);
             let verdict = match reader.u8()? {
                 0 => Verdict::AnotherEncoding,
                 1 => Verdict::Different,
                 _ => return Err(reader.bad()),
             };
-            Fact::Compared(Compared { order, stamp, first, second, verdict })
+            Fact::Compared(Compared { order, stamp, by, first, second, verdict })
         }
-        2 => Fact::Chosen(Chosen { order, stamp, store_event: reader.event_id()? }),
+        2 => {
+            let by = read_by(&mut reader)?;
+            Fact::Chosen(Chosen { order, stamp, by, store_event: reader.event_id()? })
+        }
         _ => return Err(reader.bad()),
     };
     reader.end()?;
@@ -369,8 +394,8 @@ pub fn encode_trace(trace: &Trace) -> Bytes {
                 out.varint(u64::from(*count));
             });
         }
-        TraceKind::Parked => {
-            out.u8(2);
+        TraceKind::Repaired { event, remedy, content } => {
+            out.u8(2).fixed(event.as_bytes()).u8(*remedy as u8).fixed(content);
         }
     }
     out.0.into()
@@ -388,38 +413,21 @@ pub fn decode_trace(bytes: &[u8]) -> Result<Trace, RowError> {
             TraceKind::ReceivedAgain { identity, store_event: reader.event_id()? }
         }
         1 => TraceKind::ReceiptClosed { counts: [reader.number()?, reader.number()?, reader.number()?] },
-        2 => TraceKind::Parked,
+        2 => {
+            let (event, remedy) = (reader.event_id()?, read_remedy(&mut reader)?);
+            TraceKind::Repaired { event, remedy, content: reader.array()? }
+        }
         _ => return Err(reader.bad()),
     };
     reader.end()?;
     Ok(Trace { order, stamp, kind })
 }
 
-const POISONS: [Poison; 8] = [
-    Poison::UnknownType,
-    Poison::Undecodable,
-    Poison::Disagreement,
-    Poison::WrongPartition,
-    Poison::BadIdentifier,
-    Poison::Malformed,
-    Poison::Encrypted,
-    Poison::TooLarge,
-];
-
-/// A parked event's row: where it stands, why it is parked, its type and study.
-pub fn encode_parked(stamp: Stamp, why: Poison, kind: &str, study_instance_uid: &str) -> Bytes {
-    let mut out = Writer::version(VERSION);
-    let code = POISONS.iter().position(|poison| *poison == why).unwrap_or_default();
-    out.varint(stamp.0).u8(code as u8).text(kind).text(study_instance_uid);
-    out.0.into()
-}
-
-/// Reads a parked event's row.
-pub fn decode_parked(bytes: &[u8]) -> Result<(Stamp, Poison, String, String), RowError> {
-    let mut reader = Reader::new(bytes, VERSION, "parked")?;
-    let stamp = Stamp(reader.varint()?);
-    let why = *POISONS.get(usize::from(reader.u8()?)).ok_or(reader.bad())?;
-    let (kind, study) = (reader.text()?.to_owned(), reader.text()?.to_owned());
-    reader.end()?;
-    Ok((stamp, why, kind, study))
+fn read_remedy(reader: &mut Reader<'_>) -> Result<Remedy, RowError> {
+    match reader.u8()? {
+        0 => Ok(Remedy::Replaced),
+        1 => Ok(Remedy::Dismissed),
+        2 => Ok(Remedy::Retried),
+        _ => Err(reader.bad()),
+    }
 }
