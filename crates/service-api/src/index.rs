@@ -1,6 +1,9 @@
 //! Index: the query projections, and where instances are.
 
-use crate::{AnswerStream, Error};
+use crate::{
+    AnswerStream, Error,
+    parked::{ParkedEvent, ParkedSelection},
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{
@@ -206,6 +209,8 @@ pub struct IndexStatus {
     pub oldest_unfolded_ms: Option<u64>,
     /// Events parked because they could not be decoded or projected.
     pub parked: u64,
+    /// Studies that are incomplete because of them.
+    pub incomplete_studies: u64,
     /// Studies.
     pub studies: u64,
     /// Series.
@@ -248,6 +253,9 @@ pub trait Index: Send + Sync {
 
     /// Conflicts, by study.
     async fn conflicts(&self, tenant: &str, include_other_encodings: bool) -> Result<AnswerStream<Conflict>, Error>;
+
+    /// Events that could not be folded. A study that one is of is incomplete.
+    async fn parked(&self, selection: ParkedSelection) -> Result<AnswerStream<ParkedEvent>, Error>;
 
     /// How far the index is.
     async fn status(&self) -> Result<IndexStatus, Error>;

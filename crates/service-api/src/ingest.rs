@@ -1,6 +1,6 @@
 //! Ingest: accepting SOP Instances, and operators' decisions about them.
 
-use crate::{AnswerStream, Error};
+use crate::{AnswerStream, Error, parked::Repair};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{
@@ -150,6 +150,12 @@ pub trait Ingest: Send + Sync {
         chosen_by: &str,
         reason: &str,
     ) -> Result<Position, Error>;
+
+    /// Records what an operator does about an event that could not be folded.
+    ///
+    /// # Errors
+    /// `NotFound`: there is no event at that position. `Invalid`: the replacement can't be folded in its place.
+    async fn repair(&self, repair: Repair) -> Result<Position, Error>;
 
     /// Quarantined inputs, newest first.
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error>;

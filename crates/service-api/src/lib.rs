@@ -5,6 +5,7 @@
 mod error;
 pub mod index;
 pub mod ingest;
+pub mod parked;
 pub mod retrieval;
 
 pub use error::{Error, ErrorKind, Reason};

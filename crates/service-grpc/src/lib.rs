@@ -6,6 +6,7 @@ pub mod client;
 mod convert;
 mod error;
 mod identifier;
+mod parked;
 pub mod server;
 mod streams;
 mod tls;

@@ -78,6 +78,10 @@ impl Site for Embedded {
         self.retrieval.clone()
     }
 
+    fn log(&self) -> Arc<dyn EventLog> {
+        self.log.clone()
+    }
+
     async fn stop(&self) {
         self.ingest.close().await.expect("ingest stops");
         self.index.close().await.expect("index stops");
@@ -129,6 +133,10 @@ impl Site for Remote {
 
     fn retrieval(&self) -> Arc<dyn Retrieval> {
         Arc::new(RetrievalClient::new(&self.connection).expect("client"))
+    }
+
+    fn log(&self) -> Arc<dyn EventLog> {
+        self.site.log.clone()
     }
 
     async fn stop(&self) {

@@ -91,6 +91,10 @@ impl Ingest for Process {
         Err(Error::new(ErrorKind::NotFound, "no such version"))
     }
 
+    async fn repair(&self, _: cairn_service_api::parked::Repair) -> Result<Position, Error> {
+        Err(Error::new(ErrorKind::NotFound, "no such event"))
+    }
+
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {
         let entry = QuarantineEntry {
             id: EventId::from_slice(&[u8::try_from(self.number).expect("small"); 16]).expect("16 bytes"),

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::config::Destination;
+use crate::{commands::parked::ParkedArgs, config::Destination};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -37,6 +37,8 @@ pub enum Command {
     Events(EventsArgs),
     /// Versions of an instance that contradict each other
     Conflicts(ConflictsArgs),
+    /// Events that the index could not fold: list them, and say what they mean
+    Parked(ParkedArgs),
     /// Inputs that were refused
     Quarantine(QuarantineArgs),
     /// Run a process that keeps the index and answers queries; or with a command: how far it is, rebuild, verify
@@ -60,6 +62,7 @@ impl Command {
             Self::Query(args) => Some(&args.server),
             Self::Events(args) => Some(&args.server),
             Self::Conflicts(args) => Some(&args.server),
+            Self::Parked(args) => Some(&args.server),
             Self::Quarantine(args) => Some(&args.server),
             Self::Index(args) => args.action.as_ref().map(IndexAction::server),
             Self::Serve(_)

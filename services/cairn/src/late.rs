@@ -8,6 +8,7 @@ use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Ingest, Retrieval,
     index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, RebuildProgress, Selection, StateDigest},
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, Stored},
+    parked::{ParkedEvent, ParkedSelection, Repair},
     retrieval::{Frame, Part, RetrievedInstance},
 };
 use std::{
@@ -65,6 +66,10 @@ impl Ingest for Late<dyn Ingest> {
         self.get()?.choose_version(tenant, identity, store_event, chosen_by, reason).await
     }
 
+    async fn repair(&self, repair: Repair) -> Result<Position, Error> {
+        self.get()?.repair(repair).await
+    }
+
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {
         self.get()?.quarantine().await
     }
@@ -94,6 +99,10 @@ impl Index for Late<dyn Index> {
 
     async fn conflicts(&self, tenant: &str, include_other_encodings: bool) -> Result<AnswerStream<Conflict>, Error> {
         self.get()?.conflicts(tenant, include_other_encodings).await
+    }
+
+    async fn parked(&self, selection: ParkedSelection) -> Result<AnswerStream<ParkedEvent>, Error> {
+        self.get()?.parked(selection).await
     }
 
     async fn status(&self) -> Result<IndexStatus, Error> {

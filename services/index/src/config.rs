@@ -29,6 +29,9 @@ pub struct IndexConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub retry_pause_max: Duration,
+    /// How often a batch is folded that meets a defect, before its studies are folded each alone and what meets it still
+    /// is parked. A store that is away is waited for without end.
+    pub fold_attempts_max: u32,
     /// Queries and listings answered at the same time; more wait.
     pub queries_max: usize,
     /// Answers made ahead of a slow reader.
@@ -56,6 +59,7 @@ impl Default for IndexConfig {
             linger: Duration::from_millis(15),
             retry_pause: Duration::from_millis(50),
             retry_pause_max: Duration::from_secs(10),
+            fold_attempts_max: 3,
             queries_max: 64,
             answers_ahead_max: 64,
             page_rows_max: 256,

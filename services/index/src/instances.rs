@@ -198,7 +198,7 @@ impl Reader {
             TablesAt::Nowhere => return Ok(InstanceStoredSide::default()),
             TablesAt::Here(bytes) => bytes.clone(),
             TablesAt::Apart => {
-                let row = self.rows.get(VERSION_TABLES, &study_pk(&self.key), version.order.id.as_bytes()).await?;
+                let row = self.rows.get(VERSION_TABLES, &study_pk(&self.key), version.said_by().as_bytes()).await?;
                 row.ok_or(RowError::Malformed("version_tables")).map_err(malformed)?
             }
         };

@@ -13,6 +13,7 @@ mod conflicts;
 mod generation;
 mod instances;
 mod metrics;
+mod parked;
 mod project;
 mod query;
 mod rebuild;

@@ -17,6 +17,7 @@ use cairn_dicom::dataset::DataSet;
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Reason,
     index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, RebuildProgress, Selection, StateDigest},
+    parked::{ParkedEvent, ParkedSelection},
 };
 use cairn_store_api::{EventLog, Generation, IndexStore, Membership};
 use futures_core::Stream;
@@ -129,7 +130,9 @@ impl IndexService {
         let rebuilding = Arc::default();
         let serving = Mutex::new(serving);
         let shared = Shared { log, store, config, serving, queries, generations, rebuilding, stop };
-        Ok(Arc::new(Self { shared: Arc::new(shared), _membership: Mutex::new(membership) }))
+        let shared = Arc::new(shared);
+        tokio::spawn(crate::parked::resume(shared.clone()));
+        Ok(Arc::new(Self { shared, _membership: Mutex::new(membership) }))
     }
 
     /// Stops following the log, between commits, and makes what was committed durable. Log and store stay open.
@@ -316,6 +319,10 @@ impl Index for IndexService {
         crate::conflicts::run(&self.shared, tenant.to_owned(), include_other_encodings).await
     }
 
+    async fn parked(&self, selection: ParkedSelection) -> Result<AnswerStream<ParkedEvent>, Error> {
+        crate::parked::run(&self.shared, selection).await
+    }
+
     async fn status(&self) -> Result<IndexStatus, Error> {
         let serving = self.shared.serving();
         let (ends, total, parked, folded) = serving.project.look(|folded| {
@@ -323,8 +330,9 @@ impl Index for IndexService {
                 total.add(&leaves.total());
                 total
             });
-            (folded.ends.clone(), total, folded.parked.iter().sum(), serving.project.positions(folded))
+            (folded.ends.clone(), total, folded.parked.clone(), serving.project.positions(folded))
         });
+        let (parked, incomplete_studies) = crate::parked::count(&self.shared, &parked).await?;
         let mut log_end = PositionVector::default();
         let (mut lag_events, mut oldest_unfolded_ms) = (0, None::<u64>);
         for (partition, own) in (0..).map(Partition).zip(&ends) {
@@ -348,6 +356,7 @@ impl Index for IndexService {
             lag_events,
             oldest_unfolded_ms,
             parked,
+            incomplete_studies,
             studies: total.studies,
             series: total.series,
             instances: total.instances,

@@ -6,7 +6,7 @@ use cairn_archive::{
     EventId, Incarnation, Partition, PositionVector,
     events::{
         BulkDataEntry, Comparison, Event, FrameTable, InstanceReceivedAgain, ReceiptClosed, ResendPolicy,
-        VersionChosen, VersionsCompared,
+        VersionChosen, VersionsCompared, event_repaired::Remedy,
     },
 };
 use cairn_dicom::tags;
@@ -14,6 +14,7 @@ use cairn_index::{IndexConfig, IndexService};
 use cairn_service_api::{
     Index, Reason,
     index::{Conflict, ConflictKind, Detail, InstanceRecord, Level, Selection},
+    parked::ParkedSelection,
 };
 use cairn_store_api::{EventLog, IndexStore, Record};
 use futures_util::StreamExt;
@@ -60,6 +61,27 @@ fn history() -> Vec<Record> {
         n += 1;
         records.push(record(n, 300 + n, &Event::ReceiptClosed(closed)));
     }
+    // Poison, and repairs of it, before and after it: by its own payload, by another one, to nothing, in vain.
+    for (at, remedies) in [(3, "psd"), (5, "spa"), (7, "asp"), (9, "dp"), (11, "pd")] {
+        n += 1;
+        let mut spec = Spec::new(n, 1 + at % 3, 1, at);
+        spec.at = at;
+        let good = spec.record();
+        let mut poison = good.clone();
+        poison.payload = vec![0xFF; 9].into();
+        let mut other = spec.with(tags::STUDY_DESCRIPTION, "MENDED");
+        (other.content, other.policy) = (7, ResendPolicy::SupersedeSameSource);
+        for remedy in remedies.chars() {
+            n += 1;
+            records.push(match remedy {
+                'p' => poison.clone(),
+                's' if at == 5 => support::repair(n, &poison, support::replaced(&other.record())),
+                's' => support::repair(n, &poison, support::replaced(&good)),
+                'd' => support::repair(n, &poison, Remedy::Dismissed(true)),
+                _ => support::repair(n, &poison, Remedy::FoldedAgain(true)),
+            });
+        }
+    }
     // And the log holds some twice.
     let again: Vec<Record> = records.iter().step_by(3).cloned().collect();
     records.extend(again);
@@ -94,7 +116,11 @@ async fn seen(index: &IndexService) -> String {
     while let Some(record) = stream.next().await {
         records.push(record.expect("record"));
     }
-    format!("{studies:?} {by_list:?} {records:?} {:?}", index.digest().await.expect("digest"))
+    let parked: Vec<_> = index.parked(ParkedSelection::default()).await.expect("streams").collect().await;
+    let status = index.status().await.expect("status");
+    assert_eq!(status.parked, parked.len() as u64);
+    let parked = (parked, status.incomplete_studies);
+    format!("{studies:?} {by_list:?} {records:?} {parked:?} {:?}", index.digest().await.expect("digest"))
 }
 
 async fn undisturbed(records: &[Record]) -> (String, u64) {
@@ -227,6 +253,7 @@ async fn poison_is_parked_and_later_events_apply() {
         settled(&index).await;
         let status = index.status().await.expect("status");
         assert_eq!((status.parked, status.instances, status.lag_events), (3, 2, 0));
+        assert_eq!(status.incomplete_studies, 2);
         index.close().await.expect("closes");
     }
 }

@@ -107,6 +107,16 @@ impl Appender {
         self.log.end(Partition(0)).await.map(|_| ()).map_err(Error::from)
     }
 
+    /// The envelope of the event at a position of this site's log, if there is one.
+    pub(crate) async fn envelope_at(&self, position: &Position) -> Result<Option<Envelope>, Error> {
+        let own = (self.log.site(), self.log.incarnation());
+        if own != (&position.site, position.incarnation) || position.partition.0 >= self.log.partitions() {
+            return Ok(None);
+        }
+        let found = self.log.read(position.partition, position.offset, 1, 1).await?.records.into_iter().next();
+        Ok(found.filter(|found| found.offset == position.offset).map(|found| found.record.envelope))
+    }
+
     /// Mints an id that sorts by time.
     pub(crate) fn mint(&self) -> Uuid {
         let chance = Uuid::now_v7();

@@ -20,6 +20,7 @@ mod others;
 pub mod quarantine;
 mod receipts;
 mod refusal;
+mod repair;
 mod service;
 mod store;
 mod stored_event;

@@ -24,6 +24,7 @@ use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Ingest, Reason,
     index::{Detail, Selection},
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, Stored},
+    parked::Repair,
 };
 use cairn_store_api::{EventLog, ObjectStore};
 use futures_util::TryStreamExt;
@@ -176,6 +177,10 @@ impl Ingest for IngestService {
         let objects = version.iter().map(|version| version.object.key).collect();
         let context = Context { causation: Some(store_event), objects, ..Context::default() };
         Ok(self.0.appender.append(&event, context).await?.position)
+    }
+
+    async fn repair(&self, repair: Repair) -> Result<Position, Error> {
+        crate::repair::repair(&self.0.appender, repair).await
     }
 
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {

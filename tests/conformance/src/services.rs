@@ -2,6 +2,7 @@
 //! which it holds. One site with an archive of its own per trial.
 
 mod asking;
+mod repairing;
 mod returning;
 mod storing;
 
@@ -14,6 +15,7 @@ use cairn_service_api::{
     index::Selection,
     ingest::{Body, InstanceOffer, OfferedForm, Sender, Stored},
 };
+use cairn_store_api::EventLog;
 use cairn_synthetic::Generated;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use libtest_mimic::Trial;
@@ -28,6 +30,8 @@ pub trait Site: Send + Sync {
     fn index(&self) -> Arc<dyn Index>;
     /// Retrieval.
     fn retrieval(&self) -> Arc<dyn Retrieval>;
+    /// The event log under them.
+    fn log(&self) -> Arc<dyn EventLog>;
     /// Stops everything in order.
     async fn stop(&self);
 }
@@ -60,6 +64,8 @@ pub fn trials(name: &str, site: impl Fn() -> Making + Clone + Send + 'static) ->
         "waiting_for_what_will_not_come_ends", asking::waiting_for_what_will_not_come_ends;
         "status_counts_and_digest_is_reproduced", asking::status_counts_and_digest_is_reproduced;
         "instances_come_with_the_detail_asked_for", asking::instances_come_with_the_detail_asked_for;
+        "poison_is_parked_until_its_repair", repairing::poison_is_parked_until_its_repair;
+        "a_repair_that_says_nothing_is_refused", repairing::a_repair_that_says_nothing_is_refused;
         "instances_come_back_byte_for_byte", returning::instances_come_back_byte_for_byte;
         "parts_of_a_file_are_its_bytes", returning::parts_of_a_file_are_its_bytes;
         "frames_are_the_pixels", returning::frames_are_the_pixels;

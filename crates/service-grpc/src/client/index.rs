@@ -12,6 +12,7 @@ use crate::{
     },
     identifier,
     index_proto::{self as pb, index_service_client::IndexServiceClient},
+    parked,
 };
 use async_trait::async_trait;
 use cairn_archive::PositionVector;
@@ -19,6 +20,7 @@ use cairn_dicom::dataset::DataSet;
 use cairn_service_api::{
     AnswerStream, Error, Index,
     index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, RebuildProgress, Selection, StateDigest},
+    parked::{ParkedEvent, ParkedSelection},
 };
 use std::time::Duration;
 
@@ -77,6 +79,11 @@ impl Index for IndexClient {
         let request = pb::ConflictsRequest { tenant: tenant.to_owned(), include_other_encodings };
         let found = call!(self.0, Safe, conflicts, request)?;
         Ok(answers(found, conflict_from))
+    }
+
+    async fn parked(&self, selection: ParkedSelection) -> Result<AnswerStream<ParkedEvent>, Error> {
+        let found = call!(self.0, Safe, parked, parked::selection_to(selection))?;
+        Ok(answers(found, parked::parked_from))
     }
 
     async fn status(&self) -> Result<IndexStatus, Error> {

@@ -9,6 +9,7 @@ use crate::{
     convert::{copied, event_id, position_from, stored_from},
     error::{is_not_sent, malformed},
     ingest_proto::{self as pb, ingest_service_client::IngestServiceClient, store_request::Part},
+    parked,
     streams::IN_FLIGHT,
 };
 use async_trait::async_trait;
@@ -18,6 +19,7 @@ use cairn_dicom::Uid;
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Ingest,
     ingest::{Body, InstanceOffer, OfferedForm, QuarantineEntry, Sender, Stored},
+    parked::Repair,
 };
 use futures_util::{StreamExt, TryStreamExt};
 use std::{
@@ -237,6 +239,11 @@ impl Ingest for IngestClient {
             reason: reason.to_owned(),
         };
         let response = call!(self.peers, Unsent, choose_version, request)?;
+        position_from(response.position.ok_or_else(|| malformed("position"))?)
+    }
+
+    async fn repair(&self, repair: Repair) -> Result<Position, Error> {
+        let response = call!(self.peers, Unsent, repair, parked::repair_to(repair))?;
         position_from(response.position.ok_or_else(|| malformed("position"))?)
     }
 

@@ -7,6 +7,7 @@ use crate::{
     error::to_status,
     identifier,
     index_proto::{self as pb, index_service_server::IndexService},
+    parked,
 };
 use cairn_service_api::{
     Error, Index,
@@ -78,6 +79,13 @@ impl IndexService for IndexServer {
         let request = request.into_inner();
         let found = self.0.conflicts(&request.tenant, request.include_other_encodings).await.map_err(to_status)?;
         Ok(Response::new(answers(found, |conflict| conflict_to(&conflict))))
+    }
+
+    type ParkedStream = Answers<pb::ParkedResponse>;
+
+    async fn parked(&self, request: Request<pb::ParkedRequest>) -> Result<Response<Self::ParkedStream>, Status> {
+        let found = self.0.parked(parked::selection_from(request.into_inner())).await.map_err(to_status)?;
+        Ok(Response::new(answers(found, parked::parked_to)))
     }
 
     async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {

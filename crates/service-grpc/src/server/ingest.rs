@@ -7,6 +7,7 @@ use crate::{
         OpenReceiptRequest, OpenReceiptResponse, ReadQuarantinedRequest, ReadQuarantinedResponse, ReadyRequest,
         ReadyResponse, StoreRequest, StoreResponse, ingest_service_server::IngestService, store_request::Part,
     },
+    parked,
 };
 use cairn_archive::{
     events::{Door, ReceiptEnd},
@@ -115,6 +116,12 @@ impl IngestService for IngestServer {
         let chosen = self.0.choose_version(&request.tenant, identity, event, &request.chosen_by, &request.reason);
         let position = chosen.await.map_err(to_status)?;
         Ok(Response::new(pb::ChooseVersionResponse { position: Some(position_to(&position)) }))
+    }
+
+    async fn repair(&self, request: Request<pb::RepairRequest>) -> Result<Response<pb::RepairResponse>, Status> {
+        let repair = parked::repair_from(request.into_inner()).map_err(to_status)?;
+        let position = self.0.repair(repair).await.map_err(to_status)?;
+        Ok(Response::new(pb::RepairResponse { position: Some(position_to(&position)) }))
     }
 
     type ListQuarantineStream = Answers<ListQuarantineResponse>;

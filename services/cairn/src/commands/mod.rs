@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod events;
 pub mod import;
 pub mod index;
+pub mod parked;
 pub mod quarantine;
 pub mod query;
 pub mod stores;

@@ -74,6 +74,23 @@ impl Rows {
     }
 }
 
+/// Writes one thing with its fields: a line each in a table.
+pub fn one(output: Output, fields: &[(&'static str, String)]) -> Result<(), Failure> {
+    if let Output::Json | Output::Csv = output {
+        let columns: Vec<_> = fields.iter().map(|(name, _)| (*name, 0)).collect();
+        let cells: Vec<_> = fields.iter().map(|(_, cell)| cell.clone()).collect();
+        let mut rows = Rows::new(output, &columns);
+        rows.row(&cells)?;
+        return rows.flush();
+    }
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    for (name, cell) in fields {
+        let printable: String = cell.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        println!("{name:width$}  {printable}");
+    }
+    Ok(())
+}
+
 /// A CSV field (RFC 4180): quoted when it must be.
 pub fn csv_field(text: &str) -> String {
     if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }

@@ -4,39 +4,67 @@ use crate::rows::{Identities, Rows, malformed};
 use cairn_archive::{
     Incarnation, Partition,
     envelope::Envelope,
-    events::{Event, EventError},
-    fold::{
-        EventOrder, InstanceState, Loaded, Needs, PendingHeader, Poison, Stamp, StudyChange, StudyFold, StudyKey,
-        TraceKind,
-    },
+    events::{Event, EventError, EventRepaired, event_repaired::Remedy},
+    fold::{EventOrder, InstanceState, Loaded, Needs, PendingHeader, Poison, Stamp, StudyChange, StudyFold, StudyKey},
     ids::EventId,
-    index_rows::{HEADERS, TRACES, chunks, decode_trace, header_ck, study_pk},
+    index_rows::{HEADERS, Parked, TRACES, chunks, decode_trace, header_ck, study_pk},
 };
 use cairn_dicom::Uid;
 use cairn_service_api::Error;
 use cairn_store_api::{CkRange, LogRecord};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
-/// An event that can't be folded.
-pub(crate) struct Parked {
+/// An event of a batch.
+#[derive(Clone)]
+pub(crate) struct ToFold {
     pub(crate) order: EventOrder,
+    /// The stamp that its facts get.
     pub(crate) stamp: Stamp,
-    pub(crate) why: Poison,
-    pub(crate) envelope: Envelope,
+    pub(crate) event: Event,
+    /// Parked before, and folded again because a repair says so.
+    pub(crate) again: bool,
 }
 
 /// What of one study came in a batch.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct OfStudy {
-    pub(crate) events: Vec<(EventOrder, Stamp, Event)>,
+    pub(crate) events: Vec<ToFold>,
     pub(crate) needs: Needs,
+}
+
+/// An event that need not be parked any more.
+#[derive(Clone)]
+pub(crate) struct Settled {
+    pub(crate) key: StudyKey,
+    pub(crate) event: EventId,
+    /// The repair that replaces or dismisses it; `None`: it was folded after all.
+    pub(crate) by: Option<EventId>,
+}
+
+/// An event that is to be folded again.
+pub(crate) struct Retrial {
+    pub(crate) key: StudyKey,
+    pub(crate) event: EventId,
+    /// Where the repair stands that says so.
+    pub(crate) stamp: Stamp,
+}
+
+/// What folding says of events that are or were poison.
+#[derive(Clone, Default)]
+pub(crate) struct Outcome {
+    pub(crate) parked: Vec<Parked>,
+    pub(crate) settled: Vec<Settled>,
 }
 
 /// A batch of events, decoded.
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) studies: BTreeMap<StudyKey, OfStudy>,
-    pub(crate) parked: Vec<Parked>,
+    pub(crate) outcome: Outcome,
+    pub(crate) retrials: Vec<Retrial>,
     pub(crate) origins: Vec<cairn_archive::Position>,
 }
 
@@ -54,28 +82,62 @@ impl Batch {
             let envelope = record.envelope;
             let order = EventOrder::of(&envelope);
             batch.origins.extend(envelope.origin.clone());
-            match check(&envelope, record.payload, partition, partitions) {
-                Ok(None) => {}
-                Ok(Some(event)) => {
-                    let key = StudyKey { tenant: envelope.tenant, study_instance_uid: envelope.study_instance_uid };
-                    let of = batch.studies.entry(key).or_default();
-                    of.needs.add(order.id, &event);
-                    of.events.push((order, stamp, event));
+            let checked = AssertUnwindSafe(|| check(&envelope, record.payload, partition, partitions));
+            let checked = catch_unwind(checked).unwrap_or(Err(Poison::Defect));
+            let key = StudyKey { tenant: envelope.tenant, study_instance_uid: envelope.study_instance_uid };
+            match checked {
+                Ok(Checked::OfNoStudy(None)) => {}
+                Ok(Checked::OfNoStudy(Some(event))) => {
+                    batch.outcome.settled.push(Settled { key, event, by: Some(order.id) });
                 }
-                Err(why) => batch.parked.push(Parked { order, stamp, why, envelope }),
+                Ok(Checked::OfStudy(event)) => batch.add(key, ToFold { order, stamp, event, again: false }),
+                Err(why) => batch.outcome.parked.push(parked(order, stamp, why, envelope.kind.into_owned(), key)),
             }
         }
         batch
     }
+
+    /// Adds an event of a study.
+    pub(crate) fn add(&mut self, key: StudyKey, event: ToFold) {
+        if let Event::EventRepaired(repair) = &event.event
+            && let (Some(Remedy::FoldedAgain(_)), Some(repaired)) = (&repair.remedy, repaired(repair))
+        {
+            self.retrials.push(Retrial { key: key.clone(), event: repaired, stamp: event.stamp });
+        }
+        let of = self.studies.entry(key).or_default();
+        of.needs.add(event.order.id, &event.event);
+        of.events.push(event);
+    }
 }
 
-/// The event, if it is about a study.
-fn check(
+fn parked(order: EventOrder, stamp: Stamp, why: Poison, kind: String, key: StudyKey) -> Parked {
+    let StudyKey { tenant, study_instance_uid } = key;
+    Parked { order, stamp, why, kind, tenant, study_instance_uid, build: BUILD.to_owned() }
+}
+
+/// Version of this build.
+pub(crate) const BUILD: &str = env!("CARGO_PKG_VERSION");
+
+fn repaired(repair: &EventRepaired) -> Option<EventId> {
+    EventId::from_slice(&repair.event_id).ok()
+}
+
+/// An event that can be folded as far as its envelope says.
+pub(crate) enum Checked {
+    /// It is about a study.
+    OfStudy(Event),
+    /// It is about none: the count of a receipt's inputs that named no study (the log keeps it, no projection shows it), or
+    /// the dismissal of an event whose envelope names none.
+    OfNoStudy(Option<EventId>),
+}
+
+/// Decodes an event.
+pub(crate) fn check(
     envelope: &Envelope,
     payload: bytes::Bytes,
     partition: Partition,
     partitions: u16,
-) -> Result<Option<Event>, Poison> {
+) -> Result<Checked, Poison> {
     let event = Event::decode(&envelope.kind, payload).map_err(|error| match error {
         EventError::UnknownType => Poison::UnknownType,
         EventError::Undecodable(_) => Poison::Undecodable,
@@ -83,16 +145,20 @@ fn check(
     if event.study_instance_uid() != envelope.study_instance_uid || event.tenant() != envelope.tenant {
         return Err(Poison::Disagreement);
     }
-    if envelope.study_instance_uid.is_empty() && matches!(event, Event::ReceiptClosed(_)) {
-        // A receipt's refused inputs that named no study: the log keeps their count, no projection shows it.
-        return Ok(None);
+    if envelope.study_instance_uid.parse::<Uid>().is_err() {
+        return match event {
+            Event::ReceiptClosed(_) if envelope.study_instance_uid.is_empty() => Ok(Checked::OfNoStudy(None)),
+            Event::EventRepaired(repair) if matches!(repair.remedy, Some(Remedy::Dismissed(_))) => {
+                repaired(&repair).map(|event| Checked::OfNoStudy(Some(event))).ok_or(Poison::Malformed)
+            }
+            _ => Err(Poison::BadIdentifier),
+        };
     }
-    envelope.study_instance_uid.parse::<Uid>().map_err(|_| Poison::BadIdentifier)?;
     // A row has one writing partition: an event elsewhere would have two projectors write it.
     if Partition::of_study(&envelope.study_instance_uid, partitions) != partition {
         return Err(Poison::WrongPartition);
     }
-    Ok(Some(event))
+    Ok(Checked::OfStudy(event))
 }
 
 /// Reads what folding needs of the studies of a batch, as of the committed offset.
@@ -117,6 +183,12 @@ pub(crate) async fn load(
         all.push(loaded);
     }
     Ok(all)
+}
+
+/// The same of one study.
+pub(crate) async fn load_one(rows: &Rows, key: &StudyKey, of: &OfStudy, committed: Stamp) -> Result<Loaded, Error> {
+    let one = BTreeMap::from([(key.clone(), OfStudy { events: Vec::new(), needs: of.needs.clone() })]);
+    Ok(load(rows, &one, committed).await?.pop().unwrap_or_default())
 }
 
 async fn load_study(
@@ -148,7 +220,7 @@ async fn load_study(
     let found = rows.get_many(TRACES, &asked).await?;
     for (id, row) in traces.into_iter().zip(found).filter_map(|(id, row)| Some((id, row?))) {
         let trace = decode_trace(&row).map_err(malformed)?;
-        if trace.stamp < committed && trace.kind != TraceKind::Parked {
+        if trace.stamp < committed {
             loaded.traces.insert(id);
         }
     }
@@ -156,25 +228,23 @@ async fn load_study(
 }
 
 /// Folds the events of one study. What can't be folded is parked.
-pub(crate) fn fold(key: StudyKey, loaded: Loaded, of: OfStudy, parked: &mut Vec<Parked>) -> StudyFold {
+pub(crate) fn fold(key: StudyKey, loaded: Loaded, of: OfStudy, outcome: &mut Outcome) -> StudyFold {
     let mut fold = StudyFold::new(key.clone(), loaded);
-    for (order, stamp, event) in of.events {
+    for ToFold { order, stamp, event, again } in of.events {
         let kind = event.kind();
-        if let Err(why) = fold.apply(order.clone(), stamp, event) {
-            let envelope = Envelope {
-                id: order.id,
-                kind: kind.into(),
-                site: order.site.clone(),
-                study_instance_uid: key.study_instance_uid.clone(),
-                tenant: key.tenant.clone(),
-                hlc: order.hlc,
-                traceparent: None,
-                correlation_id: None,
-                causation_id: None,
-                object_keys: Vec::new(),
-                origin: None,
-            };
-            parked.push(Parked { order, stamp, why, envelope });
+        let remedy = match &event {
+            Event::EventRepaired(repair) if !matches!(repair.remedy, Some(Remedy::FoldedAgain(_))) => repaired(repair),
+            _ => None,
+        };
+        match fold.apply(order.clone(), stamp, event) {
+            Ok(()) if again => outcome.settled.push(Settled { key: key.clone(), event: order.id, by: None }),
+            Ok(()) => {
+                let settled = remedy.map(|event| Settled { key: key.clone(), event, by: Some(order.id) });
+                outcome.settled.extend(settled);
+            }
+            // It stays parked, at its own place.
+            Err(why) if again => tracing::warn!(event = %order.id, %why, "an event that is tried again stays parked"),
+            Err(why) => outcome.parked.push(parked(order, stamp, why, kind.into(), key.clone())),
         }
     }
     fold
@@ -207,7 +277,7 @@ pub(crate) async fn settle(
         let facts = facts.into_iter().filter(|fact| crate::rows::committed(fact, Some(committed)));
         let stored = InstanceState::from_facts(facts);
         let Some(version) = rescan.shown(&identity, &stored) else { continue };
-        let header = match rescan.header(version.order.id) {
+        let header = match rescan.header(&version) {
             Some(header) => header,
             None => headers.header(&identity.series, &version).await?,
         };
@@ -215,7 +285,7 @@ pub(crate) async fn settle(
     }
     for identity in rescan.left() {
         let Some(version) = rescan.shown(&identity, &InstanceState::default()) else { continue };
-        let header = rescan.header(version.order.id).unwrap_or_default();
+        let header = rescan.header(&version).unwrap_or_default();
         rescan.tell(&identity, &version, &header);
     }
     Ok(rescan.finish())
@@ -255,7 +325,7 @@ impl HeaderReader {
         let find = |chunk: &Chunk| {
             let headers = &chunk.headers;
             let at = headers.binary_search_by_key(&version.stamp, |header| header.stamp).ok()?;
-            headers.get(at).filter(|header| header.id == version.order.id).map(|header| header.header.clone())
+            headers.get(at).filter(|header| header.id == version.said_by()).map(|header| header.header.clone())
         };
         if let Some(at) = self.chunks.iter().position(|chunk| chunk.series == *series && find(chunk).is_some()) {
             let found = self.chunks.get(at).and_then(find).unwrap_or_default();

@@ -1,7 +1,9 @@
 //! Following one partition of the log.
 
 use super::{
-    batch::{self, Batch},
+    alone,
+    batch::{self, Batch, OfStudy, Outcome},
+    parking::{self, ParkedCount, partition_pk},
     write::{self, Changes, KnownBuckets},
 };
 use crate::{
@@ -13,14 +15,16 @@ use bytes::Bytes;
 use cairn_archive::{
     Offset, Partition, Position, PositionVector,
     digest::{Leaf, Leaves},
-    fold::Stamp,
-    index_rows::{BUCKETS, LEAVES, ORIGINS, PARKED, access, decode_leaf},
+    fold::{Loaded, Stamp, StudyKey},
+    index_rows::{BUCKETS, LEAVES, ORIGINS, access, decode_leaf},
 };
 use cairn_process::trace;
 use cairn_service_api::Error;
 use cairn_store_api::{CkRange, Commit, EventLog, LogRecord, StoreError, StoreErrorKind};
+use futures_util::FutureExt;
 use std::{
     collections::BTreeMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 use tokio::{
@@ -33,7 +37,7 @@ use tokio::{
 pub(crate) struct Folded {
     pub(crate) ends: Vec<Offset>,
     pub(crate) leaves: Vec<Leaves>,
-    pub(crate) parked: Vec<u64>,
+    pub(crate) parked: Vec<ParkedCount>,
     pub(crate) origins: PositionVector,
 }
 
@@ -89,6 +93,8 @@ struct Follower {
     leaves: Leaves,
     buckets: KnownBuckets,
     last_commit: Option<Instant>,
+    /// Times that folding the next batch met a defect.
+    defects: u32,
 }
 
 /// Somebody waits for a commit.
@@ -123,9 +129,16 @@ impl Project {
         for (partition, end) in (0..partitions).map(Partition).zip(&ends) {
             let leaves = leaves_of(&rows, partition, Stamp::new(log.incarnation(), *end)).await?;
             folded.leaves.push(leaves.clone());
-            folded.parked.push(count(&rows, PARKED, partition).await?);
+            folded.parked.push(parking::count(&rows, partition).await?);
             origins_of(&rows, partition, &mut folded.origins).await?;
-            starts.push(Follower { partition, end: *end, leaves, buckets: KnownBuckets::new(), last_commit: None });
+            starts.push(Follower {
+                partition,
+                end: *end,
+                leaves,
+                buckets: KnownBuckets::new(),
+                last_commit: None,
+                defects: 0,
+            });
         }
         let permits = Semaphore::new(config.fold_concurrency_max.max(1));
         let (commits, _) = watch::channel(0);
@@ -249,15 +262,6 @@ async fn leaves_of(rows: &Rows, partition: Partition, committed: Stamp) -> Resul
     Ok(leaves)
 }
 
-async fn count(rows: &Rows, table: cairn_archive::index_rows::TableDef, partition: Partition) -> Result<u64, Error> {
-    let mut pages = rows.pages(table, partition_pk(partition), CkRange::default());
-    let mut count = 0;
-    while let Some(page) = pages.next().await? {
-        count += page.len() as u64;
-    }
-    Ok(count)
-}
-
 async fn origins_of(rows: &Rows, partition: Partition, origins: &mut PositionVector) -> Result<(), Error> {
     let mut pages = rows.pages(ORIGINS, partition_pk(partition), CkRange::default());
     while let Some(page) = pages.next().await? {
@@ -268,10 +272,6 @@ async fn origins_of(rows: &Rows, partition: Partition, origins: &mut PositionVec
         }
     }
     Ok(())
-}
-
-fn partition_pk(partition: Partition) -> Bytes {
-    Bytes::copy_from_slice(&partition.0.to_be_bytes())
 }
 
 impl Partitions {
@@ -301,15 +301,23 @@ async fn follow(project: Arc<Project>, mut follower: Follower, mut stop: watch::
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let outcome = match ready {
-            Some(Ok(())) => fold_next(&project, &mut follower).await,
+            // A defect must not end the task: it is tried again, and in the end what it is about is put aside.
+            Some(Ok(())) => match AssertUnwindSafe(fold_next(&project, &mut follower)).catch_unwind().await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(alone::defect()),
+            },
             Some(Err(error)) => Err(error),
             None if reload(&project, &mut follower).await.is_some() => continue,
             None => Err(StoreError::new(StoreErrorKind::Unavailable, "the index store can't say what it has").into()),
         };
         let Err(error) = outcome else {
             pause = project.config.retry_pause;
+            follower.defects = 0;
             continue;
         };
+        if alone::is_defect(&error) {
+            follower.defects = follower.defects.saturating_add(1);
+        }
         tracing::warn!(partition = follower.partition.0, %error, "folding failed and is tried again");
         loop {
             tokio::select! {
@@ -339,7 +347,7 @@ async fn reload(project: &Project, follower: &mut Follower) -> Option<bool> {
     let others_behind = project.is_ahead_of(&ends, Some(own));
     let committed = Stamp::new(project.log.incarnation(), end);
     let leaves = leaves_of(&project.rows, follower.partition, committed).await.ok()?;
-    let parked = count(&project.rows, PARKED, follower.partition).await.ok()?;
+    let parked = parking::count(&project.rows, follower.partition).await.ok()?;
     follower.end = end;
     follower.leaves = leaves;
     // What was listed by a commit that failed may not be.
@@ -348,7 +356,7 @@ async fn reload(project: &Project, follower: &mut Follower) -> Option<bool> {
     Some(others_behind)
 }
 
-fn publish(project: &Project, follower: &Follower, parked: u64, origins: &[Position]) {
+fn publish(project: &Project, follower: &Follower, parked: ParkedCount, origins: &[Position]) {
     let at = usize::from(follower.partition.0);
     {
         let mut folded = project.folded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -411,20 +419,27 @@ async fn commit(
     let (partition, incarnation, events) = (follower.partition, project.log.incarnation(), records.len());
     let _spans = fold_spans(project, &records);
     let committed = Stamp::new(incarnation, follower.end);
+    let context = Context { partition, committed, to: Stamp::new(incarnation, to), buckets: &follower.buckets };
     let mut batch = Batch::decode(records, incarnation, partition, project.log.partitions());
-    let loaded = batch::load(&project.rows, &batch.studies, committed).await?;
+    parking::add_retrials(project, partition, &mut batch).await?;
     let mut changes = Changes::default();
     let studies = std::mem::take(&mut batch.studies);
-    for ((key, of), loaded) in studies.into_iter().zip(loaded) {
-        let fold = batch::fold(key.clone(), loaded, of, &mut batch.parked);
-        if let Some(change) = batch::settle(&project.rows, &key, fold, committed).await? {
-            let end = Stamp::new(incarnation, to);
-            write::study(&project.rows, change, end, partition, &follower.buckets, &mut changes).await?;
-        }
+    let alone = follower.defects >= project.config.fold_attempts_max.max(1);
+    let loaded = if alone { Vec::new() } else { batch::load(&project.rows, &studies, committed).await? };
+    let mut loaded = loaded.into_iter();
+    for (key, of) in studies {
+        let (changed, outcome) = match loaded.next() {
+            Some(loaded) => one_study(project, &context, key, of, Some(loaded)).await?,
+            None => alone::fold(project, &context, key, of).await?,
+        };
+        changes.absorb(changed);
+        batch.outcome.parked.extend(outcome.parked);
+        batch.outcome.settled.extend(outcome.settled);
         // A large batch must not keep others of the same thread waiting.
         tokio::task::consume_budget().await;
     }
-    let parked = park(project, follower, &batch, &mut changes).await?;
+    let parked = project.look(|folded| folded.parked.get(usize::from(partition.0)).copied().unwrap_or_default());
+    let parked = parking::park(&project.rows, partition, parked, &batch, &mut changes).await?;
     for position in latest(&batch.origins) {
         changes.derived.push(write::origin(partition, &position));
     }
@@ -460,22 +475,33 @@ fn fold_spans(project: &Project, records: &[LogRecord]) -> Vec<tracing::Span> {
     traceparents.map(span).collect()
 }
 
-/// Rows of parked events; gives how many are parked in all.
-async fn park(project: &Project, follower: &Follower, batch: &Batch, changes: &mut Changes) -> Result<u64, Error> {
-    let at = usize::from(follower.partition.0);
-    let mut count = project.look(|folded| folded.parked.get(at).copied().unwrap_or_default());
-    let mut seen = std::collections::HashSet::new();
-    for parked in &batch.parked {
-        let id = parked.order.id;
-        tracing::warn!(event = %id, kind = %parked.envelope.kind, why = %parked.why, "an event can't be folded and is parked");
-        metrics::parked();
-        let known = project.rows.get(PARKED, &partition_pk(follower.partition), id.as_bytes()).await?.is_some();
-        if !known && seen.insert(id) {
-            count += 1;
-        }
-        write::parked(follower.partition, parked, &mut changes.derived);
+/// What folding the studies of one batch has in common.
+pub(crate) struct Context<'a> {
+    partition: Partition,
+    committed: Stamp,
+    to: Stamp,
+    buckets: &'a KnownBuckets,
+}
+
+/// Folds the events of one study, of which what is `loaded` is read if that was not done.
+pub(crate) async fn one_study(
+    project: &Project,
+    context: &Context<'_>,
+    key: StudyKey,
+    of: OfStudy,
+    loaded: Option<Loaded>,
+) -> Result<(Changes, Outcome), Error> {
+    let (mut changes, mut outcome) = (Changes::default(), Outcome::default());
+    let loaded = match loaded {
+        Some(loaded) => loaded,
+        None => batch::load_one(&project.rows, &key, &of, context.committed).await?,
+    };
+    let fold = batch::fold(key.clone(), loaded, of, &mut outcome);
+    if let Some(change) = batch::settle(&project.rows, &key, fold, context.committed).await? {
+        let Context { partition, to, buckets, .. } = *context;
+        write::study(&project.rows, change, to, partition, buckets, &mut changes).await?;
     }
-    Ok(count)
+    Ok((changes, outcome))
 }
 
 fn latest(origins: &[Position]) -> Vec<Position> {

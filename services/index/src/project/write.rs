@@ -1,17 +1,16 @@
 //! Changed studies as row changes: derived rows first, state rows next, removed rows last.
 
-use super::batch::Parked;
 use crate::rows::{Rows, malformed};
 use bytes::Bytes;
 use cairn_archive::{
     Partition, Position,
     digest::{Leaf, leaf_of},
-    fold::{InstanceChange, SeriesState, Stamp, StudyChange, StudyKey, StudyState, Trace, TraceKind},
+    fold::{InstanceChange, SeriesState, Stamp, StudyChange, StudyKey, StudyState},
     index_rows::{
-        BY_INSTANCE, BY_SERIES, CONFLICTS, FACTS, HEADERS, LEAVES, ORIGINS, PARKED, RowChange, SERIES, STUDIES, TRACES,
+        BY_INSTANCE, BY_SERIES, CONFLICTS, FACTS, HEADERS, LEAVES, ORIGINS, RowChange, SERIES, STUDIES, TRACES,
         VERSION_TABLES, access, bucket_of_instance, by_instance_ck, by_instance_pk, by_series_pk, chunks, conflict_ck,
-        encode_fact, encode_leaf, encode_parked, encode_series, encode_study, encode_trace, fact_ck, header_ck,
-        series_ck, study_pk, tenant_pk,
+        encode_fact, encode_leaf, encode_series, encode_study, encode_trace, fact_ck, header_ck, series_ck, study_pk,
+        tenant_pk,
     },
 };
 use cairn_service_api::Error;
@@ -20,6 +19,10 @@ use std::collections::{BTreeMap, HashSet};
 
 /// Buckets that this partition has listed already, so that each is written once.
 pub(crate) type KnownBuckets = HashSet<(access::BucketList, String, Bytes)>;
+
+/// Bounds of rows (`Mutation`, IS-12).
+const KEY_BYTES_MAX: usize = 1 << 10;
+const VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// What a commit will do.
 #[derive(Default)]
@@ -167,22 +170,6 @@ async fn headers(
     Ok(())
 }
 
-/// Rows of a parked event: in the list, and with its study, which is incomplete until a repair.
-pub(crate) fn parked(partition: Partition, parked: &Parked, out: &mut Vec<RowChange>) {
-    let pk = Bytes::copy_from_slice(&partition.0.to_be_bytes());
-    let ck = parked.order.id.as_bytes().to_vec();
-    let row = encode_parked(parked.stamp, parked.why, &parked.envelope.kind, &parked.envelope.study_instance_uid);
-    out.push(RowChange::put(PARKED, pk, ck.clone(), row));
-    if parked.envelope.study_instance_uid.parse::<cairn_dicom::Uid>().is_ok() {
-        let key = StudyKey {
-            tenant: parked.envelope.tenant.clone(),
-            study_instance_uid: parked.envelope.study_instance_uid.clone(),
-        };
-        let trace = Trace { order: parked.order.clone(), stamp: parked.stamp, kind: TraceKind::Parked };
-        out.push(RowChange::put(TRACES, study_pk(&key), ck, encode_trace(&trace)));
-    }
-}
-
 /// How far events of another site's log are folded.
 pub(crate) fn origin(partition: Partition, position: &Position) -> RowChange {
     let pk = Bytes::copy_from_slice(&partition.0.to_be_bytes());
@@ -191,6 +178,27 @@ pub(crate) fn origin(partition: Partition, position: &Position) -> RowChange {
 }
 
 impl Changes {
+    /// Adds what another study's events change.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.derived.extend(other.derived);
+        self.state.extend(other.state);
+        for (number, (before, after)) in other.leaves {
+            let (own_before, own_after) = self.leaves.entry(number).or_default();
+            own_before.add(&before);
+            own_after.add(&after);
+        }
+        self.buckets.extend(other.buckets);
+    }
+
+    /// Whether each row is within what every store takes.
+    pub(crate) fn fit(&self) -> bool {
+        let fits = |row: &RowChange| {
+            let key_fits = row.pk.len() <= KEY_BYTES_MAX && row.ck.len() <= KEY_BYTES_MAX;
+            key_fits && row.value.as_ref().is_none_or(|value| value.len() <= VALUE_BYTES_MAX)
+        };
+        self.derived.iter().chain(&self.state).all(fits)
+    }
+
     /// A leaf's row.
     pub(crate) fn leaf(&mut self, partition: Partition, leaf: u8, to: Stamp, now: &Leaf, before: &Leaf) {
         let pk = Bytes::copy_from_slice(&partition.0.to_be_bytes());
@@ -201,7 +209,7 @@ impl Changes {
     /// crash tore either left hints too many, or left its mark on the state row, and then every hint is written again.
     pub(crate) fn into_rows(mut self) -> Vec<RowChange> {
         self.derived.sort_unstable_by(|a, b| (a.table.id, &a.pk, &a.ck).cmp(&(b.table.id, &b.pk, &b.ck)));
-        // One event can be parked twice in a batch.
+        // One event can be parked twice in a batch, and one fact be said twice.
         self.derived.dedup_by(|b, a| (a.table, &a.pk, &a.ck) == (b.table, &b.pk, &b.ck));
         self.state.sort_unstable_by(|a, b| (a.table.id, &a.pk, &a.ck).cmp(&(b.table.id, &b.pk, &b.ck)));
         let (mut rows, removed): (Vec<_>, Vec<_>) = self.derived.into_iter().partition(|row| row.value.is_some());

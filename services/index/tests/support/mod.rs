@@ -6,7 +6,12 @@ use bytes::Bytes;
 use cairn_archive::{
     EventId, Hlc, Incarnation, Offset, Partition, SiteId,
     envelope::Envelope,
-    events::{Event, InstanceProtected, InstanceStored, Object, Receipt, ResendPolicy, SenderProfile},
+    events::{
+        Event, EventRepaired, InstanceProtected, InstanceStored, Object, Receipt, Replacement, ResendPolicy,
+        SenderProfile, event_repaired::Remedy,
+    },
+    fold::StudyKey,
+    index_rows::study_pk,
 };
 use cairn_dicom::{CharacterSet, dataset::DataSet, tags, transfer_syntax::Encoding};
 use cairn_index::{IndexConfig, IndexService};
@@ -22,7 +27,7 @@ use futures_util::StreamExt;
 use prost::Message;
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::sync::watch;
@@ -147,6 +152,8 @@ pub struct MemoryStore {
     pointer: Mutex<Bytes>,
     commits: Mutex<u64>,
     pub fault: Mutex<Fault>,
+    /// Reads of rows under this partition key panic, so many more times.
+    pub panics: Mutex<(Bytes, u32)>,
 }
 
 impl MemoryStore {
@@ -156,6 +163,27 @@ impl MemoryStore {
 
     pub fn commits(&self) -> u64 {
         *self.commits.lock().expect("not poisoned")
+    }
+
+    /// Reads of a study's rows panic from now on, so many times.
+    pub fn panic_at(&self, study: &str, times: u32) {
+        let key = StudyKey { tenant: "default".into(), study_instance_uid: study.into() };
+        *self.panics.lock().expect("not poisoned") = (study_pk(&key), times);
+    }
+
+    fn read(&self, pk: &[u8]) {
+        let mut panics = self.panics.lock().unwrap_or_else(PoisonError::into_inner);
+        if panics.1 > 0 && panics.0 == pk {
+            panics.1 -= 1;
+            drop(panics);
+            panic!("a defect at this study");
+        }
+    }
+
+    /// Changes the rows of a table, in every generation.
+    pub fn edit(&self, table: u8, edit: impl Fn(&Bytes) -> Bytes) {
+        let mut rows = self.rows.lock().expect("not poisoned");
+        rows.iter_mut().filter(|((_, of, ..), _)| *of == table).for_each(|(_, value)| *value = edit(value));
     }
 
     /// Rows of a generation, for comparing.
@@ -175,6 +203,7 @@ impl IndexStore for MemoryStore {
         pk: &[u8],
         ck: &[u8],
     ) -> Result<Option<Bytes>, StoreError> {
+        self.read(pk);
         let key = (generation.0, table.id, Bytes::copy_from_slice(pk), Bytes::copy_from_slice(ck));
         Ok(self.rows.lock().expect("not poisoned").get(&key).cloned())
     }
@@ -184,6 +213,7 @@ impl IndexStore for MemoryStore {
         table: Table,
         keys: &[(Bytes, Bytes)],
     ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        keys.iter().for_each(|(pk, _)| self.read(pk));
         let rows = self.rows.lock().expect("not poisoned");
         Ok(keys.iter().map(|(pk, ck)| rows.get(&(generation.0, table.id, pk.clone(), ck.clone())).cloned()).collect())
     }
@@ -199,6 +229,7 @@ impl IndexStore for MemoryStore {
         // As an adapter does that waits for a disk.
         tokio::task::yield_now().await;
         assert!(*self.fault.lock().expect("not poisoned") != Fault::PanicAtReads, "a defect");
+        self.read(pk);
         let pk = Bytes::copy_from_slice(pk);
         let rows = self.rows.lock().expect("not poisoned");
         let from = (generation.0, table.id, pk.clone(), range.from.clone().unwrap_or_default());
@@ -399,6 +430,26 @@ pub fn record(n: u64, at: u64, event: &Event) -> Record {
         },
         payload: event.encode(),
     }
+}
+
+/// A repair of an event.
+pub fn repair(n: u64, of: &Record, remedy: Remedy) -> Record {
+    let event = EventRepaired {
+        tenant: of.envelope.tenant.clone(),
+        study_instance_uid: of.envelope.study_instance_uid.clone(),
+        event_id: of.envelope.id.as_bytes().to_vec().into(),
+        event_site: of.envelope.site.to_string(),
+        event_wall_ms: of.envelope.hlc.wall_ms,
+        event_counter: of.envelope.hlc.counter,
+        remedy: Some(remedy),
+        ..EventRepaired::default()
+    };
+    record(n, 500 + n, &Event::EventRepaired(Box::new(event)))
+}
+
+/// The payload of another record stands in.
+pub fn replaced(by: &Record) -> Remedy {
+    Remedy::Replacement(Replacement { event_type: by.envelope.kind.to_string(), payload: by.payload.clone() })
 }
 
 /// Small batches, small pages, small sorting room: so that every bound is met in small tests.

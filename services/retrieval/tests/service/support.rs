@@ -155,6 +155,13 @@ impl Index for Records {
         not_asked()
     }
 
+    async fn parked(
+        &self,
+        _: cairn_service_api::parked::ParkedSelection,
+    ) -> Result<AnswerStream<cairn_service_api::parked::ParkedEvent>, Error> {
+        not_asked()
+    }
+
     async fn status(&self) -> Result<IndexStatus, Error> {
         not_asked()
     }

@@ -267,6 +267,10 @@ impl Ingest for Archive {
         Err(Error::new(ErrorKind::Internal, "not asked by this door"))
     }
 
+    async fn repair(&self, _: cairn_service_api::parked::Repair) -> Result<Position, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked by this door"))
+    }
+
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {
         Err(Error::new(ErrorKind::Internal, "not asked by this door"))
     }
@@ -349,6 +353,13 @@ impl Index for Archive {
     }
 
     async fn conflicts(&self, _: &str, _: bool) -> Result<AnswerStream<Conflict>, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked by this door"))
+    }
+
+    async fn parked(
+        &self,
+        _: cairn_service_api::parked::ParkedSelection,
+    ) -> Result<AnswerStream<cairn_service_api::parked::ParkedEvent>, Error> {
         Err(Error::new(ErrorKind::Internal, "not asked by this door"))
     }
 

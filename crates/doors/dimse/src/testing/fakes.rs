@@ -119,6 +119,10 @@ impl Ingest for FakeIngest {
         never()
     }
 
+    async fn repair(&self, _: cairn_service_api::parked::Repair) -> Result<Position, Error> {
+        never()
+    }
+
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {
         never()
     }
@@ -175,6 +179,13 @@ impl Index for FakeIndex {
     }
 
     async fn conflicts(&self, _: &str, _: bool) -> Result<AnswerStream<Conflict>, Error> {
+        never()
+    }
+
+    async fn parked(
+        &self,
+        _: cairn_service_api::parked::ParkedSelection,
+    ) -> Result<AnswerStream<cairn_service_api::parked::ParkedEvent>, Error> {
         never()
     }
 

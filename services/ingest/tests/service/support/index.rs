@@ -203,6 +203,13 @@ impl Index for MemoryIndex {
         Ok(Box::pin(futures_util::stream::iter(conflicts)))
     }
 
+    async fn parked(
+        &self,
+        _: cairn_service_api::parked::ParkedSelection,
+    ) -> Result<AnswerStream<cairn_service_api::parked::ParkedEvent>, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked in these tests"))
+    }
+
     async fn status(&self) -> Result<IndexStatus, Error> {
         Ok(IndexStatus::default())
     }
