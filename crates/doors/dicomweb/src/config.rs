@@ -1,9 +1,45 @@
 //! Addresses, limits and timeouts of the door. Every one has a safe default.
 
-use crate::multipart::MultipartLimits;
+use crate::{
+    multipart::MultipartLimits,
+    request::{is_host, is_path},
+};
 use cairn_process::units;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+/// An absolute address of the resources.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct PublicUrl {
+    /// Scheme, host and port.
+    pub(crate) origin: String,
+    /// Path, without a slash at its end.
+    pub(crate) path: String,
+}
+
+impl TryFrom<String> for PublicUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let rest = ["http://", "https://"].into_iter().find_map(|scheme| text.strip_prefix(scheme));
+        let rest = rest.ok_or("a public URL begins with http:// or https://")?;
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let path = path.trim_end_matches('/');
+        if !is_host(host) || !(path.is_empty() || is_path(path)) {
+            return Err("a public URL has a host and a path, and nothing else".into());
+        }
+        let origin = text.get(..text.len() - rest.len() + host.len()).unwrap_or_default().to_owned();
+        Ok(Self { origin, path: path.to_owned() })
+    }
+}
+
+impl From<PublicUrl> for String {
+    fn from(url: PublicUrl) -> Self {
+        format!("{}{}", url.origin, url.path)
+    }
+}
 
 /// How the door presents itself and what it takes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -11,6 +47,9 @@ use std::time::Duration;
 pub struct DicomWebConfig {
     /// Path under which the resources stand; empty or `/` for the root.
     pub base_path: String,
+    /// Where clients reach the resources, such as `https://pacs.example.org/dicom-web`: then RetrieveURL and BulkDataURI say so,
+    /// whatever address a request came to. Unset: RetrieveURL is what the request was sent to, BulkDataURI root-relative.
+    pub public_url: Option<PublicUrl>,
     /// Tenant whose instances are served; the executable sets it from the site's.
     #[serde(skip)]
     pub tenant: String,
@@ -33,6 +72,7 @@ impl Default for DicomWebConfig {
     fn default() -> Self {
         Self {
             base_path: "/dicom-web".into(),
+            public_url: None,
             tenant: cairn_service_api::DEFAULT_TENANT.into(),
             calling_ae_title: String::new(),
             service_name: "Cairn".into(),

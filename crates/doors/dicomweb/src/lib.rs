@@ -27,7 +27,7 @@ mod server;
 mod stow;
 mod wado;
 
-pub use config::{DicomWebConfig, Limits, Timeouts};
+pub use config::{DicomWebConfig, Limits, PublicUrl, Timeouts};
 pub use server::{PeerAddress, serve};
 
 use axum::{

@@ -1,7 +1,12 @@
 //! What a request says, whatever its resource: path, query, acceptable media types, and the address that the client
 //! knows the server by.
 
-use crate::{config::DicomWebConfig, media_type::Accept, problem::Problem, server::PeerAddress};
+use crate::{
+    config::{DicomWebConfig, PublicUrl},
+    media_type::Accept,
+    problem::Problem,
+    server::PeerAddress,
+};
 use axum::http::{HeaderMap, Method, header, request::Parts};
 use cairn_archive::PositionVector;
 use cairn_dicom::Uid;
@@ -108,10 +113,15 @@ pub(crate) fn joined(headers: &HeaderMap, name: header::HeaderName) -> String {
 pub(crate) struct Address {
     origin: String,
     base: String,
+    /// The origin is configured: what is told of it holds for every client.
+    is_public: bool,
 }
 
 impl Address {
     fn of(headers: &HeaderMap, config: &DicomWebConfig) -> Self {
+        if let Some(PublicUrl { origin, path }) = config.public_url.clone() {
+            return Self { origin, base: path, is_public: true };
+        }
         let forwarded = |name: &str| {
             let value = headers.get(name).filter(|_| config.trust_forwarded_headers)?.to_str().ok()?;
             Some(value.split(',').next().unwrap_or_default().trim().to_owned())
@@ -122,12 +132,18 @@ impl Address {
         let origin = host.map(|host| format!("{}://{host}", scheme.as_deref().unwrap_or("http")));
         let prefix = forwarded("x-forwarded-prefix").filter(|prefix| is_path(prefix)).unwrap_or_default();
         let base = format!("{}{}", prefix.trim_end_matches('/'), config.base_path.trim_end_matches('/'));
-        Self { origin: origin.unwrap_or_default(), base }
+        Self { origin: origin.unwrap_or_default(), base, is_public: false }
     }
 
     /// URL of a study, series or instance: absolute when the client said how it calls the server, else root-relative.
     pub(crate) fn retrieve_url(&self, uids: &PathUids) -> String {
         format!("{}{}", self.origin, self.path(uids))
+    }
+
+    /// Address of what is below a study, series or instance: absolute where the server's own is configured. Else
+    /// root-relative, so that it holds however the server is called.
+    pub(crate) fn lasting_url(&self, uids: &PathUids) -> String {
+        if self.is_public { self.retrieve_url(uids) } else { self.path(uids) }
     }
 
     /// Root-relative path of a study, series or instance.
@@ -145,12 +161,12 @@ impl Address {
     }
 }
 
-fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     (1..=255).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'))
 }
 
-fn is_path(text: &str) -> bool {
+pub(crate) fn is_path(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_' | b'~');
     text.starts_with('/') && !text.starts_with("//") && text.len() <= 1024 && text.bytes().all(allowed)
 }
@@ -298,5 +314,24 @@ mod tests {
         assert_eq!(trusted.1, "/a/dicom-web/studies/1.2");
         assert_eq!(url(true, &[("host", "a\"<b>")]).0, "/dicom-web/studies/1.2");
         assert_eq!(url(true, &[("x-forwarded-prefix", "//evil")]).1, "/dicom-web/studies/1.2");
+    }
+
+    #[test]
+    fn a_configured_address_is_told_whatever_the_request_says() {
+        let public = |url: &str| PublicUrl::try_from(url.to_owned());
+        let config = DicomWebConfig {
+            public_url: Some(public("https://pacs.example:8443/a/dicom-web/").expect("a URL")),
+            trust_forwarded_headers: true,
+            ..DicomWebConfig::default()
+        };
+        let call = call("/studies/1.2", &[("host", "inner"), ("x-forwarded-prefix", "/b")], &config).expect("valid");
+        let expected = "https://pacs.example:8443/a/dicom-web/studies/1.2";
+        assert_eq!(call.address.retrieve_url(&call.uids), expected);
+        assert_eq!(call.address.lasting_url(&call.uids), expected);
+        assert_eq!(call.address.path(&call.uids), "/a/dicom-web/studies/1.2");
+        assert_eq!(String::from(public("http://pacs").expect("no path")), "http://pacs");
+        for bad in ["pacs.example", "ftp://pacs", "https://", "https://a b/", "https://pacs//x", "https://pacs/a?b"] {
+            assert!(public(bad).is_err(), "{bad}");
+        }
     }
 }

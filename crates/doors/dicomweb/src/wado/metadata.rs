@@ -68,7 +68,7 @@ impl HeldRecords {
             hasher.update(record.store_event.as_bytes());
             hasher.update(&record.object.digest.0);
         }
-        hasher.update(call.address.path(&call.uids).as_bytes());
+        hasher.update(call.address.lasting_url(&call.uids).as_bytes());
         Some(format!("\"{}\"", hasher.finalize().to_hex()))
     }
 
@@ -97,7 +97,7 @@ fn rendered(records: HeldRecords, address: Address) -> AnswerStream<Bytes> {
             async move {
                 let batch = batch?;
                 let render = move || {
-                    let prefix = |record: &InstanceRecord| format!("{}/bulkdata", address.path(&uids_of(record)));
+                    let prefix = |record: &InstanceRecord| format!("{}/bulkdata", address.lasting_url(&uids_of(record)));
                     Bytes::from(render::write_records(&batch, prefix))
                 };
                 let task = tokio::spawn(async move { render() });

@@ -6,6 +6,7 @@ use super::{
     http::{Server, stow},
 };
 use cairn_dicom::{Tag, Vr, dataset::Value, tags};
+use cairn_dicomweb::DicomWebConfig;
 use cairn_service_api::index::Returning;
 
 const JSON: &str = "application/dicom+json";
@@ -97,6 +98,21 @@ async fn m1_metadata_of_a_series() {
     assert!(text.contains(&format!("\"BulkDataURI\":\"{uri}\"")), "{text}");
     let bulk = server.get(uri.strip_prefix("/dicom-web").expect("ours"), "*/*").await;
     assert_eq!((bulk.status, bulk.body.len()), (200, 5000));
+}
+
+#[tokio::test]
+async fn a_configured_public_url_is_in_bulk_data_uris_and_retrieve_urls() {
+    let document = ct(2, 64).with(tags::ENCAPSULATED_DOCUMENT, Vr::OB, Value::Bytes(vec![7; 5000].into()));
+    let public = "https://pacs.example.org/x/dicom-web";
+    let public_url = Some(public.to_owned().try_into().expect("a URL"));
+    let server = Server::start(DicomWebConfig { public_url, ..DicomWebConfig::default() }).await;
+    server.archive.hold(&document.file()).expect("readable");
+    let text = server.get("/studies/1.2.3/series/1.2.3.4/metadata", JSON).await.text();
+    let uri = "/studies/1.2.3/series/1.2.3.4/instances/1.2.3.4.2/bulkdata/00420011";
+    assert!(text.contains(&format!("\"BulkDataURI\":\"{public}{uri}\"")), "{text}");
+    assert_eq!(server.get(uri, "*/*").await.body.len(), 5000, "the path that it serves is another matter");
+    let found = server.get("/studies", JSON).await.text();
+    assert!(found.contains(&format!("\"{public}/studies/1.2.3\"")), "{found}");
 }
 
 #[tokio::test]
