@@ -92,7 +92,8 @@ impl Stores {
 }
 
 fn failed(directory: &Path, what: &str, error: StoreError) -> Failure {
-    let running = Endpoints::read(directory).filter(|_| error.kind() == StoreErrorKind::Conflict);
+    let is_running = |endpoints: &Endpoints| endpoints.are_of_a_living_process();
+    let running = Endpoints::read(directory).filter(|_| error.kind() == StoreErrorKind::Conflict).filter(is_running);
     Failure::failed(match running {
         Some(running) => {
             let whose = format!("process {}, gRPC on {}", running.pid, running.grpc);
