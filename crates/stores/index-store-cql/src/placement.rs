@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(of_study.len(), 1);
         let others = rows::TABLES.iter().filter(|of| !is_of_study(table(**of)));
         let others: BTreeSet<_> = others.map(|of| neighbours(table(*of), &pk)).collect();
-        assert!(others.len() == 9 && others.is_disjoint(&of_study));
+        assert!(others.len() == 10 && others.is_disjoint(&of_study));
     }
 
     #[test]
