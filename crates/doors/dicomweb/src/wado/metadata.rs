@@ -97,7 +97,8 @@ fn rendered(records: HeldRecords, address: Address) -> AnswerStream<Bytes> {
             async move {
                 let batch = batch?;
                 let render = move || {
-                    let prefix = |record: &InstanceRecord| format!("{}/bulkdata", address.lasting_url(&uids_of(record)));
+                    let prefix =
+                        |record: &InstanceRecord| format!("{}/bulkdata", address.lasting_url(&uids_of(record)));
                     Bytes::from(render::write_records(&batch, prefix))
                 };
                 let task = tokio::spawn(async move { render() });
