@@ -107,11 +107,11 @@ async fn a_configured_public_url_is_in_bulk_data_uris_and_retrieve_urls() {
     let public_url = Some(public.to_owned().try_into().expect("a URL"));
     let server = Server::start(DicomWebConfig { public_url, ..DicomWebConfig::default() }).await;
     server.archive.hold(&document.file()).expect("readable");
-    let text = server.get("/studies/1.2.3/series/1.2.3.4/metadata", JSON).await.text();
+    let text = server.get("/studies/1.2.3/series/1.2.3.4/metadata", JSON).await.text().to_owned();
     let uri = "/studies/1.2.3/series/1.2.3.4/instances/1.2.3.4.2/bulkdata/00420011";
     assert!(text.contains(&format!("\"BulkDataURI\":\"{public}{uri}\"")), "{text}");
     assert_eq!(server.get(uri, "*/*").await.body.len(), 5000, "the path that it serves is another matter");
-    let found = server.get("/studies", JSON).await.text();
+    let found = server.get("/studies", JSON).await.text().to_owned();
     assert!(found.contains(&format!("\"{public}/studies/1.2.3\"")), "{found}");
 }
 
