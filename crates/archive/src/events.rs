@@ -55,6 +55,11 @@ macro_rules! event_kinds {
         /// Every CloudEvents type that this build writes.
         pub const EVENT_TYPES: &[&str] = &[$($kind),+];
 
+        /// Name of the message that payloads of a CloudEvents type are, in its schema.
+        pub fn event_message(kind: &str) -> Option<&'static str> {
+            match kind { $($kind => Some(stringify!($variant)),)+ _ => None }
+        }
+
         impl Event {
             /// The CloudEvents type.
             pub fn kind(&self) -> &'static str {

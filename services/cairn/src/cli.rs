@@ -251,6 +251,9 @@ pub struct ImportArgs {
     /// No progress bar
     #[arg(long)]
     pub quiet: bool,
+    /// How the counts are written
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 fn ae_title(text: &str) -> Result<String, String> {
@@ -326,6 +329,9 @@ pub enum EventsAction {
     Show {
         /// Where it stands: site/incarnation/partition/offset
         position: String,
+        /// How results are written
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
     },
 }
 
@@ -352,6 +358,9 @@ pub enum ConflictsAction {
     Show {
         /// SOP Instance UID
         sop_instance_uid: String,
+        /// How results are written
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
     },
     /// Choose the version that is shown
     Choose {

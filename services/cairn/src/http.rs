@@ -80,6 +80,7 @@ async fn measure(health: &Health) {
         let behind_ms = status.oldest_unfolded_ms.map_or(0, |oldest| clock.unix_ms().saturating_sub(oldest));
         metrics::gauge!("cairn_projection_lag_seconds", "projection" => "index").set(behind_ms as f64 / 1000.0);
         metrics::gauge!("cairn_index_parked_events").set(status.parked as f64);
+        metrics::gauge!("cairn_index_incomplete_studies").set(status.incomplete_studies as f64);
     }
     if let Some(log) = log.get()
         && let Ok(Some(bytes)) = log.file_bytes().await

@@ -13,7 +13,7 @@ use futures_util::{StreamExt, TryStreamExt};
 pub async fn run(args: ConflictsArgs) -> Result<(), Failure> {
     match args.action {
         ConflictsAction::List { all, output } => list(&args.server, all, output).await,
-        ConflictsAction::Show { sop_instance_uid } => show(&args.server, &sop_instance_uid).await,
+        ConflictsAction::Show { sop_instance_uid, output } => show(&args.server, &sop_instance_uid, output).await,
         ConflictsAction::Choose { sop_instance_uid, version, reason, by } => {
             choose(&args.server, &sop_instance_uid, &version, &reason, &by).await
         }
@@ -57,7 +57,10 @@ async fn of_instance(server: &ServerArgs, sop_instance_uid: &str) -> Result<Vec<
     Ok(of_it)
 }
 
-async fn show(server: &ServerArgs, sop_instance_uid: &str) -> Result<(), Failure> {
+async fn show(server: &ServerArgs, sop_instance_uid: &str, output: Output) -> Result<(), Failure> {
+    if let Output::Json | Output::Csv = output {
+        return versions(&of_instance(server, sop_instance_uid).await?, output);
+    }
     for conflict in of_instance(server, sop_instance_uid).await? {
         println!("{} of {}", kind(&conflict), conflict.sop_instance_uid);
         for version in &conflict.versions {
@@ -69,6 +72,40 @@ async fn show(server: &ServerArgs, sop_instance_uid: &str) -> Result<(), Failure
         }
     }
     Ok(())
+}
+
+/// A row per version.
+fn versions(conflicts: &[Conflict], output: Output) -> Result<(), Failure> {
+    let columns = [
+        "Kind",
+        "Shown",
+        "StoredAt",
+        "Blake3",
+        "Event",
+        "CallingAETitle",
+        "TransferSyntaxUID",
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "SOPInstanceUID",
+    ];
+    let mut rows = Rows::new(output, &columns.map(|name| (name, 0)));
+    for conflict in conflicts {
+        for version in &conflict.versions {
+            rows.row(&[
+                kind(conflict).into(),
+                if version.shown { "yes" } else { "no" }.into(),
+                rfc3339(version.stored_at_ms),
+                version.digest.to_string(),
+                version.store_event.to_string(),
+                version.calling_ae_title.clone(),
+                version.transfer_syntax_uid.to_string(),
+                version.study_instance_uid.to_string(),
+                version.series_instance_uid.to_string(),
+                conflict.sop_instance_uid.to_string(),
+            ])?;
+        }
+    }
+    rows.flush()
 }
 
 async fn choose(

@@ -1,9 +1,17 @@
 //! `cairn events`: reads the log over gRPC.
 
-use super::{Failure, connection, table::Rows};
+use super::{
+    Failure, connection,
+    table::{Rows, csv_field},
+};
 use crate::cli::{EventsAction, EventsArgs, Output, ServerArgs};
-use cairn_archive::{Position, events::Event};
+use cairn_archive::{
+    Position,
+    events::{DESCRIPTORS, Event, event_message},
+};
 use cairn_service_grpc::log_proto::{ReadRequest, ReadResponse, Start};
+use prost_reflect::{DescriptorPool, DynamicMessage};
+use serde_json::{Value, json};
 
 pub async fn run(args: EventsArgs) -> Result<(), Failure> {
     match args.action {
@@ -20,7 +28,7 @@ pub async fn run(args: EventsArgs) -> Result<(), Failure> {
             };
             tail(&args.server, request, output).await
         }
-        EventsAction::Show { position } => show(&args.server, &position).await,
+        EventsAction::Show { position, output } => show(&args.server, &position, output).await,
     }
 }
 
@@ -53,7 +61,7 @@ async fn tail(server: &ServerArgs, request: ReadRequest, output: Output) -> Resu
     Ok(())
 }
 
-async fn show(server: &ServerArgs, position: &str) -> Result<(), Failure> {
+async fn show(server: &ServerArgs, position: &str, output: Output) -> Result<(), Failure> {
     let wanted: Position = position.parse().map_err(Failure::usage)?;
     let mut log = connection(server)?.event_log()?;
     let request = ReadRequest {
@@ -67,17 +75,47 @@ async fn show(server: &ServerArgs, position: &str) -> Result<(), Failure> {
     let event = events.message().await.map_err(status)?;
     let event = event.filter(|event| position_of(event) == wanted.to_string());
     let event = event.ok_or_else(|| Failure::failed(format!("there is no event at {wanted}")))?;
-    let mut headers: Vec<_> = event.headers.iter().collect();
-    headers.sort();
-    for (name, value) in headers {
-        println!("{name}: {value}");
-    }
     let kind = event.headers.get("ce_type").map(String::as_str).unwrap_or_default();
-    match Event::decode(kind, event.payload) {
-        Ok(decoded) => println!("\n{decoded:#?}"),
-        Err(error) => println!("\n{error}"),
+    match output {
+        Output::Json | Output::Csv => {
+            let payload = match as_json(kind, &event.payload) {
+                Ok(json) => json,
+                Err(error) => json!({ "error": error, "bytes": event.payload.len() }),
+            };
+            let shown = json!({ "position": position, "headers": &event.headers, "event": payload });
+            if output == Output::Json {
+                println!("{shown}");
+                return Ok(());
+            }
+            let headers = event.headers.iter().collect::<std::collections::BTreeMap<_, _>>();
+            println!("position,name,value");
+            for (name, value) in headers {
+                println!("{position},{name},{}", csv_field(value));
+            }
+            println!("{position},event,{}", csv_field(&shown["event"].to_string()));
+        }
+        Output::Table => {
+            let mut headers: Vec<_> = event.headers.iter().collect();
+            headers.sort();
+            for (name, value) in headers {
+                println!("{name}: {value}");
+            }
+            match Event::decode(kind, event.payload) {
+                Ok(decoded) => println!("\n{decoded:#?}"),
+                Err(error) => println!("\n{error}"),
+            }
+        }
     }
     Ok(())
+}
+
+/// A payload by its schema, in the JSON of protobuf: bytes are base64.
+fn as_json(kind: &str, payload: &[u8]) -> Result<Value, String> {
+    let name = event_message(kind).ok_or("event type is not known to this build")?;
+    let pool = DescriptorPool::decode(DESCRIPTORS).map_err(|error| error.to_string())?;
+    let message = pool.get_message_by_name(&format!("cairn.events.v1.{name}")).ok_or("event type has no schema")?;
+    let decoded = DynamicMessage::decode(message, payload).map_err(|error| error.to_string())?;
+    serde_json::to_value(decoded).map_err(|error| error.to_string())
 }
 
 fn position_of(event: &ReadResponse) -> String {

@@ -3,8 +3,11 @@
 mod find;
 mod journal;
 
-use super::{Failure, ingest, table::csv_field};
-use crate::cli::ImportArgs;
+use super::{
+    Failure, ingest,
+    table::{csv_field, one},
+};
+use crate::cli::{ImportArgs, Output};
 use bytes::Bytes;
 use cairn_archive::{
     events::{Door, ReceiptEnd},
@@ -83,7 +86,7 @@ pub async fn run(args: ImportArgs) -> Result<(), Failure> {
     bar.finish_and_clear();
     let end = if interrupted { ReceiptEnd::Aborted } else { ReceiptEnd::Completed };
     client.close_receipt(receipt, end).await?;
-    counts.conclude(interrupted)
+    counts.conclude(interrupted, args.output)
 }
 
 fn sender(args: &ImportArgs) -> Sender {
@@ -150,11 +153,25 @@ impl Counts {
         [csv_field(&file.display().to_string()), name.into(), uid, csv_field(&detail)].join(",")
     }
 
-    fn conclude(self, interrupted: bool) -> Result<(), Failure> {
+    fn conclude(self, interrupted: bool, output: Output) -> Result<(), Failure> {
         let Self { stored, repeated, conflicts, not_dicom, failed, before } = self;
-        println!("stored {stored}, repeated {repeated}, conflicts {conflicts}, not DICOM {not_dicom}, failed {failed}");
-        if before > 0 {
-            println!("stored by an earlier run: {before}");
+        if let Output::Json | Output::Csv = output {
+            let counts = [
+                ("Stored", stored),
+                ("Repeated", repeated),
+                ("Conflicts", conflicts),
+                ("NotDicom", not_dicom),
+                ("Failed", failed),
+                ("StoredBefore", before),
+            ];
+            one(output, &counts.map(|(name, count)| (name, count.to_string())))?;
+        } else {
+            println!(
+                "stored {stored}, repeated {repeated}, conflicts {conflicts}, not DICOM {not_dicom}, failed {failed}"
+            );
+            if before > 0 {
+                println!("stored by an earlier run: {before}");
+            }
         }
         match (interrupted, failed) {
             (true, _) => Err(Failure::Interrupted),

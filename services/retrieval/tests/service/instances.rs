@@ -1,6 +1,6 @@
 //! Whole instances, parts of them, their metadata and bulk data.
 
-use crate::support::{Archive, DEFLATED, EXPLICIT, Image, collect, element};
+use crate::support::{Archive, BIG_ENDIAN, DEFLATED, EXPLICIT, Image, collect, element};
 use cairn_dicom::{Tag, Vr, tags};
 use cairn_retrieval::RetrievalConfig;
 use cairn_service_api::{ErrorKind, Retrieval, index::Selection, retrieval::Part};
@@ -227,5 +227,38 @@ async fn a_value_that_is_not_in_the_header_is_had_by_its_path() {
                 assert_eq!(missing.err().map(|error| error.kind), Some(ErrorKind::NotFound));
             }
         }
+    }
+}
+
+/// Stored high byte first, two sequences deep; each value by the units of its own VR.
+#[tokio::test]
+async fn values_within_sequences_of_big_endian_data_sets_are_given_in_little_endian() {
+    let value: Vec<u8> = (0..1_250_u64).flat_map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()).collect();
+    let (outer, inner) = (Tag::new(0x0040, 0x0555), Tag::new(0x0040, 0xA730));
+    for vr in [Vr::OB, Vr::OW, Vr::OF, Vr::OL, Vr::OD, Vr::OV] {
+        let mut stored = value.clone();
+        stored.chunks_exact_mut(vr.unit_bytes()).for_each(<[u8]>::reverse);
+        let (mut item, mut around, mut sequence) = (Vec::new(), Vec::new(), Vec::new());
+        element(&mut item, true, Tag::new(0x0009, 0x0010), Vr::LO, None, b"CAIRN TEST");
+        element(&mut item, true, Tag::new(0x0009, 0x1001), vr, None, &stored);
+        let mut items = Vec::new();
+        element(&mut items, true, Tag::new(0xFFFE, 0xE000), Vr::UN, None, &[]);
+        element(&mut items, true, Tag::new(0xFFFE, 0xE000), Vr::UN, None, &item);
+        element(&mut around, true, inner, Vr::SQ, None, &items);
+        element(&mut sequence, true, Tag::new(0xFFFE, 0xE000), Vr::UN, None, &around);
+        // Undefined length, as many senders have it.
+        let mut data_set = Vec::new();
+        let image = image(1, 10).big_endian();
+        let pixels = image.windows(4).rposition(|tag| tag == [0x7F, 0xE0, 0, 0x10]).expect("pixels");
+        data_set.extend_from_slice(&image[..pixels]);
+        element(&mut data_set, true, outer, Vr::SQ, Some(u32::MAX), &sequence);
+        element(&mut data_set, true, Tag::new(0xFFFE, 0xE0DD), Vr::UN, None, &[]);
+        data_set.extend_from_slice(&image[pixels..]);
+        let archive = Archive::default();
+        let record = archive.add(BIG_ENDIAN, &data_set);
+        let path = [outer.0, 0, inner.0, 1, 0x0009_1001];
+        let (length, bytes) = archive.service().bulk_data(&record, &path).await.expect("opens");
+        assert_eq!(length, value.len() as u64, "{vr:?}");
+        assert!(collect(bytes).await.expect("reads") == value, "{vr:?}");
     }
 }

@@ -78,6 +78,9 @@ fn arguments_that_cannot_be_used_are_exit_status_2() {
         &["events", "tail", "--from", "yesterday"],
         &["events", "show", "somewhere"],
         &["conflicts", "show", "not.a.uid"],
+        &["parked", "show", "somewhere"],
+        &["parked", "repair", "main/1/0/0", "--reason", "no remedy"],
+        &["parked", "repair", "main/1/0/0", "--reason", "x", "--dismiss", "--payload", "f", "--type", "t"],
         &["import"],
         &["import", "x", "--ae", "LONGER THAN 16 CHARACTERS"],
         &["serve", "--dicom", "nowhere"],
@@ -99,6 +102,7 @@ fn an_archive_that_is_not_there_is_exit_status_5_and_named() {
         &["index", "verify"],
         &["events", "tail"],
         &["conflicts", "list"],
+        &["parked", "list"],
         &["quarantine", "list"],
         &["import", "Cargo.toml"],
     ] {
@@ -327,6 +331,15 @@ fn import_takes_files_folders_and_a_dicomdir_and_reports_each() {
     let stored = events.iter().find(|event| text(event, "Type").contains("instance.stored")).unwrap();
     let whole = archive.ok(&["events", "show", text(stored, "Position")]);
     assert!(whole.contains("ce_id: ") && whole.contains("\"CD\"") && whole.contains("EAST"), "{whole}");
+    let show = |form| archive.ok(&["events", "show", text(stored, "Position"), "-o", form]);
+    let [whole] = &lines(&show("json"))[..] else { panic!("one line") };
+    assert_eq!(text(whole, "position"), text(stored, "Position"));
+    assert_eq!(text(&whole["headers"], "ce_type"), "cairn.instance.stored.v1");
+    let event = &whole["event"];
+    assert_eq!(text(&event["receipt"], "callingAeTitle"), "CD");
+    assert_eq!(text(&event["senderProfile"], "issuerOfPatientId"), "EAST");
+    assert_eq!(text(event, "studyInstanceUid"), text(stored, "Study"));
+    assert!(show("csv").lines().any(|line| line.contains(",ce_id,")), "{}", show("csv"));
 
     // The same again from a medium: all repeats, and the one that is missing on it is said.
     let medium = folder.path().join("medium");
@@ -336,6 +349,9 @@ fn import_takes_files_folders_and_a_dicomdir_and_reports_each() {
     let arguments: Vec<&str> = [&script, &to].into_iter().chain(&names).map(String::as_str).collect();
     run(python(), &arguments);
     let dicomdir = shown(&medium.join("DICOMDIR"));
+    let counts = archive.ok(&["import", &dicomdir, "--ae", "CD", "--issuer", "EAST", "-o", "json"]);
+    let [counts] = &lines(&counts)[..] else { panic!("one line: {counts}") };
+    assert_eq!((text(counts, "Stored"), text(counts, "Repeated")), ("0", files.len().to_string().as_str()));
     let (status, out, error) = ask(&archive, &["import", &dicomdir, "--ae", "CD", "--issuer", "EAST"]);
     assert!(status == 0 && out.contains(&format!("stored 0, repeated {}", files.len())), "{status} {out}{error}");
     fs::remove_file(first_file(&medium)).unwrap();
@@ -476,6 +492,12 @@ fn conflicts_are_chosen_from_and_refused_inputs_given_back() {
         let line = said.lines().find(|line| line.trim_start().starts_with(mark)).unwrap();
         line.rsplit(' ').next().unwrap().to_owned()
     };
+    let versions = lines(&archive.ok(&["conflicts", "show", &uid, "-o", "json"]));
+    let told: Vec<_> = versions.iter().map(|version| (text(version, "Kind"), text(version, "Shown"))).collect();
+    assert_eq!(told, [("content", "yes"), ("content", "no")]);
+    assert!(
+        versions.iter().all(|version| text(version, "SOPInstanceUID") == uid && text(version, "Blake3").len() == 64)
+    );
     let before = archive.ok(&["conflicts", "show", &uid]);
     let kept = shown_version(&before, "kept");
     assert_eq!(ask(&archive, &["conflicts", "choose", &uid, "ffffffffffff", "--reason", "none"]).0, 1);

@@ -15,6 +15,7 @@ mod expectations;
 mod floods;
 mod gateway;
 mod load;
+mod poison;
 mod processes;
 mod pynetdicom;
 mod raw;
