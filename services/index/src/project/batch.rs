@@ -123,6 +123,7 @@ fn repaired(repair: &EventRepaired) -> Option<EventId> {
 }
 
 /// An event that can be folded as far as its envelope says.
+#[expect(clippy::large_enum_variant, reason = "made once an event, and taken apart at once")]
 pub(crate) enum Checked {
     /// It is about a study.
     OfStudy(Event),
