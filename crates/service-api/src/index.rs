@@ -73,6 +73,8 @@ pub struct Query {
     pub offset: u64,
     /// Answers at most; `None`: all.
     pub limit: Option<u64>,
+    /// Generation of the index to ask, such as one that holds the archive as it once was; `None`: the one that serves.
+    pub generation: Option<u32>,
 }
 
 /// Which instances. Empty lists do not restrict; lists of one kind are alternatives, kinds restrict each other.
@@ -263,32 +265,183 @@ pub trait Index: Send + Sync {
     /// Digests of the serving generation, at the position in the status returned with it.
     async fn digest(&self) -> Result<(StateDigest, PositionVector), Error>;
 
-    /// Fills a new generation from the log, compares it with the serving one at the same position, and, with `switch`,
-    /// lets it serve; without, it is dropped again (a verification). Yields progress. Queries and ingest go on.
-    async fn rebuild(&self, switch: bool) -> Result<AnswerStream<RebuildProgress>, Error>;
+    /// All generations, by number.
+    async fn generations(&self) -> Result<Vec<GenerationStatus>, Error>;
+
+    /// Changes what generations there are. What was begun goes on by itself, in all processes of the index and after
+    /// restarts of any: [`Index::generations`] says how far it is.
+    ///
+    /// # Errors
+    /// `Conflict`: what is asked for can't be done now; nothing was changed. `NotFound`: no such generation.
+    async fn manage(&self, change: Change) -> Result<Changed, Error>;
+
+    /// Studies of a tenant that differ between two generations, `limit` at most; found by the digest tree, so that
+    /// generations that are equal cost next to nothing. Each is as of what it has folded at that moment.
+    async fn diff(&self, diff: Diff) -> Result<AnswerStream<StudyDifference>, Error>;
 }
 
-/// A step of a rebuild.
+/// What a generation of the index is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It answers queries.
+    Serving,
+    /// It is filled from the log, to serve later.
+    Filling,
+    /// It is filled up to a position and stays there.
+    Frozen,
+    /// It served before, and is kept up for a while so that it can serve again.
+    Kept,
+    /// It is being removed.
+    Dropping,
+    /// What a later version made of it.
+    Other,
+}
+
+/// What comes after a generation is filled and was compared with the serving one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It serves, if both are equal.
+    Serve,
+    /// It is kept up, and compared again and again, until somebody decides.
+    Wait,
+    /// It is dropped: only the comparison was wanted.
+    Drop,
+}
+
+/// A comparison of a generation with the one that served, both at one position of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// What both have folded.
+    pub position: PositionVector,
+    /// Digest of the generation that served.
+    pub serving: StateDigest,
+    /// Digest of the other one.
+    pub own: StateDigest,
+}
+
+impl Certificate {
+    /// Whether both hold the same. Of two versions of the fold only the events folded can be compared, and this is false.
+    pub fn is_equal(&self) -> bool {
+        self.serving == self.own
+    }
+}
+
+/// How far a generation is and what it holds.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RebuildProgress {
-    /// Generation being filled.
+pub struct GenerationStatus {
+    /// Its number.
     pub generation: u32,
-    /// Events folded so far.
+    /// What it is for.
+    pub role: Role,
+    /// Version of the fold that fills it.
+    pub fold_version: u32,
+    /// Whether filling is halted.
+    pub paused: bool,
+    /// What comes after filling.
+    pub then: Then,
+    /// When it took its role, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// What it has folded.
+    pub folded: PositionVector,
+    /// Where a frozen one ends.
+    pub until: Option<PositionVector>,
+    /// Events folded.
     pub events: u64,
-    /// Events to fold.
+    /// Events to fold: the log's, or those up to where it ends.
     pub total: u64,
-    /// Set by the last step: whether the digests of old and new generation agreed (`None`: nothing to compare with),
-    /// and that the new one serves.
-    pub done: Option<RebuildOutcome>,
+    /// Events folded a second, of late, by all processes; `None`: not known yet, or not being filled.
+    pub events_per_second: Option<f64>,
+    /// Events parked.
+    pub parked: u64,
+    /// Studies.
+    pub studies: u64,
+    /// Series.
+    pub series: u64,
+    /// Instances shown.
+    pub instances: u64,
+    /// Its digest at `folded`.
+    pub digest: StateDigest,
+    /// How it last compared with the serving one.
+    pub certificate: Option<Certificate>,
 }
 
-/// How a rebuild ended.
+impl GenerationStatus {
+    /// Seconds until it is filled at the present speed, if that is known.
+    pub fn seconds_left(&self) -> Option<f64> {
+        let left = self.total.saturating_sub(self.events);
+        self.events_per_second.filter(|speed| *speed > 0.0 && left > 0).map(|speed| left as f64 / speed)
+    }
+}
+
+/// A change of what generations there are.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RebuildOutcome {
-    /// Digest of the generation that served until now, at the same position.
-    pub before: StateDigest,
-    /// Digest of the new generation.
-    pub after: StateDigest,
-    /// Whether the new generation serves now.
-    pub switched: bool,
+pub enum Change {
+    /// Fill a new generation from the log and compare it with the serving one.
+    Rebuild {
+        /// What comes then.
+        then: Then,
+    },
+    /// Fill a new generation up to a position, which then stays there and can be asked beside the serving one.
+    Freeze(Until),
+    /// Halt filling.
+    Pause(u32),
+    /// Go on filling.
+    Resume(u32),
+    /// Let it serve: one that was filled and compared, or one that is kept.
+    Switch {
+        /// Which.
+        generation: u32,
+        /// Although it differs from the serving one.
+        accept_difference: bool,
+    },
+    /// Let the generation serve again that did before.
+    Rollback,
+    /// Remove one that does not serve.
+    Drop(u32),
+}
+
+/// Up to where events are meant.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Until {
+    /// Those that the site's log took before this time, in milliseconds since the Unix epoch.
+    Time(u64),
+    /// Those before these positions of the site's log.
+    Position(PositionVector),
+}
+
+/// What a change came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changed {
+    /// The generation made, or changed.
+    pub generation: u32,
+    /// Where a frozen one ends.
+    pub until: Option<PositionVector>,
+    /// Of one that serves now: how it compared before.
+    pub certificate: Option<Certificate>,
+}
+
+/// Which generations to compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diff {
+    /// Whose studies.
+    pub tenant: String,
+    /// The one.
+    pub a: u32,
+    /// The other.
+    pub b: u32,
+    /// Studies at most.
+    pub limit: u64,
+}
+
+/// A study that two generations do not have alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StudyDifference {
+    /// Study Instance UID.
+    pub study_instance_uid: String,
+    /// Leaf of the digest tree that it is summed in.
+    pub leaf: u8,
+    /// E and S in the one; `None`: it has no event of the study.
+    pub a: Option<([u8; 32], [u8; 32])>,
+    /// E and S in the other.
+    pub b: Option<([u8; 32], [u8; 32])>,
 }

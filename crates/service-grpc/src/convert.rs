@@ -10,8 +10,8 @@ use cairn_dicom::{Tag, Uid};
 use cairn_service_api::{
     Error,
     index::{
-        Conflict, ConflictKind, ConflictVersion, Detail, IndexStatus, InstanceRecord, Level, RebuildOutcome,
-        RebuildProgress, Returning, Selection, StateDigest,
+        Conflict, ConflictKind, ConflictVersion, Detail, IndexStatus, InstanceRecord, Level, Returning, Selection,
+        StateDigest,
     },
     ingest::{StoreOutcome, Stored},
     retrieval::Part,
@@ -329,35 +329,6 @@ pub(crate) fn state_digest_from(found: Option<index_proto::StateDigest>) -> Resu
         events: digest(&found.events)?.0,
         state: digest(&found.state)?.0,
         studies: found.studies,
-    })
-}
-
-pub(crate) fn progress_to(progress: &RebuildProgress) -> index_proto::RebuildResponse {
-    index_proto::RebuildResponse {
-        generation: progress.generation,
-        events: progress.events,
-        total: progress.total,
-        done: progress.done.as_ref().map(|done| index_proto::RebuildOutcome {
-            before: Some(state_digest_to(&done.before)),
-            after: Some(state_digest_to(&done.after)),
-            switched: done.switched,
-        }),
-    }
-}
-
-pub(crate) fn progress_from(progress: index_proto::RebuildResponse) -> Result<RebuildProgress, Error> {
-    let done = |done: index_proto::RebuildOutcome| -> Result<RebuildOutcome, Error> {
-        Ok(RebuildOutcome {
-            before: state_digest_from(done.before)?,
-            after: state_digest_from(done.after)?,
-            switched: done.switched,
-        })
-    };
-    Ok(RebuildProgress {
-        generation: progress.generation,
-        events: progress.events,
-        total: progress.total,
-        done: progress.done.map(done).transpose()?,
     })
 }
 

@@ -5,6 +5,7 @@
 pub mod client;
 mod convert;
 mod error;
+mod generations;
 mod identifier;
 mod parked;
 pub mod server;

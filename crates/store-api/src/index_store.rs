@@ -139,6 +139,17 @@ pub trait IndexStore: Send + Sync {
     async fn offsets(&self, generation: Generation)
     -> Result<Vec<(Incarnation, Partition, Offset, Bytes)>, StoreError>;
 
+    /// Committed offset, and the note beside it, of one partition of the log.
+    async fn offset(
+        &self,
+        generation: Generation,
+        partition: Partition,
+    ) -> Result<Option<(Incarnation, Offset, Bytes)>, StoreError> {
+        let all = self.offsets(generation).await?;
+        let own = all.into_iter().find(|(_, of, ..)| *of == partition);
+        Ok(own.map(|(incarnation, _, offset, note)| (incarnation, offset, note)))
+    }
+
     /// The pointer (which generation serves, and what else the index keeps there); empty at first.
     async fn pointer(&self) -> Result<Bytes, StoreError>;
 

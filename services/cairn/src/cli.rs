@@ -1,5 +1,9 @@
 //! The command line.
 
+mod index;
+
+pub use index::{Common, IndexAction};
+
 use crate::{commands::parked::ParkedArgs, config::Destination};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
@@ -41,7 +45,7 @@ pub enum Command {
     Parked(ParkedArgs),
     /// Inputs that were refused
     Quarantine(QuarantineArgs),
-    /// Run a process that keeps the index and answers queries; or with a command: how far it is, rebuild, verify
+    /// Run a process that keeps the index and answers queries; or with a command: how far it is, rebuild, compare, switch
     Index(IndexArgs),
     /// Look for what is wrong with a configuration, a machine, and a running archive
     Doctor(DoctorArgs),
@@ -281,6 +285,9 @@ pub struct QueryArgs {
     /// Answers to pass over
     #[arg(long, default_value_t = 0)]
     pub offset: u64,
+    /// Generation of the index to ask instead of the serving one: see `cairn index status`
+    #[arg(long, value_name = "NUMBER")]
+    pub generation: Option<u32>,
     /// How results are written
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
@@ -411,37 +418,6 @@ pub struct IndexArgs {
     pub action: Option<IndexAction>,
     #[command(flatten)]
     pub role: ConfigSource,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum IndexAction {
-    /// How far the index is and what it holds
-    Status {
-        #[command(flatten)]
-        server: ServerArgs,
-        /// How results are written
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
-    },
-    /// Fill a new index from the log, compare it with the serving one, and switch
-    Rebuild {
-        #[command(flatten)]
-        server: ServerArgs,
-    },
-    /// Fill a new index from the log and compare it with the serving one; exit status 4 when they differ
-    Verify {
-        #[command(flatten)]
-        server: ServerArgs,
-    },
-}
-
-impl IndexAction {
-    /// Which running archive it talks to.
-    pub fn server(&self) -> &ServerArgs {
-        match self {
-            Self::Status { server, .. } | Self::Rebuild { server } | Self::Verify { server } => server,
-        }
-    }
 }
 
 #[derive(Debug, Args)]

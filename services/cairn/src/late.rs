@@ -6,7 +6,10 @@ use cairn_archive::{EventId, Position, PositionVector, events::ReceiptEnd, ids::
 use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Ingest, Retrieval,
-    index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, RebuildProgress, Selection, StateDigest},
+    index::{
+        Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Query, Selection,
+        StateDigest, StudyDifference,
+    },
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, Stored},
     parked::{ParkedEvent, ParkedSelection, Repair},
     retrieval::{Frame, Part, RetrievedInstance},
@@ -113,8 +116,16 @@ impl Index for Late<dyn Index> {
         self.get()?.digest().await
     }
 
-    async fn rebuild(&self, switch: bool) -> Result<AnswerStream<RebuildProgress>, Error> {
-        self.get()?.rebuild(switch).await
+    async fn generations(&self) -> Result<Vec<GenerationStatus>, Error> {
+        self.get()?.generations().await
+    }
+
+    async fn manage(&self, change: Change) -> Result<Changed, Error> {
+        self.get()?.manage(change).await
+    }
+
+    async fn diff(&self, diff: Diff) -> Result<AnswerStream<StudyDifference>, Error> {
+        self.get()?.diff(diff).await
     }
 }
 

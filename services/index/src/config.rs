@@ -48,6 +48,29 @@ pub struct IndexConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub wait_max: Duration,
+    /// How often the pointer is looked at, by which the processes of the index agree on generations; and longest pause
+    /// between two looks at what others have folded, for those who wait.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub pointer_poll: Duration,
+    /// First pause between two looks at what others have folded, for those who wait; it doubles.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub elsewhere_poll: Duration,
+    /// Time between two comparisons of a filled generation, that waits, with the serving one.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub compare_every: Duration,
+    /// How long the generation that served before is kept up, so that it can serve again.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub keep_previous: Duration,
+    /// How long after the decision to drop it a generation is removed: queries that still read it end meanwhile.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub drop_grace: Duration,
+    /// Generations at the same time.
+    pub generations_max: usize,
 }
 
 impl Default for IndexConfig {
@@ -66,6 +89,12 @@ impl Default for IndexConfig {
             sort_rows_max: 4_096,
             header_cache_bytes: 2 << 20,
             wait_max: Duration::from_secs(60),
+            pointer_poll: Duration::from_secs(1),
+            elsewhere_poll: Duration::from_millis(20),
+            compare_every: Duration::from_secs(10),
+            keep_previous: Duration::from_secs(60 * 60),
+            drop_grace: Duration::from_secs(60),
+            generations_max: 6,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Conflicts: identities with several versions, and SOP Instance UIDs in several places.
 
 use crate::{
+    answering::{Answers, Ended, answering},
     rows::{Rows, malformed},
-    service::{Answers, Ended, Shared, answering},
+    service::Shared,
 };
 use cairn_archive::{
     fold::{Identity, InstanceState, Relation, StudyKey, Version},
@@ -28,10 +29,10 @@ pub(crate) async fn run(
     let place = shared.place().await?;
     let shared = shared.clone();
     Ok(answering(shared.config.answers_ahead_max, Some(place), move |answers| async move {
-        let serving = shared.serving();
-        let rows = shared.rows(serving.project.rows.generation);
-        of_identities(&rows, &tenant, include_other_encodings, &answers).await?;
-        elsewhere(&rows, &tenant, &answers).await
+        let pinned = shared.pinned(None).await?;
+        of_identities(&pinned.rows, &tenant, include_other_encodings, &answers).await?;
+        elsewhere(&pinned.rows, &tenant, &answers).await?;
+        Ok(shared.was_there(&pinned).await?)
     }))
 }
 

@@ -1,10 +1,11 @@
 //! Where instances are: the records that retrieval and ingest ask for.
 
 use crate::{
+    answering::{Answers, Ended, answering},
     project::HeaderReader,
     query::{Studies, Walk},
     rows::{Rows, malformed},
-    service::{Answers, Ended, Shared, answering},
+    service::Shared,
 };
 use cairn_archive::{
     events::InstanceStoredSide,
@@ -40,16 +41,15 @@ pub(crate) async fn run(
     let place = shared.place().await?;
     let shared = shared.clone();
     Ok(answering(shared.config.answers_ahead_max, Some(place), move |answers| async move {
-        let serving = shared.serving();
-        let rows = shared.rows(serving.project.rows.generation);
-        let mut walk = Walk::new(rows, selection.tenant.clone(), plan, &shared.config);
+        let pinned = shared.pinned(None).await?;
+        let mut walk = Walk::new(pinned.rows.clone(), selection.tenant.clone(), plan, &shared.config);
         let mut studies: Studies = walk.begin(1).await?;
         while let Some((key, state)) = studies.next().await? {
             if is_of_patient(&state, &selection) {
                 of_study(&walk, &key, &state, &selection, detail, &answers).await?;
             }
         }
-        Ok(())
+        Ok(shared.was_there(&pinned).await?)
     }))
 }
 

@@ -8,15 +8,19 @@
 //! once it is folded, which `wait_for` waits for.
 #![forbid(unsafe_code)]
 
+mod answering;
 mod config;
 mod conflicts;
-mod generation;
+mod diff;
+mod duties;
 mod instances;
+mod keeper;
+mod manage;
 mod metrics;
 mod parked;
+mod pointer;
 mod project;
 mod query;
-mod rebuild;
 mod rows;
 mod service;
 

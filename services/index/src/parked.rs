@@ -1,10 +1,11 @@
 //! What is parked: listed, counted, and folded again by a build that may know better.
 
 use crate::{
+    answering::answering,
+    manage,
     project::{BUILD, ParkedCount, is_repaired, partition_pk},
-    rebuild,
     rows::{Rows, malformed, prefix_range},
-    service::{Shared, answering},
+    service::Shared,
 };
 use cairn_archive::{
     Incarnation, Offset, Partition, Position,
@@ -17,7 +18,6 @@ use cairn_service_api::{
     parked::{ParkedEvent, ParkedSelection},
 };
 use cairn_store_api::CkRange;
-use futures_util::StreamExt;
 use std::sync::Arc;
 
 /// Lists parked events, by partition of the log, study and event.
@@ -25,8 +25,8 @@ pub(crate) async fn run(shared: &Arc<Shared>, selection: ParkedSelection) -> Res
     let place = shared.place().await?;
     let shared = shared.clone();
     Ok(answering(shared.config.answers_ahead_max, Some(place), move |answers| async move {
-        let serving = shared.serving();
-        let rows = shared.rows(serving.project.rows.generation);
+        let pinned = shared.pinned(None).await?;
+        let rows = &pinned.rows;
         for partition in (0..shared.log.partitions()).map(Partition) {
             let mut parked = rows.parked(partition, selection.study.as_ref());
             while let Some(page) = parked.next(&shared).await? {
@@ -35,7 +35,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, selection: ParkedSelection) -> Res
                 }
             }
         }
-        Ok(())
+        Ok(shared.was_there(&pinned).await?)
     }))
 }
 
@@ -91,8 +91,7 @@ fn told(shared: &Shared, partition: Partition, parked: Parked) -> ParkedEvent {
 /// How many events are parked and how many studies are incomplete for it.
 pub(crate) async fn count(shared: &Shared, counts: &[ParkedCount]) -> Result<(u64, u64), Error> {
     let mut total = (counts.iter().map(|count| count.events).sum(), counts.iter().map(|count| count.studies).sum());
-    let serving = shared.serving();
-    let rows = shared.rows(serving.project.rows.generation);
+    let rows = shared.serving().rows.clone();
     for (partition, _) in (0..).map(Partition).zip(counts).filter(|(_, count)| count.misplaced > 0) {
         let (mut events, mut studies) = (0_u64, std::collections::BTreeSet::new());
         let (mut pages, known) = (rows.parked(partition, None), counts.get(usize::from(partition.0)));
@@ -124,17 +123,13 @@ pub(crate) async fn resume(shared: Arc<Shared>) {
         Ok(true) => tracing::info!("events were parked by another build and are folded again"),
         Err(error) => return tracing::warn!(%error, "parked events can't be looked at"),
     }
-    let mut steps = rebuild::run(shared, true);
-    while let Some(step) = steps.next().await {
-        if let Err(error) = step {
-            tracing::warn!(%error, "parked events were not folded again: the next start tries it");
-        }
+    if let Err(error) = manage::fold_again(&shared).await {
+        tracing::warn!(%error, "parked events were not folded again: the next start tries it");
     }
 }
 
 async fn resumable(shared: &Shared) -> Result<bool, Error> {
-    let serving = shared.serving();
-    let rows = shared.rows(serving.project.rows.generation);
+    let rows = shared.serving().rows.clone();
     for partition in (0..shared.log.partitions()).map(Partition) {
         let mut pages = rows.parked(partition, None);
         while let Some(page) = pages.next(shared).await? {

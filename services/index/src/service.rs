@@ -1,11 +1,12 @@
 //! The index service.
 
 use crate::{
+    answering::{Place, closing},
     config::IndexConfig,
-    generation::Pointer,
-    instances, metrics,
-    project::{Generations, Project, Start},
-    query, rebuild,
+    diff, instances, keeper, manage, metrics,
+    pointer::Pointer,
+    project::{Generations, Opened, Project},
+    query,
     rows::Rows,
 };
 use async_trait::async_trait;
@@ -14,87 +15,60 @@ use cairn_archive::{
     digest::{FOLD_VERSION, Leaf, Leaves},
 };
 use cairn_dicom::dataset::DataSet;
+use cairn_process::clock::{Clock, SystemClock};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Reason,
-    index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, RebuildProgress, Selection, StateDigest},
+    index::{
+        Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Query, Selection,
+        StateDigest, StudyDifference,
+    },
     parked::{ParkedEvent, ParkedSelection},
 };
 use cairn_store_api::{EventLog, Generation, IndexStore, Membership};
-use futures_core::Stream;
-use futures_util::FutureExt;
 use std::{
-    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError, watch};
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    task::JoinSet,
+    time::Instant,
+};
 
-/// The index over one log and one index store.
+/// The index over one log and one index store, which several processes may share.
 pub struct IndexService {
     pub(crate) shared: Arc<Shared>,
-    _membership: Mutex<Box<dyn Membership>>,
+    /// What watches pointer and membership; `None` once the index is closed.
+    tasks: tokio::sync::Mutex<Option<JoinSet<()>>>,
 }
 
-/// What queries, projector and rebuilds share.
+/// What queries, followers and the keeper share.
 pub(crate) struct Shared {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) store: Arc<dyn IndexStore>,
     pub(crate) config: IndexConfig,
-    serving: Mutex<Arc<Serving>>,
+    pub(crate) clock: Arc<dyn Clock>,
     queries: Arc<Semaphore>,
-    /// Those that are followed.
+    pub(crate) keeping: Mutex<keeper::Keeping>,
+    /// One look at the pointer at a time.
+    pub(crate) looking: tokio::sync::Mutex<keeper::Seen>,
+    /// Those over this store.
     pub(crate) generations: Generations,
-    /// One rebuild at a time.
-    pub(crate) rebuilding: Arc<tokio::sync::Mutex<()>>,
+    /// Wakes the keeper.
+    pub(crate) told: Arc<Notify>,
     pub(crate) stop: watch::Sender<bool>,
 }
 
-/// The generation that answers. Queries hold it, so that it is not dropped under them.
-pub(crate) struct Serving {
+/// A generation that a query reads.
+pub(crate) struct Pinned {
     pub(crate) project: Arc<Project>,
-    /// Tasks that follow the log; `None` once the index closes.
-    tasks: tokio::sync::Mutex<Option<tokio::task::JoinSet<()>>>,
-    stop: watch::Sender<bool>,
-    /// Closed when the last holder is gone.
-    _alive: mpsc::Sender<()>,
-    gone: Mutex<Option<mpsc::Receiver<()>>>,
-}
-
-impl Serving {
-    pub(crate) fn new(partitions: crate::project::Start) -> Option<Arc<Self>> {
-        let Start::Continues(partitions) = partitions else { return None };
-        let (stop, stopped) = watch::channel(false);
-        let project = partitions.project();
-        let tasks = partitions.spawn(&stopped);
-        let (alive, gone) = mpsc::channel(1);
-        let (tasks, gone) = (tokio::sync::Mutex::new(Some(tasks)), Mutex::new(Some(gone)));
-        Some(Arc::new(Self { project, tasks, stop, _alive: alive, gone }))
-    }
-
-    /// What ends when the last holder is gone.
-    pub(crate) fn gone(&self) -> Option<mpsc::Receiver<()>> {
-        self.gone.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Stops following the log, between commits.
-    pub(crate) async fn stop(&self) {
-        self.stop.send_replace(true);
-        if let Some(tasks) = self.tasks.lock().await.take() {
-            tasks.join_all().await;
-        }
-    }
-
-    /// Waits until every task has reached where it stops.
-    pub(crate) async fn run_out(&self) {
-        if let Some(tasks) = self.tasks.lock().await.take() {
-            tasks.join_all().await;
-        }
-    }
+    pub(crate) rows: Rows,
+    _pin: Arc<()>,
 }
 
 impl IndexService {
-    /// Opens the index and begins to follow the log. What the index store holds of another life of the log, or under
-    /// another version of the fold, is dropped and filled anew.
+    /// Opens the index and begins to follow the partitions of the log that `membership` gives to this process. An index that
+    /// belongs to another life of the log, or to other events at the same offsets, makes place for an empty one.
     ///
     /// # Errors
     /// Those of log and index store.
@@ -104,65 +78,90 @@ impl IndexService {
         membership: Box<dyn Membership>,
         config: IndexConfig,
     ) -> Result<Arc<Self>, Error> {
-        let mut pointer = Pointer::read_or_create(&*store).await?;
-        // Left by a rebuild that was cut short.
-        for waste in (1..pointer.next.0).map(Generation).filter(|generation| *generation != pointer.serving) {
-            if !store.offsets(waste).await?.is_empty() {
-                store.drop_generation(waste).await?;
-            }
-        }
-        let generations = Generations::default();
-        let serving = match start(&log, &store, &config, pointer.serving, &generations).await? {
-            Some(serving) if pointer.fold_version == FOLD_VERSION => serving,
-            found => {
-                if let Some(found) = found {
-                    found.stop().await;
-                }
-                tracing::warn!("the index does not belong to this log or version and is filled anew");
-                let (next, taken) = pointer.take_next(&*store).await?;
-                pointer = taken.serve(next, &*store).await?;
-                let empty = start(&log, &store, &config, pointer.serving, &generations).await?;
-                empty.ok_or_else(|| Error::new(ErrorKind::Internal, "an empty generation is not of this log"))?
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let pointer = Pointer::read_or_create(&*store, log.incarnation(), clock.unix_ms()).await?;
+        keeper::drop_waste(&*store, &pointer).await?;
+        let (generations, told) = (Generations::default(), Arc::new(Notify::new()));
+        let serving = loop {
+            let pointer = Pointer::decode(&store.pointer().await?)?;
+            let serving = pointer.serving().ok_or_else(nothing_serves)?;
+            let rows = Rows { store: store.clone(), generation: serving.generation, page: config.page_rows_max.max(1) };
+            let same_life = serving.incarnation.is_none_or(|life| life >= log.incarnation());
+            let (own_log, own_config) = (log.clone(), config.clone());
+            match Project::open(own_log, rows, own_config, None, &generations, told.clone()).await? {
+                Opened::Continues(project) if same_life => break project,
+                _ => keeper::begin_anew(&*store, serving.generation, log.incarnation(), clock.unix_ms()).await?,
             }
         };
         let (stop, _) = watch::channel(false);
-        let queries = Arc::new(Semaphore::new(config.queries_max.max(1)));
-        let rebuilding = Arc::default();
-        let serving = Mutex::new(serving);
-        let shared = Shared { log, store, config, serving, queries, generations, rebuilding, stop };
-        let shared = Arc::new(shared);
-        tokio::spawn(crate::parked::resume(shared.clone()));
-        Ok(Arc::new(Self { shared, _membership: Mutex::new(membership) }))
+        let shared = Arc::new(Shared {
+            queries: Arc::new(Semaphore::new(config.queries_max.max(1))),
+            keeping: Mutex::new(keeper::Keeping::new(serving)),
+            looking: tokio::sync::Mutex::default(),
+            log,
+            store,
+            config,
+            clock,
+            generations,
+            told,
+            stop,
+        });
+        shared.look().await?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keeper::share(shared.clone(), membership));
+        tasks.spawn(keeper::keep(shared.clone()));
+        tasks.spawn(crate::parked::resume(shared.clone()));
+        Ok(Arc::new(Self { shared, tasks: tokio::sync::Mutex::new(Some(tasks)) }))
     }
 
     /// Stops following the log, between commits, and makes what was committed durable. Log and store stay open.
     pub async fn close(&self) -> Result<(), Error> {
         self.shared.stop.send_replace(true);
-        self.shared.serving().stop().await;
+        if let Some(tasks) = self.tasks.lock().await.take() {
+            tasks.join_all().await;
+        }
+        self.shared.end_followers().await;
         Ok(self.shared.store.sync(false).await?)
     }
 }
 
-async fn start(
-    log: &Arc<dyn EventLog>,
-    store: &Arc<dyn IndexStore>,
-    config: &IndexConfig,
-    generation: Generation,
-    generations: &Generations,
-) -> Result<Option<Arc<Serving>>, Error> {
-    let rows = Rows { store: store.clone(), generation, page: config.page_rows_max.max(1) };
-    Ok(Serving::new(Project::start(log.clone(), rows, config.clone(), None, generations).await?))
+impl Drop for IndexService {
+    /// An index that is not closed in order stops too: nothing else would.
+    fn drop(&mut self) {
+        self.shared.stop.send_replace(true);
+        self.shared.let_followers_end();
+    }
+}
+
+pub(crate) fn nothing_serves() -> Error {
+    Error::new(ErrorKind::Internal, "no generation of the index serves")
 }
 
 impl Shared {
-    /// The generation that answers now.
-    pub(crate) fn serving(&self) -> Arc<Serving> {
-        self.serving.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn keeping(&self) -> std::sync::MutexGuard<'_, keeper::Keeping> {
+        self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets another one answer; gives the one before.
-    pub(crate) fn switch(&self, to: Arc<Serving>) -> Arc<Serving> {
-        std::mem::replace(&mut self.serving.lock().unwrap_or_else(PoisonError::into_inner), to)
+    /// The generation that answers now.
+    pub(crate) fn serving(&self) -> Arc<Project> {
+        self.keeping().serving()
+    }
+
+    /// A generation for a query: the one that answers, or another one that is filled.
+    pub(crate) async fn pinned(&self, generation: Option<u32>) -> Result<Pinned, Error> {
+        let project = match generation {
+            None => self.serving(),
+            Some(number) => {
+                // Another process may have made it just now, or filled its last part.
+                self.look().await?;
+                let known = self.keeping().get(Generation(number));
+                if let Some(known) = known {
+                    known.refresh(false).await?;
+                }
+                self.keeping().queryable(Generation(number))?
+            }
+        };
+        Ok(Pinned { rows: self.rows(project.rows.generation), _pin: project.pin(), project })
     }
 
     pub(crate) fn rows(&self, generation: Generation) -> Rows {
@@ -171,115 +170,21 @@ impl Shared {
 
     /// Waits for a place among the queries.
     pub(crate) async fn place(&self) -> Result<Place, Error> {
-        let permit = self.queries.clone().acquire_owned().await.map_err(|_| closing())?;
-        Ok(Place { queries: self.queries.clone(), permit: Some(permit) })
+        Place::take(&self.queries).await
     }
-}
 
-/// A place among the queries, given up while the reader of the answers is behind: readers that stall keep nobody from
-/// asking. How many may stall is bounded by the doors' own limits.
-pub(crate) struct Place {
-    queries: Arc<Semaphore>,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-fn closing() -> Error {
-    Error::new(ErrorKind::Unavailable, "the index is closing")
-}
-
-/// Where a query puts its answers. A reader that went away ends the query.
-pub(crate) struct Answers<T> {
-    to: mpsc::Sender<Result<T, Error>>,
-    /// `None` for work that takes no place.
-    place: Option<tokio::sync::Mutex<Place>>,
-}
-
-/// The reader went away, or the work failed and said so.
-pub(crate) enum Ended {
-    /// Nobody reads any more.
-    Dropped,
-    /// It failed.
-    Failed(Error),
-}
-
-impl<E: Into<Error>> From<E> for Ended {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl<T: Send + 'static> Answers<T> {
-    /// Gives one answer; waits while the reader is behind, without a place among the queries.
-    pub(crate) async fn give(&self, answer: T) -> Result<(), Ended> {
-        let answer = match self.to.try_send(Ok(answer)) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Closed(_)) => return Err(Ended::Dropped),
-            Err(TrySendError::Full(answer)) => answer,
-        };
-        let Some(place) = &self.place else { return self.to.send(answer).await.map_err(|_| Ended::Dropped) };
-        let mut place = place.lock().await;
-        place.permit = None;
-        self.to.send(answer).await.map_err(|_| Ended::Dropped)?;
-        place.permit = Some(place.queries.clone().acquire_owned().await.map_err(|_| closing())?);
-        Ok(())
-    }
-}
-
-/// Work that panicked. Its reader must not take the answers so far for all.
-fn died() -> Ended {
-    Ended::Failed(Error::new(ErrorKind::Internal, "a defect of the index cut the answers short"))
-}
-
-/// Runs work and gives its answers as a stream; dropping the stream ends the work. Work that panics ends the stream with an
-/// error.
-///
-/// Work that is done at once needs no task: most questions are about one instance or study, and handing those to another
-/// thread would cost more than answering them. The rest goes on in a task of its own.
-pub(crate) fn answering<T, F>(
-    ahead: usize,
-    place: Option<Place>,
-    work: impl FnOnce(Answers<T>) -> F + Send + 'static,
-) -> AnswerStream<T>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<(), Ended>> + Send + 'static,
-{
-    let (sender, receiver) = mpsc::channel(ahead.max(1));
-    let work = work(Answers { to: sender.clone(), place: place.map(tokio::sync::Mutex::new) });
-    let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind().map(|ended| ended.unwrap_or_else(|_| Err(died()))));
-    let begun = (&mut work).now_or_never();
-    match begun {
-        Some(Ok(()) | Err(Ended::Dropped)) => {}
-        // Answers may have filled the channel to the last place, so this needs one of its own.
-        Some(Err(Ended::Failed(error))) => drop(tokio::spawn(async move { sender.send(Err(error)).await })),
-        // The task holds the place and the generation; nothing is left behind once the stream is dropped.
-        None => drop(tokio::spawn(go_on(work, sender))),
-    }
-    Box::pin(Receiver(receiver))
-}
-
-async fn go_on<T>(work: impl Future<Output = Result<(), Ended>>, sender: mpsc::Sender<Result<T, Error>>) {
-    tokio::select! {
-        outcome = work => {
-            if let Err(Ended::Failed(error)) = outcome {
-                // A reader that went away needs no reason.
-                let _ = sender.send(Err(error)).await;
-            }
+    /// Whether all that a query has read was there: another process may have dropped its generation meanwhile, no sooner
+    /// than `drop_grace` after the pointer said so. Without this, answers that are missing would look like the end of them.
+    pub(crate) async fn was_there(&self, pinned: &Pinned) -> Result<(), Error> {
+        let listed_at = || *pinned.project.listed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if listed_at().elapsed() < self.config.drop_grace {
+            return Ok(());
         }
-        () = sender.closed() => {}
-    }
-}
-
-struct Receiver<T>(mpsc::Receiver<Result<T, Error>>);
-
-impl<T> Stream for Receiver<T> {
-    type Item = Result<T, Error>;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(context)
+        self.look().await?;
+        if listed_at().elapsed() < self.config.drop_grace {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unavailable, "the generation that was asked is gone"))
     }
 }
 
@@ -296,22 +201,41 @@ impl Index for IndexService {
         instances::run(&self.shared, selection, detail).await
     }
 
+    /// Partitions that others follow are looked up in the store, in pauses that grow.
     async fn wait_for(&self, after: &PositionVector, timeout: Duration) -> Result<(), Error> {
-        let timeout = timeout.min(self.shared.config.wait_max);
-        let deadline = tokio::time::Instant::now() + timeout;
+        let config = &self.shared.config;
+        let deadline = Instant::now() + timeout.min(config.wait_max);
         let late = || Error::because(ErrorKind::Unavailable, Reason::NotYetIndexed, "the index is not that far yet");
+        // What the store had lately, and of which generation.
+        let (mut pause, mut ends, mut of) = (config.elsewhere_poll, Vec::new(), Generation(0));
         loop {
-            let serving = self.shared.serving();
-            let mut commits = serving.project.commits();
-            if serving.project.covers(after) {
-                return Ok(());
+            // While another generation is about to answer, whichever is behind.
+            let mut waited_for = self.shared.keeping().waited_for().into_iter();
+            let behind = waited_for.find_map(|project| {
+                let commits = project.commits();
+                let ends: &[Offset] = if project.rows.generation == of { &ends } else { &[] };
+                let missing = project.missing(after, ends);
+                missing.any.then_some((project, commits, missing))
+            });
+            let Some((serving, mut commits, missing)) = behind else { return Ok(()) };
+            if std::mem::replace(&mut of, serving.rows.generation) != of {
+                ends.clear();
             }
-            let _hurry = serving.project.hurry();
-            // A switch of generations ends the wait for the old one's commits, which then may stop.
-            let changed = tokio::time::timeout_at(deadline, commits.changed()).await;
-            if changed.is_err() {
+            let _hurry = serving.hurry();
+            // What is to come from here is heard of; the store knows better than a process that was cut off.
+            let look_at = Instant::now() + if missing.elsewhere { pause } else { config.pointer_poll };
+            tokio::select! {
+                // A switch of generations ends the wait for the old one's commits, which then may stop.
+                _ = commits.changed() => continue,
+                () = tokio::time::sleep_until(look_at.min(deadline)) => {}
+            }
+            if Instant::now() >= deadline {
                 return Err(late());
             }
+            if let Ok(found) = tokio::time::timeout_at(deadline, serving.refresh(missing.of_origins)).await {
+                ends = found?;
+            }
+            pause = (pause * 2).min(config.pointer_poll);
         }
     }
 
@@ -325,12 +249,11 @@ impl Index for IndexService {
 
     async fn status(&self) -> Result<IndexStatus, Error> {
         let serving = self.shared.serving();
-        let (ends, total, parked, folded) = serving.project.look(|folded| {
-            let total = folded.leaves.iter().fold(Leaf::default(), |mut total, leaves| {
-                total.add(&leaves.total());
-                total
-            });
-            (folded.ends.clone(), total, folded.parked.clone(), serving.project.positions(folded))
+        serving.refresh(true).await?;
+        let (ends, total, parked, folded) = serving.look(|parts| {
+            let ends: Vec<Offset> = parts.iter().map(|part| part.end).collect();
+            let parked: Vec<_> = parts.iter().map(|part| part.parked).collect();
+            (ends, total(parts.iter().map(|part| &part.leaves)), parked, serving.positions(parts, true))
         });
         let (parked, incomplete_studies) = crate::parked::count(&self.shared, &parked).await?;
         let mut log_end = PositionVector::default();
@@ -345,12 +268,11 @@ impl Index for IndexService {
                 *oldest = next.appended_at_ms.min(*oldest);
             }
             if end > Offset(0) {
-                let key = (self.shared.log.site().clone(), self.shared.log.incarnation(), partition);
-                log_end.0.insert(key, end);
+                log_end.0.insert(serving.key(partition), end);
             }
         }
         Ok(IndexStatus {
-            generation: serving.project.rows.generation.0,
+            generation: serving.rows.generation.0,
             folded,
             log_end,
             lag_events,
@@ -366,25 +288,54 @@ impl Index for IndexService {
 
     async fn digest(&self) -> Result<(StateDigest, PositionVector), Error> {
         let serving = self.shared.serving();
-        let folded = serving.project.folded();
-        Ok((digest(&folded.leaves), serving.project.positions(&folded)))
+        summed(&serving, true).await
     }
 
-    async fn rebuild(&self, switch: bool) -> Result<AnswerStream<RebuildProgress>, Error> {
-        Ok(rebuild::run(self.shared.clone(), switch))
+    async fn generations(&self) -> Result<Vec<GenerationStatus>, Error> {
+        manage::generations(&self.shared).await
+    }
+
+    async fn manage(&self, change: Change) -> Result<Changed, Error> {
+        manage::run(&self.shared, change).await
+    }
+
+    async fn diff(&self, diff: Diff) -> Result<AnswerStream<StudyDifference>, Error> {
+        diff::run(&self.shared, diff).await
     }
 }
 
+/// The digest of a generation, and the position that it is at.
+pub(crate) async fn summed(project: &Project, origins: bool) -> Result<(StateDigest, PositionVector), Error> {
+    project.refresh(true).await?;
+    Ok(project.look(|parts| (digest(parts.iter().map(|part| &part.leaves)), project.positions(parts, origins))))
+}
+
+/// Counts of all partitions.
+pub(crate) fn total<'a>(partitions: impl Iterator<Item = &'a Leaves>) -> Leaf {
+    partitions.fold(Leaf::default(), |mut total, leaves| {
+        total.add(&leaves.total());
+        total
+    })
+}
+
 /// The leaves of all partitions, summed.
-pub(crate) fn whole(partitions: &[Leaves]) -> Leaves {
+pub(crate) fn whole<'a>(partitions: impl Iterator<Item = &'a Leaves>) -> Leaves {
     let mut whole = Leaves::default();
-    partitions.iter().for_each(|leaves| whole.add(leaves));
+    partitions.for_each(|leaves| whole.add(leaves));
     whole
 }
 
 /// The digest of all partitions.
-pub(crate) fn digest(partitions: &[Leaves]) -> StateDigest {
+pub(crate) fn digest<'a>(partitions: impl Iterator<Item = &'a Leaves>) -> StateDigest {
     let whole = whole(partitions);
     let (events, state) = whole.roots();
     StateDigest { fold_version: FOLD_VERSION, events, state, studies: whole.total().studies }
+}
+
+/// Waits until the index closes.
+pub(crate) async fn stopped(shared: &Shared) -> Error {
+    let mut stop = shared.stop.subscribe();
+    // An index that is gone has stopped too.
+    let _ = stop.wait_for(|stop| *stop).await;
+    closing()
 }

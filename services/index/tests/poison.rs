@@ -13,13 +13,13 @@ use cairn_dicom::tags;
 use cairn_index::{IndexConfig, IndexService};
 use cairn_service_api::{
     Index,
-    index::{IndexStatus, Level},
+    index::{IndexStatus, Level, Then},
     parked::{ParkedEvent, ParkedSelection},
 };
 use cairn_store_api::{EventLog, Record};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use std::{sync::Arc, time::Duration};
-use support::{Fault, MemoryLog, MemoryStore, Spec, query, repair, replaced, settled, small, texts, whole};
+use support::{Fault, MemoryLog, MemoryStore, Spec, query, rebuilt, repair, replaced, settled, small, texts, whole};
 
 async fn open(log: &Arc<MemoryLog>, store: &Arc<MemoryStore>) -> Arc<IndexService> {
     IndexService::open(log.clone(), store.clone(), whole(&**log), small()).await.expect("opens")
@@ -42,13 +42,8 @@ fn undecodable(spec: &Spec) -> Record {
 
 /// The index is what the log says, whatever led to it.
 async fn is_what_the_log_says(index: &IndexService) {
-    let mut steps = index.rebuild(false).await.expect("streams");
-    let mut outcome = None;
-    while let Some(step) = steps.next().await {
-        outcome = step.expect("fills").done.or(outcome);
-    }
-    let outcome = outcome.expect("ends");
-    assert_eq!(outcome.before, outcome.after);
+    let compared = rebuilt(index, Then::Drop).await.certificate.expect("compared");
+    assert!(compared.is_equal(), "{compared:?}");
 }
 
 #[tokio::test]

@@ -13,13 +13,15 @@ use cairn_dicom::tags;
 use cairn_index::{IndexConfig, IndexService};
 use cairn_service_api::{
     Index, Reason,
-    index::{Conflict, ConflictKind, Detail, InstanceRecord, Level, Selection},
+    index::{Change, Conflict, ConflictKind, Detail, InstanceRecord, Level, Selection, Then},
     parked::ParkedSelection,
 };
 use cairn_store_api::{EventLog, IndexStore, Record};
 use futures_util::StreamExt;
 use std::{sync::Arc, time::Duration};
-use support::{Fault, MemoryLog, MemoryStore, Spec, answers, event_id, query, record, settled, small, texts, whole};
+use support::{
+    Fault, MemoryLog, MemoryStore, Spec, answers, event_id, query, rebuilt, record, settled, small, texts, until, whole,
+};
 
 /// Studies that grow in turns, corrections, other encodings, choices, repeats.
 fn history() -> Vec<Record> {
@@ -305,18 +307,17 @@ async fn i3_a_rebuild_has_the_same_digest_and_takes_over() {
     let index = open(&log, &store, little()).await;
     settled(&index).await;
     let before = seen(&index).await;
-    for switch in [false, true] {
+    for then in [Then::Drop, Then::Serve] {
         // A query that began before goes on through the switch.
         let mut running = index.query(query(Level::Instance, &[])).await.expect("streams");
         let first = running.next().await.expect("one").expect("answers");
-        let steps: Vec<_> =
-            index.rebuild(switch).await.expect("rebuilds").map(|step| step.expect("steps")).collect().await;
-        let last = steps.last().expect("a last step");
-        let outcome = last.done.clone().expect("an outcome");
-        assert_eq!(outcome.before, outcome.after);
-        assert_eq!((outcome.switched, last.events), (switch, log.len()));
-        let generation = index.status().await.expect("status").generation;
-        assert_eq!(generation == last.generation, switch);
+        let done = rebuilt(&*index, then).await;
+        let certificate = done.certificate.expect("compared");
+        assert!(certificate.is_equal());
+        assert_eq!(certificate.position.0.values().map(|end| end.0).sum::<u64>(), log.len());
+        let status = index.status().await.expect("status");
+        assert_eq!(status.generation == done.generation, then == Then::Serve);
+        assert_eq!((certificate.own, certificate.position), index.digest().await.expect("digest"));
         let rest = running.count().await;
         assert_eq!(rest + 1, answers(&index, query(Level::Instance, &[])).await.len(), "{first:?}");
         assert_eq!(seen(&index).await, before);
@@ -546,16 +547,14 @@ async fn what_a_store_lost_of_a_quiet_generation_is_noticed_by_a_rebuild_beside_
     let (before, serving) = (seen(&index).await, index.status().await.expect("status").generation);
     *store.fault.lock().expect("not poisoned") = Fault::FailFrom(0);
     let tried = store.commits();
-    let mut rebuild = index.rebuild(false).await.expect("begins");
+    let begun = index.manage(Change::Rebuild { then: Then::Wait }).await.expect("begins");
     // The rebuild is at its commits, which fail; the store mends itself and has lost what was not synced.
     while store.commits() == tried {
-        rebuild.next().await.expect("goes on").expect("no failure is told");
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     store.drop_generation(cairn_store_api::Generation(serving)).await.expect("lost");
     *store.fault.lock().expect("not poisoned") = Fault::None;
-    while let Some(progress) = rebuild.next().await {
-        progress.expect("ends in order");
-    }
+    until(&*index, begun.generation, |status| status.certificate.is_some()).await;
     let end = index.status().await.expect("status").log_end;
     index.wait_for(&end, Duration::from_secs(20)).await.expect("folded again");
     assert_eq!(seen(&index).await, before);

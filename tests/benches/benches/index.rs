@@ -124,6 +124,7 @@ fn query(level: Level, keys: &[(Tag, &str)], limit: u64) -> Query {
         returning: Returning::DefaultAnd(vec![tags::STUDY_DESCRIPTION, tags::MODALITY]),
         offset: 0,
         limit: Some(limit),
+        generation: None,
     }
 }
 

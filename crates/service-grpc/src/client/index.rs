@@ -7,9 +7,10 @@ use super::{
 };
 use crate::{
     convert::{
-        conflict_from, detail_to, level_to, progress_from, record_from, returning_to, selection_to, state_digest_from,
-        status_from, vector_from, vector_to,
+        conflict_from, detail_to, level_to, record_from, returning_to, selection_to, state_digest_from, status_from,
+        vector_from, vector_to,
     },
+    generations::{change_to, changed_from, diff_to, difference_from, generation_from},
     identifier,
     index_proto::{self as pb, index_service_client::IndexServiceClient},
     parked,
@@ -19,7 +20,10 @@ use cairn_archive::PositionVector;
 use cairn_dicom::dataset::DataSet;
 use cairn_service_api::{
     AnswerStream, Error, Index,
-    index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, RebuildProgress, Selection, StateDigest},
+    index::{
+        Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Query, Selection,
+        StateDigest, StudyDifference,
+    },
     parked::{ParkedEvent, ParkedSelection},
 };
 use std::time::Duration;
@@ -56,6 +60,7 @@ impl Index for IndexClient {
             include,
             offset: query.offset,
             limit: query.limit,
+            generation: query.generation,
         };
         let found = call!(self.0, Safe, query, request)?;
         Ok(answers(found, |message| identifier::decode(&message.data_set)))
@@ -95,8 +100,17 @@ impl Index for IndexClient {
         Ok((state_digest_from(response.digest)?, vector_from(response.position.unwrap_or_default())?))
     }
 
-    async fn rebuild(&self, switch: bool) -> Result<AnswerStream<RebuildProgress>, Error> {
-        let progress = call!(self.0, Unsent, rebuild, pb::RebuildRequest { switch })?;
-        Ok(answers(progress, progress_from))
+    async fn generations(&self) -> Result<Vec<GenerationStatus>, Error> {
+        let response = call!(self.0, Safe, generations, pb::GenerationsRequest {})?;
+        response.generations.into_iter().map(generation_from).collect()
+    }
+
+    async fn manage(&self, change: Change) -> Result<Changed, Error> {
+        changed_from(call!(self.0, Unsent, manage, change_to(&change))?)
+    }
+
+    async fn diff(&self, diff: Diff) -> Result<AnswerStream<StudyDifference>, Error> {
+        let found = call!(self.0, Safe, diff, diff_to(diff))?;
+        Ok(answers(found, difference_from))
     }
 }

@@ -1,10 +1,11 @@
 use super::{Answers, answers};
 use crate::{
     convert::{
-        conflict_to, detail_from, level_from, progress_to, record_to, returning_from, selection_from, state_digest_to,
-        status_to, vector_from, vector_to,
+        conflict_to, detail_from, level_from, record_to, returning_from, selection_from, state_digest_to, status_to,
+        vector_from, vector_to,
     },
     error::to_status,
+    generations::{change_from, changed_to, diff_from, difference_to, generation_to},
     identifier,
     index_proto::{self as pb, index_service_server::IndexService},
     parked,
@@ -35,6 +36,7 @@ fn query(request: pb::QueryRequest) -> Result<Query, Error> {
         returning: returning_from(request.returning, request.include)?,
         offset: request.offset,
         limit: request.limit,
+        generation: request.generation,
     })
 }
 
@@ -99,10 +101,24 @@ impl IndexService for IndexServer {
         Ok(Response::new(pb::DigestResponse { digest, position }))
     }
 
-    type RebuildStream = Answers<pb::RebuildResponse>;
+    async fn generations(
+        &self,
+        _: Request<pb::GenerationsRequest>,
+    ) -> Result<Response<pb::GenerationsResponse>, Status> {
+        let generations = self.0.generations().await.map_err(to_status)?;
+        Ok(Response::new(pb::GenerationsResponse { generations: generations.iter().map(generation_to).collect() }))
+    }
 
-    async fn rebuild(&self, request: Request<pb::RebuildRequest>) -> Result<Response<Self::RebuildStream>, Status> {
-        let progress = self.0.rebuild(request.into_inner().switch).await.map_err(to_status)?;
-        Ok(Response::new(answers(progress, |progress| progress_to(&progress))))
+    async fn manage(&self, request: Request<pb::ManageRequest>) -> Result<Response<pb::ManageResponse>, Status> {
+        let change = change_from(request.into_inner()).map_err(to_status)?;
+        let changed = self.0.manage(change).await.map_err(to_status)?;
+        Ok(Response::new(changed_to(&changed)))
+    }
+
+    type DiffStream = Answers<pb::DiffResponse>;
+
+    async fn diff(&self, request: Request<pb::DiffRequest>) -> Result<Response<Self::DiffStream>, Status> {
+        let found = self.0.diff(diff_from(request.into_inner())).await.map_err(to_status)?;
+        Ok(Response::new(answers(found, |difference| difference_to(&difference))))
     }
 }

@@ -262,6 +262,18 @@ impl IndexStore for CqlIndexStore {
         Ok(committed.into_iter().filter(|(life, ..)| Some(*life) == newest).collect())
     }
 
+    async fn offset(
+        &self,
+        generation: Generation,
+        partition: Partition,
+    ) -> Result<Option<(Incarnation, Offset, Bytes)>, StoreError> {
+        let deadline = self.cql.deadline();
+        let read = |life: Arc<Life>| async move {
+            self.claims.stored(&self.cql, &life.id, partition.0.into(), deadline).await
+        };
+        Ok(self.reading(generation, read).await?.committed())
+    }
+
     async fn pointer(&self) -> Result<Bytes, StoreError> {
         self.check_open()?;
         let rows = self.cql.select("pointer", self.cql.deadline(), &self.pointer, ()).await?;

@@ -12,11 +12,10 @@ use cairn_index_store_cql::CqlIndexStore;
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
 use cairn_service_api::{
     Index,
-    index::{Level, StateDigest},
+    index::{Level, StateDigest, Then},
 };
 use cairn_store_api::{IndexStore, Record};
-use futures_util::StreamExt;
-use index::{MemoryLog, Spec, query, record, settled, small, texts, whole};
+use index::{MemoryLog, Spec, query, rebuilt, record, settled, small, texts, whole};
 use std::sync::Arc;
 use support::Keyspace;
 
@@ -116,11 +115,9 @@ async fn both_adapters_agree_and_so_does_a_rebuild() {
     assert_eq!(found.iter().map(Vec::len).max(), Some(8), "something is found");
     assert_eq!(answers(&over_cql).await, found);
     // Rebuilt and switched to, while it serves.
-    let steps: Vec<_> = over_cql.rebuild(true).await.expect("begins").collect().await;
-    let last = steps.last().expect("steps").as_ref().expect("ends well");
-    let outcome = last.done.as_ref().expect("done");
-    assert!(outcome.switched);
-    assert_eq!((&outcome.before, &outcome.after), (&wanted, &wanted));
+    let done = rebuilt(&*over_cql, Then::Serve).await;
+    let certificate = done.certificate.expect("compared");
+    assert_eq!((certificate.serving, certificate.own), (wanted, wanted));
     assert_eq!((digest(&over_cql).await, answers(&over_cql).await), (wanted, found.clone()));
     // Opened anew, it goes on from what it had.
     over_cql.close().await.expect("closes");

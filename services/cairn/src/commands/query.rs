@@ -37,6 +37,7 @@ pub async fn run(args: QueryArgs) -> Result<(), Failure> {
         returning: Returning::Keys,
         offset: args.offset,
         limit: Some(args.limit),
+        generation: args.generation,
     };
     let columns: Vec<(&'static str, usize)> = shown.iter().map(|tag| column(*tag)).collect();
     let mut rows = Rows::new(args.output, &columns);

@@ -3,7 +3,8 @@
 
 use super::{
     batch::{self, OfStudy, Outcome, ToFold},
-    partition::{Context, Project, one_study},
+    follow::{Context, one_study},
+    generation::Project,
     write::Changes,
 };
 use cairn_archive::{

@@ -2,7 +2,7 @@
 
 use super::{
     batch::{self, Batch, Checked, Retrial, Settled, ToFold},
-    partition::Project,
+    generation::Project,
     write::Changes,
 };
 use crate::{

@@ -9,10 +9,7 @@ mod studies;
 pub(crate) use run::Walk;
 pub(crate) use studies::Studies;
 
-use crate::{
-    project::HeaderReader,
-    service::{Shared, answering},
-};
+use crate::{answering::answering, project::HeaderReader, service::Shared};
 use cairn_archive::plan::{self, Returned, Wanted};
 use cairn_dicom::{
     dataset::DataSet,
@@ -74,19 +71,19 @@ pub(crate) async fn run(shared: &Arc<Shared>, query: Query) -> Result<AnswerStre
     let ahead = shared.config.answers_ahead_max;
     Ok(answering(ahead, Some(place), move |answers| async move {
         // Held to the end, so that the generation is not dropped under the query.
-        let serving = shared.serving();
-        let rows = shared.rows(serving.project.rows.generation);
-        let walk = Walk::new(rows, query.tenant, plan, &shared.config);
+        let pinned = shared.pinned(query.generation).await?;
+        let walk = Walk::new(pinned.rows.clone(), query.tenant, plan, &shared.config);
         let mut out = run::Out::new(answers, query.offset, query.limit);
         if out.is_full() {
             return Ok(());
         }
         match query.level {
-            Level::Patient => patients::run(walk, &wanted, &mut out).await,
-            Level::Study => run::studies(walk, &wanted, &mut out).await,
-            Level::Series => run::series(walk, &wanted, &mut out).await,
-            Level::Instance => run::instances(walk, &wanted, &mut out).await,
+            Level::Patient => patients::run(walk, &wanted, &mut out).await?,
+            Level::Study => run::studies(walk, &wanted, &mut out).await?,
+            Level::Series => run::series(walk, &wanted, &mut out).await?,
+            Level::Instance => run::instances(walk, &wanted, &mut out).await?,
         }
+        Ok(shared.was_there(&pinned).await?)
     }))
 }
 

@@ -2,9 +2,9 @@
 
 use super::run::{Out, Walk};
 use crate::{
+    answering::Ended,
     project::next_bucket,
     rows::{Rows, malformed, prefix_range, successor},
-    service::Ended,
 };
 use bytes::Bytes;
 use cairn_archive::{

@@ -2,10 +2,10 @@
 
 use super::studies::{Studies, places_of_instances};
 use crate::{
+    answering::{Answers, Ended},
     config::IndexConfig,
     project::HeaderReader,
     rows::{Identities, Rows, series_of},
-    service::{Answers, Ended},
 };
 use cairn_archive::{
     fold::{Identity, InstanceState, SeriesState, StudyKey, StudyState, Version},

@@ -17,7 +17,7 @@ use cairn_dicom::{CharacterSet, dataset::DataSet, tags, transfer_syntax::Encodin
 use cairn_index::{IndexConfig, IndexService};
 use cairn_service_api::{
     Index,
-    index::{Level, Query, QueryOptions, Returning},
+    index::{Change, GenerationStatus, Level, Query, QueryOptions, Returning, Role, Then},
 };
 use cairn_store_api::{
     CkRange, Commit, EventLog, Generation, IndexStore, LogBatch, LogRecord, Membership, Mutation, Page, Record, Row,
@@ -118,8 +118,9 @@ impl EventLog for MemoryLog {
             appended.changed().await.map_err(|_| StoreError::new(StoreErrorKind::Unavailable, "closed"))?;
         }
     }
-    async fn offset_at(&self, partition: Partition, _unix_ms: u64) -> Result<Offset, StoreError> {
-        self.end(partition).await
+    async fn offset_at(&self, partition: Partition, unix_ms: u64) -> Result<Offset, StoreError> {
+        let log = self.partitions[usize::from(partition.0)].lock().expect("not poisoned");
+        Ok(Offset(log.partition_point(|record| record.appended_at_ms < unix_ms) as u64))
     }
     async fn close(&self) -> Result<(), StoreError> {
         Ok(())
@@ -154,6 +155,11 @@ pub struct MemoryStore {
     pub fault: Mutex<Fault>,
     /// Reads of rows under this partition key panic, so many more times.
     pub panics: Mutex<(Bytes, u32)>,
+    /// Commits of this generation, beyond so many, wait.
+    pub hold: Mutex<Option<(u32, u64)>>,
+    held: Mutex<HashMap<u32, u64>>,
+    /// One commit is applied at a time.
+    alone: Mutex<()>,
 }
 
 impl MemoryStore {
@@ -248,6 +254,17 @@ impl IndexStore for MemoryStore {
         Ok(Page { rows: found, more })
     }
     async fn commit(&self, generation: Generation, commit: Commit) -> Result<(), StoreError> {
+        let beyond = |hold: Option<(u32, u64)>, commits| hold.is_some_and(|(of, n)| of == generation.0 && commits > n);
+        let own = {
+            let mut held = self.held.lock().expect("not poisoned");
+            let own = held.entry(generation.0).or_default();
+            *own += 1;
+            *own
+        };
+        while beyond(*self.hold.lock().expect("not poisoned"), own) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let _alone = self.alone.lock().expect("not poisoned");
         let number = {
             let mut commits = self.commits.lock().expect("not poisoned");
             *commits += 1;
@@ -462,8 +479,42 @@ pub fn small() -> IndexConfig {
         sort_rows_max: 2,
         answers_ahead_max: 2,
         header_cache_bytes: 64,
+        pointer_poll: Duration::from_millis(10),
+        elsewhere_poll: Duration::from_millis(1),
+        compare_every: Duration::from_millis(20),
+        drop_grace: Duration::from_millis(300),
         ..IndexConfig::default()
     }
+}
+
+/// How a generation is, if it is there.
+pub async fn generation(index: &dyn Index, number: u32) -> Option<GenerationStatus> {
+    let all = index.generations().await.expect("generations");
+    all.into_iter().find(|status| status.generation == number)
+}
+
+/// Waits until a generation is as wanted.
+pub async fn until(index: &dyn Index, number: u32, wanted: impl Fn(&GenerationStatus) -> bool) -> GenerationStatus {
+    let found = async {
+        loop {
+            if let Some(status) = generation(index, number).await.filter(|status| wanted(status)) {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), found).await.expect("in time")
+}
+
+/// Fills a new generation and waits until what comes then has come.
+pub async fn rebuilt(index: &dyn Index, then: Then) -> GenerationStatus {
+    let begun = index.manage(Change::Rebuild { then }).await.expect("begins");
+    let role = match then {
+        Then::Serve => Role::Serving,
+        Then::Wait => Role::Filling,
+        Then::Drop => Role::Dropping,
+    };
+    until(index, begun.generation, |status| status.role == role && status.certificate.is_some()).await
 }
 
 /// All of a log's partitions, followed here.
@@ -490,6 +541,7 @@ pub fn query(level: Level, keys: &[(cairn_dicom::Tag, &str)]) -> Query {
         returning: Returning::DefaultAnd(Vec::new()),
         offset: 0,
         limit: None,
+        generation: None,
     }
 }
 

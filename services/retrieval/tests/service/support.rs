@@ -13,7 +13,7 @@ use cairn_dicom::{Tag, TransferSyntax, Vr, WalkLimits, dataset::DataSet, tags, w
 use cairn_retrieval::{RetrievalConfig, RetrievalService};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index,
-    index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, RebuildProgress, Selection, StateDigest},
+    index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, Change, Changed, Diff, GenerationStatus, StudyDifference, Selection, StateDigest},
 };
 use cairn_store_api::{
     ByteStream, ObjectInfo, ObjectPage, ObjectRef, ObjectStore, ObjectWriter, StoreError, StoreErrorKind, StoreSpace,
@@ -170,7 +170,15 @@ impl Index for Records {
         not_asked()
     }
 
-    async fn rebuild(&self, _: bool) -> Result<AnswerStream<RebuildProgress>, Error> {
+    async fn generations(&self) -> Result<Vec<GenerationStatus>, Error> {
+        not_asked()
+    }
+
+    async fn manage(&self, _: Change) -> Result<Changed, Error> {
+        not_asked()
+    }
+
+    async fn diff(&self, _: Diff) -> Result<AnswerStream<StudyDifference>, Error> {
         not_asked()
     }
 }

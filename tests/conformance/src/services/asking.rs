@@ -2,8 +2,8 @@ use super::{Site, all, fill, of_study};
 use cairn_archive::{Offset, PositionVector};
 use cairn_dicom::{dataset::DataSet, tags};
 use cairn_service_api::{
-    DEFAULT_TENANT, ErrorKind, Reason,
-    index::{Detail, Level, Query, QueryOptions, Returning},
+    DEFAULT_TENANT, ErrorKind, Index, Reason,
+    index::{Certificate, Change, Detail, Diff, Level, Query, QueryOptions, Returning, Role, Then, Until},
 };
 use futures_util::StreamExt;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -25,6 +25,7 @@ fn query(level: Level, keys: &[(cairn_dicom::Tag, &str)]) -> Query {
         returning: Returning::Keys,
         offset: 0,
         limit: None,
+        generation: None,
     }
 }
 
@@ -115,15 +116,59 @@ pub(super) async fn status_counts_and_digest_is_reproduced(site: Arc<dyn Site>) 
     let status = index.status().await.unwrap();
     assert_eq!((status.studies, status.instances, status.parked), (4, made.len() as u64, 0));
     let (digest, _) = index.digest().await.unwrap();
-    for switch in [false, true] {
-        let steps = all(index.rebuild(switch).await.unwrap()).await;
-        let outcome = steps.last().and_then(|step| step.done.clone()).expect("an outcome");
-        assert_eq!(outcome.before, digest);
-        assert_eq!((outcome.after, outcome.switched), (digest, switch));
+    for then in [Then::Drop, Then::Serve] {
+        let begun = index.manage(Change::Rebuild { then }).await.unwrap().generation;
+        let certificate = decided(&*index, begun).await;
+        assert_eq!((certificate.serving, certificate.own), (digest, digest));
+        assert_eq!(index.status().await.unwrap().generation == begun, then == Then::Serve);
     }
     let again = index.status().await.unwrap();
     assert_eq!((again.studies, again.instances), (status.studies, status.instances));
     assert!(again.generation > status.generation);
+}
+
+/// How a generation compared, once it is not being filled any more.
+async fn decided(index: &dyn Index, generation: u32) -> Certificate {
+    for _ in 0..3_000 {
+        let all = index.generations().await.unwrap();
+        let own = all.into_iter().find(|status| status.generation == generation).expect("listed");
+        if own.role != Role::Filling {
+            return own.certificate.expect("compared");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("generation {generation} is filled in time");
+}
+
+pub(super) async fn generations_are_told_apart_and_asked(site: Arc<dyn Site>) {
+    fill(&*site, 10, 4).await;
+    let index = site.index();
+    let first = index.status().await.unwrap().generation;
+    let begun = index.manage(Change::Rebuild { then: Then::Serve }).await.unwrap().generation;
+    decided(&*index, begun).await;
+    let diff = |a, b| Diff { tenant: DEFAULT_TENANT.into(), a, b, limit: 3 };
+    assert!(all(index.diff(diff(first, begun)).await.unwrap()).await.is_empty());
+    let refused = index.manage(Change::Drop(begun)).await.expect_err("it serves");
+    assert_eq!(refused.kind, ErrorKind::Conflict);
+    assert_eq!(index.manage(Change::Pause(9_999)).await.expect_err("none such").kind, ErrorKind::NotFound);
+    // What the archive was like before anything was stored.
+    let until = Until::Position(PositionVector::default());
+    let before = index.manage(Change::Freeze(until)).await.unwrap().generation;
+    let mut asked = query(Level::Study, &[]);
+    assert_eq!(all(index.query(asked.clone()).await.unwrap()).await.len(), 4);
+    asked.generation = Some(before);
+    assert_eq!(all(index.query(asked.clone()).await.unwrap()).await.len(), 0);
+    let other = all(index.diff(diff(before, begun)).await.unwrap()).await;
+    assert!(other.len() == 3 && other.iter().all(|study| study.a.is_none() && study.b.is_some()));
+    asked.generation = Some(9_999);
+    let answer = match index.query(asked).await {
+        Err(error) => error,
+        Ok(mut answers) => answers.next().await.expect("an error").expect_err("no such generation"),
+    };
+    assert_eq!(answer.kind, ErrorKind::NotFound);
+    index.manage(Change::Drop(before)).await.unwrap();
+    let back = index.manage(Change::Rollback).await.unwrap();
+    assert_eq!((back.generation, index.status().await.unwrap().generation), (first, first));
 }
 
 pub(super) async fn instances_come_with_the_detail_asked_for(site: Arc<dyn Site>) {

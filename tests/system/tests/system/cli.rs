@@ -463,6 +463,45 @@ fn queries_of_every_level_in_every_form() {
 }
 
 #[test]
+fn generations_of_the_index_are_filled_compared_switched_and_asked() {
+    let folder = directory();
+    let file = folder.path().join("one");
+    fs::write(&file, &cairn_synthetic::one_study(62, 0).remove(0).file).unwrap();
+    let archive = Archive::start(&folder.path().join("data"));
+    let begun = lines(&archive.ok(&["index", "rebuild", "--until", "2020-01-31T12:00:00Z", "-o", "json"]));
+    assert_eq!((text(&begun[0], "Generation"), text(&begun[0], "Until")), ("2", ""));
+    archive.ok(&["import", "--quiet", &shown(&file)]);
+    archive.settled();
+    let studies =
+        |generation: &str| lines(&archive.ok(&["query", "studies", "-o", "json", "--generation", generation])).len();
+    assert_eq!((studies("1"), studies("2")), (1, 0), "the archive as it stood before anything came");
+    let (status, differing, _) = ask(&archive, &["index", "diff", "1", "2", "-o", "json"]);
+    assert_eq!((status, lines(&differing).len()), (4, 1), "{differing}");
+
+    let compared = lines(&archive.ok(&["index", "rebuild", "--no-switch", "-o", "json"]));
+    assert_eq!(text(&compared[0], "Compared"), "equal");
+    assert_eq!(text(&compared[0], "ServingState"), text(&compared[0], "State"));
+    assert!(text(&compared[0], "Position").starts_with("main/1/"), "{compared:?}");
+    assert_eq!(ask(&archive, &["index", "diff", "1", "3"]).0, 0);
+    archive.ok(&["index", "pause"]);
+    archive.ok(&["index", "resume"]);
+    assert!(archive.ok(&["index", "switch", "3"]).contains("equal"));
+    let roles = || {
+        let all = lines(&archive.ok(&["index", "status", "-o", "json"]));
+        all.iter().map(|one| format!("{} {}", text(one, "Generation"), text(one, "Role"))).collect::<Vec<_>>()
+    };
+    assert_eq!(roles(), ["3 serving", "1 kept", "2 frozen"]);
+    archive.ok(&["index", "rollback"]);
+    assert_eq!(roles(), ["1 serving", "2 frozen", "3 kept"]);
+    assert_eq!(ask(&archive, &["index", "drop", "1"]).0, 1, "it serves");
+    archive.ok(&["index", "drop", "2"]);
+    archive.ok(&["index", "rebuild", "--detach"]);
+    eventually("the rebuilt index serves", || (roles()[0] == "4 serving").then_some(()));
+    assert_eq!(ask(&archive, &["index", "cancel"]).0, 1, "nothing is being filled");
+    archive.stop();
+}
+
+#[test]
 fn conflicts_are_chosen_from_and_refused_inputs_given_back() {
     let folder = directory();
     let made = cairn_synthetic::one_study(61, 0).remove(0);

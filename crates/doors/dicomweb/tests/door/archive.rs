@@ -20,7 +20,7 @@ use cairn_dicom::{
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Ingest, Reason, Retrieval,
     index::{
-        Conflict, Detail, IndexStatus, InstanceRecord, Level, Query, RebuildProgress, Returning, Selection, StateDigest,
+        Conflict, Detail, IndexStatus, InstanceRecord, Level, Query, Change, Changed, Diff, GenerationStatus, StudyDifference, Returning, Selection, StateDigest,
     },
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, StoreOutcome, Stored},
     retrieval::{Frame, Part, RetrievedInstance},
@@ -371,7 +371,15 @@ impl Index for Archive {
         Err(Error::new(ErrorKind::Internal, "not asked by this door"))
     }
 
-    async fn rebuild(&self, _: bool) -> Result<AnswerStream<RebuildProgress>, Error> {
+    async fn generations(&self) -> Result<Vec<GenerationStatus>, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked by this door"))
+    }
+
+    async fn manage(&self, _: Change) -> Result<Changed, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked by this door"))
+    }
+
+    async fn diff(&self, _: Diff) -> Result<AnswerStream<StudyDifference>, Error> {
         Err(Error::new(ErrorKind::Internal, "not asked by this door"))
     }
 }

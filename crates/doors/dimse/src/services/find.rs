@@ -79,6 +79,7 @@ async fn query(
             returning: Returning::Keys,
             offset: 0,
             limit: None,
+            generation: None,
         })
         .await
 }

@@ -11,7 +11,7 @@ use cairn_archive::{
 use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Ingest, Retrieval,
-    index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, RebuildProgress, Selection, StateDigest},
+    index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, Change, Changed, Diff, GenerationStatus, StudyDifference, Selection, StateDigest},
     ingest::{Body, InstanceOffer, OfferedForm, QuarantineEntry, Sender, StoreOutcome, Stored},
     retrieval::{Frame, Part, RetrievedInstance},
 };
@@ -197,7 +197,15 @@ impl Index for FakeIndex {
         never()
     }
 
-    async fn rebuild(&self, _: bool) -> Result<AnswerStream<RebuildProgress>, Error> {
+    async fn generations(&self) -> Result<Vec<GenerationStatus>, Error> {
+        never()
+    }
+
+    async fn manage(&self, _: Change) -> Result<Changed, Error> {
+        never()
+    }
+
+    async fn diff(&self, _: Diff) -> Result<AnswerStream<StudyDifference>, Error> {
         never()
     }
 }

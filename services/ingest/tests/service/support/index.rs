@@ -10,7 +10,7 @@ use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Reason,
     index::{
-        Conflict, ConflictKind, ConflictVersion, Detail, IndexStatus, InstanceRecord, Query, RebuildProgress,
+        Conflict, ConflictKind, ConflictVersion, Detail, IndexStatus, InstanceRecord, Query, Change, Changed, Diff, GenerationStatus, StudyDifference,
         Selection, StateDigest,
     },
 };
@@ -218,7 +218,15 @@ impl Index for MemoryIndex {
         Err(Error::new(ErrorKind::Internal, "not asked in these tests"))
     }
 
-    async fn rebuild(&self, _switch: bool) -> Result<AnswerStream<RebuildProgress>, Error> {
+    async fn generations(&self) -> Result<Vec<GenerationStatus>, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked in these tests"))
+    }
+
+    async fn manage(&self, _: Change) -> Result<Changed, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked in these tests"))
+    }
+
+    async fn diff(&self, _: Diff) -> Result<AnswerStream<StudyDifference>, Error> {
         Err(Error::new(ErrorKind::Internal, "not asked in these tests"))
     }
 }
