@@ -25,6 +25,7 @@ use cairn_service_api::{
     parked::{ParkedEvent, ParkedSelection},
 };
 use cairn_store_api::{EventLog, Generation, IndexStore, Membership};
+use futures_util::future::try_join_all;
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -188,6 +189,16 @@ impl Shared {
     }
 }
 
+/// Where a partition of the log ends, and when the first event was appended that is not folded, if there is one.
+async fn behind(log: &dyn EventLog, partition: Partition, folded: Offset) -> Result<(Offset, Option<u64>), Error> {
+    let end = log.end(partition).await?;
+    if end <= folded {
+        return Ok((end, None));
+    }
+    let next = log.read(partition, folded, 1, 1).await?;
+    Ok((end, next.records.first().map(|record| record.appended_at_ms)))
+}
+
 #[async_trait]
 impl Index for IndexService {
     #[tracing::instrument(name = "index.query", skip_all, fields(level = query::name(query.level)))]
@@ -258,15 +269,11 @@ impl Index for IndexService {
         let (parked, incomplete_studies) = crate::parked::count(&self.shared, &parked).await?;
         let mut log_end = PositionVector::default();
         let (mut lag_events, mut oldest_unfolded_ms) = (0, None::<u64>);
-        for (partition, own) in (0..).map(Partition).zip(&ends) {
-            let end = self.shared.log.end(partition).await?;
+        // All at once: a log may be far away.
+        let looks = (0..).map(Partition).zip(&ends).map(|(partition, own)| behind(&*self.shared.log, partition, *own));
+        for ((partition, own), (end, next_ms)) in (0..).map(Partition).zip(&ends).zip(try_join_all(looks).await?) {
             lag_events += end.0.saturating_sub(own.0);
-            if end > *own
-                && let Some(next) = self.shared.log.read(partition, *own, 1, 1).await?.records.first()
-            {
-                let oldest = oldest_unfolded_ms.get_or_insert(next.appended_at_ms);
-                *oldest = next.appended_at_ms.min(*oldest);
-            }
+            oldest_unfolded_ms = oldest_unfolded_ms.into_iter().chain(next_ms).min();
             if end > Offset(0) {
                 log_end.0.insert(serving.key(partition), end);
             }
