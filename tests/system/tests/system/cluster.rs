@@ -46,11 +46,16 @@ impl Drop for OwnEngines {
     }
 }
 
+fn unique_name(folder: &TempDir) -> String {
+    let name = folder.path().file_name().unwrap().to_string_lossy().to_lowercase();
+    name.chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
 fn tool(arguments: &[&str]) -> bool {
     Command::new(repository().join("tools/engines")).args(arguments).status().unwrap().success()
 }
 
-fn endpoint(key: &str) -> String {
+pub fn endpoint(key: &str) -> String {
     std::env::var(key).unwrap_or_else(|_| panic!("{key} is missing: `make test` starts the engines, or `make engines`"))
 }
 
@@ -103,8 +108,7 @@ impl Cluster {
             }
         }
         let config = folder.path().join("cairn.toml");
-        let name = folder.path().file_name().unwrap().to_string_lossy().to_lowercase();
-        let unique: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        let unique = unique_name(&folder);
         let of = |role: &str| {
             let of_role = addresses.iter().filter(|(name, _)| name.starts_with(role));
             format!("{:?}", of_role.map(|(_, address)| address.to_string()).collect::<Vec<_>>())
@@ -131,13 +135,25 @@ impl Cluster {
 
     /// `cairn stores create`.
     pub fn create_stores(&self) {
-        let made = Command::new(cairn()).args(["stores", "create", "--config"]).arg(&self.config).output().unwrap();
+        let mut command = Command::new(cairn());
+        command.args(["stores", "create", "--config"]).arg(&self.config).envs(self.environment.iter().cloned());
+        let made = command.output().unwrap();
         assert!(made.status.success(), "cairn stores create: {made:?}");
     }
 
     /// Names of all its processes but the gateway.
     pub fn names(&self) -> Vec<String> {
         self.addresses.keys().cloned().collect()
+    }
+
+    /// Those of one role that run.
+    pub fn of_role(&self, role: &'static str) -> impl Iterator<Item = &Archive> {
+        self.processes.iter().filter(move |(name, _)| name.starts_with(role)).map(|(_, process)| process)
+    }
+
+    /// Name of its topic, its bucket and its keyspace.
+    pub fn name(&self) -> String {
+        unique_name(&self.folder)
     }
 
     /// Starts one, or starts it again.
@@ -164,6 +180,18 @@ impl Cluster {
         self.processes.remove(name).expect("it runs").kill();
     }
 
+    /// One that runs.
+    pub fn process(&self, name: &str) -> &Archive {
+        &self.processes[name]
+    }
+
+    /// SIGTERM to one; returns when it has ended in order.
+    pub fn stop_process(&mut self, name: &str) {
+        let mut process = self.processes.remove(name).expect("it runs");
+        process.expect_in_log(" WARN ");
+        process.stop();
+    }
+
     /// Its doors.
     pub fn door(&self) -> &Archive {
         self.gateway.as_ref().expect("it runs")
@@ -177,12 +205,14 @@ impl Cluster {
         }
     }
 
-    /// Stops processes in order, doors first. While something was `away`, lines at WARN are expected; at ERROR never.
+    /// Stops processes in order, doors first. While something was `away`, lines at WARN are expected; at ERROR never, but
+    /// for those of the CQL driver, which says so of nodes that it can't reach.
     pub fn stop(mut self, away: bool) {
         let gateway = self.gateway.take().into_iter();
         for mut process in gateway.chain(std::mem::take(&mut self.processes).into_values()) {
             if away {
                 process.expect_in_log(" WARN ");
+                process.expect_in_log("scylla::cluster::metadata");
             }
             process.stop();
         }

@@ -3,7 +3,7 @@
 
 use crate::{
     stow::{Sent, data_set_of, data_set_over_http, stow},
-    support::{Archive, Start, directory, eventually},
+    support::{Archive, Start, directory, eventually, rounds},
 };
 use cairn_dicom::{
     CharacterSet, Tag, Uid, Vr,
@@ -116,7 +116,7 @@ fn no_step_of_ingest_loses_or_invents_anything() {
 
 #[test]
 fn killed_under_load_it_keeps_what_it_acknowledged() {
-    let rounds: u64 = std::env::var("CAIRN_TEST_ROUNDS").map_or(3, |rounds| rounds.parse().unwrap());
+    let rounds = rounds(3);
     let folder = directory();
     for round in 0..rounds {
         let data = folder.path().join(format!("{round}"));

@@ -27,15 +27,17 @@ use tempfile::TempDir;
 const MIB: usize = 1 << 20;
 
 /// A small file system.
-struct SmallDisk {
+pub struct SmallDisk {
     holder: Child,
-    within: Vec<String>,
-    mounted: PathBuf,
-    folder: TempDir,
+    /// What runs a command that sees it.
+    pub within: Vec<String>,
+    /// Where it is, for those who see it.
+    pub mounted: PathBuf,
+    pub folder: TempDir,
 }
 
 impl SmallDisk {
-    fn new(mebibytes: u32) -> Self {
+    pub fn new(mebibytes: u32) -> Self {
         let folder = directory();
         let mounted = folder.path().join("disk");
         fs::create_dir(&mounted).unwrap();
@@ -67,12 +69,12 @@ impl SmallDisk {
     }
 
     /// The mounted directory, as seen from outside.
-    fn outside(&self, name: &str) -> PathBuf {
+    pub fn outside(&self, name: &str) -> PathBuf {
         Path::new(&format!("/proc/{}/root", self.holder.id())).join(self.mounted.strip_prefix("/").unwrap()).join(name)
     }
 
     /// Takes so much room, or all there is.
-    fn take(&self, name: &str, bytes: usize) {
+    pub fn take(&self, name: &str, bytes: usize) {
         let mut file = fs::File::create(self.outside(name)).unwrap();
         let mut left = bytes;
         for step in [MIB, 4096] {
@@ -86,7 +88,7 @@ impl SmallDisk {
         }
     }
 
-    fn give_back(&self, name: &str) {
+    pub fn give_back(&self, name: &str) {
         fs::remove_file(self.outside(name)).unwrap();
     }
 
@@ -147,7 +149,7 @@ enum Door {
 }
 
 /// Sends a file by dcmtk; gives what it says.
-fn storescu(archive: &Archive, path: &Path) -> String {
+pub fn storescu(archive: &Archive, path: &Path) -> String {
     let mut command = Command::new("storescu");
     command.args(["-d", "-xe", "-aec", "CAIRN"]).arg(archive.dicom.ip().to_string());
     command.arg(archive.dicom.port().to_string()).arg(path).env("TCP_NODELAY", "1").stdin(Stdio::null());

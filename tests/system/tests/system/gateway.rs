@@ -100,7 +100,7 @@ fn bring_back(door: &Archive, folder: &Path, sent: &BTreeSet<Vec<u8>>) {
 }
 
 /// An authority, and a certificate of its own for each name.
-fn certificates(folder: &Path, names: &[&str]) {
+pub fn certificates(folder: &Path, names: &[&str]) {
     fs::create_dir_all(folder).unwrap();
     let at = |name: &str| folder.join(name).display().to_string();
     let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];

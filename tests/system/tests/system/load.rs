@@ -39,9 +39,10 @@ impl Load {
                                 break;
                             }
                             Ok(answer) => {
-                                assert_eq!(answer.status, 503, "{answer:?}");
+                                // Without room: until there is some.
+                                assert!(matches!(answer.status, 503 | 507), "{answer:?}");
                                 let head = answer.head.to_ascii_lowercase();
-                                assert!(head.contains("retry-after:"), "{head}");
+                                assert!(answer.status == 507 || head.contains("retry-after:"), "{head}");
                             }
                             // Its connection died: nothing was said.
                             Err(_) => {}
@@ -69,6 +70,24 @@ impl Load {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Waits until one more is refused, or gets no answer.
+    pub fn is_refused(&self) {
+        let before = self.refused();
+        eventually("a store that is refused", || (self.refused() > before).then_some(()));
+    }
+
+    /// Waits until `more` are acknowledged from now on, and fails if one is refused meanwhile.
+    pub fn goes_on_unharmed(&self, more: usize) {
+        let before = self.refused();
+        self.goes_on(more);
+        assert_eq!(self.refused() - before, 0, "stores must not notice");
+    }
+
+    /// One that is acknowledged.
+    pub fn any(&self) -> Sent {
+        self.acknowledged.lock().unwrap().first().expect("one is acknowledged").clone()
+    }
+
     /// Waits until `more` are acknowledged from now on.
     pub fn goes_on(&self, more: usize) {
         let before = self.acknowledged();
@@ -93,17 +112,11 @@ impl Load {
 pub fn all_there(cluster: &Cluster, acknowledged: &[Sent]) {
     cluster.wait_ready();
     let door = cluster.door();
-    for process in cluster.processes.iter().filter(|(name, _)| name.starts_with("index")).map(|(_, process)| process) {
-        settled(process);
-    }
+    cluster.of_role("index").for_each(Archive::settled);
     for sent in acknowledged {
         let uid = sent.sop_instance_uid.as_ref().unwrap();
         let versions = data_set_over_http(door, uid);
         assert!(!versions.is_empty(), "{uid} was acknowledged and is not found");
         assert!(versions.contains(&data_set_of(&sent.file)), "{uid} was acknowledged and is not there as sent");
     }
-}
-
-fn settled(process: &Archive) {
-    eventually("an index that has caught up", || process.ready().1.contains("index: ok 0 events behind").then_some(()));
 }

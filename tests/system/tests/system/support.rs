@@ -14,6 +14,16 @@ use tempfile::TempDir;
 /// Longest wait for anything that must happen soon. Generous: the machine may be busy.
 pub const SOON: Duration = Duration::from_secs(60);
 
+/// Rounds of each fault: `CAIRN_TEST_ROUNDS`, or `short`.
+pub fn rounds(short: u64) -> u64 {
+    std::env::var("CAIRN_TEST_ROUNDS").map_or(short, |rounds| rounds.parse().unwrap())
+}
+
+/// How long something stays away: seconds, and a minute where many rounds are run.
+pub fn away_for() -> Duration {
+    Duration::from_secs(if std::env::var_os("CAIRN_TEST_ROUNDS").is_some() { 60 } else { 5 })
+}
+
 /// The executable under test: `CAIRN_BIN`, or the one built beside this test.
 pub fn cairn() -> PathBuf {
     if let Some(path) = std::env::var_os("CAIRN_BIN") {
@@ -143,6 +153,27 @@ impl Archive {
         self.child.id()
     }
 
+    /// Halts the process where it is, as SIGSTOP does.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().unwrap().success());
+    }
+
+    /// Bytes of memory that it has now.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
     /// kill -9, and waits for its end.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
@@ -169,8 +200,7 @@ impl Archive {
 
     /// SIGTERM; asserts an orderly end and a log without a WARN or ERROR that the test did not announce.
     pub fn stop(mut self) {
-        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
-        assert!(sent.success());
+        self.signal("TERM");
         let status = self.wait();
         let log = self.log();
         assert!(status.success(), "{status}\n{log}");
