@@ -13,7 +13,10 @@ use cairn_dicom::{Tag, TransferSyntax, Vr, WalkLimits, dataset::DataSet, tags, w
 use cairn_retrieval::{RetrievalConfig, RetrievalService};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index,
-    index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, Change, Changed, Diff, GenerationStatus, StudyDifference, Selection, StateDigest},
+    index::{
+        Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Query, Selection,
+        StateDigest, StudyDifference,
+    },
 };
 use cairn_store_api::{
     ByteStream, ObjectInfo, ObjectPage, ObjectRef, ObjectStore, ObjectWriter, StoreError, StoreErrorKind, StoreSpace,

@@ -103,12 +103,11 @@ fn a_cluster_by_mutual_tls_takes_and_finds_while_processes_are_killed() {
     let _engines = engines();
     let folder = directory();
     certificates(folder.path(), &["archive"]);
-    let [certificate, key, authority] =
-        ["archive.pem", "archive.key", "ca.pem"].map(|name| folder.path().join(name).display().to_string());
-    let mut cluster = Cluster::start(
-        Size::TWO,
-        &[("CAIRN__TLS__CERTIFICATE", &certificate), ("CAIRN__TLS__KEY", &key), ("CAIRN__TLS__AUTHORITY", &authority)],
-    );
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (certificate, key, authority) = (at("archive.pem"), at("archive.key"), at("ca.pem"));
+    // As one table: a section is checked whole.
+    let tls = format!("{{ certificate = {certificate:?}, key = {key:?}, authority = {authority:?} }}");
+    let mut cluster = Cluster::start(Size::TWO, &[("CAIRN__TLS", &tls)]);
     let load = Load::start(cluster.door().http, 74, 3);
     load.goes_on(10);
     for name in ["ingest-0", "index-1", "retrieval-0"] {

@@ -20,7 +20,8 @@ use cairn_dicom::{
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Ingest, Reason, Retrieval,
     index::{
-        Conflict, Detail, IndexStatus, InstanceRecord, Level, Query, Change, Changed, Diff, GenerationStatus, StudyDifference, Returning, Selection, StateDigest,
+        Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Level, Query,
+        Returning, Selection, StateDigest, StudyDifference,
     },
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, StoreOutcome, Stored},
     retrieval::{Frame, Part, RetrievedInstance},

@@ -11,7 +11,10 @@ use cairn_archive::{
 use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Ingest, Retrieval,
-    index::{Conflict, Detail, IndexStatus, InstanceRecord, Query, Change, Changed, Diff, GenerationStatus, StudyDifference, Selection, StateDigest},
+    index::{
+        Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Query, Selection,
+        StateDigest, StudyDifference,
+    },
     ingest::{Body, InstanceOffer, OfferedForm, QuarantineEntry, Sender, StoreOutcome, Stored},
     retrieval::{Frame, Part, RetrievedInstance},
 };

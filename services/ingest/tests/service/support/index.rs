@@ -10,8 +10,8 @@ use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Reason,
     index::{
-        Conflict, ConflictKind, ConflictVersion, Detail, IndexStatus, InstanceRecord, Query, Change, Changed, Diff, GenerationStatus, StudyDifference,
-        Selection, StateDigest,
+        Change, Changed, Conflict, ConflictKind, ConflictVersion, Detail, Diff, GenerationStatus, IndexStatus,
+        InstanceRecord, Query, Selection, StateDigest, StudyDifference,
     },
 };
 use cairn_store_api::{EventLog, ObjectRef, Record};
