@@ -349,9 +349,10 @@ pub fn run(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> String {
     text
 }
 
-/// Waits until `ready` gives something. For state that other processes reach; never a fixed wait.
+/// Waits until `ready` gives something. For state that other processes reach; never a fixed wait. A cluster with its
+/// engines on a busy machine may take long.
 pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + SOON;
+    let deadline = Instant::now() + 3 * SOON;
     loop {
         if let Some(found) = ready() {
             return found;
