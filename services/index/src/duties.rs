@@ -167,7 +167,8 @@ async fn end_round(shared: &Shared, project: &Project, entry: &mut Entry, now: u
     let (own, position) = summed(project, false).await?;
     (entry.goal, entry.expected) = (None, None);
     if position != goal {
-        tracing::warn!(generation = entry.generation.0, "a generation is not where it was to be compared");
+        // Another round compares them.
+        tracing::info!(generation = entry.generation.0, "a generation is not where it was to be compared");
         return Ok(true);
     }
     let certificate = Certificate { position: goal, serving, own };
