@@ -165,6 +165,10 @@ async fn end_round(shared: &Shared, project: &Project, entry: &mut Entry, now: u
         return Ok(false);
     }
     let (own, position) = summed(project, false).await?;
+    if project.missing(&goal, &[]).any {
+        // The store has a commit that its follower here is about to tell of.
+        return Ok(false);
+    }
     (entry.goal, entry.expected) = (None, None);
     if position != goal {
         // Another round compares them.
