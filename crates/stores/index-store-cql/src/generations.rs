@@ -41,11 +41,16 @@ const MAKING: &str = "making";
 const READY: &str = "ready";
 const DROPPING: &str = "dropping";
 
-/// Pause before looking again whether another process has made the table.
+/// Pause before looking again after a step whose outcome is another process's or unknown.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 fn table_of(life: &str) -> String {
     format!("rows_{life}")
+}
+
+/// The table's id: the life is one.
+fn id_of(life: &str) -> Result<uuid::Uuid, StoreError> {
+    life.parse().map_err(|_| error::unreadable("generation"))
 }
 
 fn key(generation: Generation) -> i64 {
@@ -71,10 +76,14 @@ impl Generations {
         })
     }
 
+    fn known(&self, generation: Generation) -> Option<Arc<Life>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&generation).cloned()
+    }
+
     /// The generation, if it was begun.
     pub(crate) async fn find(&self, cql: &Cql, generation: Generation) -> Result<Option<Arc<Life>>, StoreError> {
-        if let Some(life) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&generation) {
-            return Ok(Some(life.clone()));
+        if let Some(life) = self.known(generation) {
+            return Ok(Some(life));
         }
         match self.state(cql, generation, cql.deadline()).await? {
             Some((life, state)) if state == READY => self.open(cql, generation, life).await.map(Some),
@@ -82,14 +91,17 @@ impl Generations {
         }
     }
 
-    /// The generation; begins it if need be.
+    /// The generation; begins it if need be. One caller of a process at a time asks how far it is.
     pub(crate) async fn ensure(&self, cql: &Cql, generation: Generation) -> Result<Arc<Life>, StoreError> {
-        if let Some(life) = self.find(cql, generation).await? {
+        let deadline = Instant::now() + cql.config.schema_timeout;
+        if let Some(life) = self.known(generation) {
             return Ok(life);
         }
         let _alone = self.making.lock().await;
-        let deadline = Instant::now() + cql.config.schema_timeout;
         loop {
+            if let Some(life) = self.known(generation) {
+                return Ok(life);
+            }
             match self.state(cql, generation, deadline).await? {
                 None => {
                     let life = uuid::Uuid::now_v7().simple().to_string();
@@ -101,21 +113,29 @@ impl Generations {
                 }
                 Some((life, state)) if state == READY => return self.open(cql, generation, life).await,
                 Some((life, state)) if state == DROPPING => self.finish_drop(cql, generation, &life).await?,
-                // Another process makes it: two that do so at once can disagree. One that died has left it to others.
-                Some((life, _)) if Instant::now() + LOOK_AGAIN >= deadline => {
+                // Another process makes it, or died while it did. Who makes the table doesn't matter.
+                Some((life, _)) => {
                     self.make(cql, generation, &life).await?;
-                    return self.open(cql, generation, life).await;
+                    continue;
                 }
-                Some(_) => {}
+            }
+            if Instant::now() + LOOK_AGAIN >= deadline {
+                return Err(error::new(StoreErrorKind::Unavailable, "begin", "no answer in time"));
             }
             tokio::time::sleep(LOOK_AGAIN.min(cql.config.retry_pause)).await;
         }
     }
 
+    /// Makes the table of a life. Any number of processes may do so at once: its name and its id are the life's.
     async fn make(&self, cql: &Cql, generation: Generation, life: &str) -> Result<(), StoreError> {
-        cql.define(&schema::generation(&table_of(life))).await?;
+        let (table, id) = (table_of(life), id_of(life)?);
+        cql.define(&schema::generation(&table, id)).await?;
         let values = (READY, key(generation), life, MAKING);
-        cql.execute("begin", cql.deadline(), &self.advance, values).await.map(drop)
+        let made = cql.execute("begin", cql.deadline(), &self.advance, values).await?;
+        // Another one was faster; or it was dropped meanwhile, and nothing else would remove what was made just now.
+        let ready = applied("begin", made)?
+            || self.state(cql, generation, cql.deadline()).await? == Some((life.to_owned(), READY.to_owned()));
+        if ready { Ok(()) } else { cql.define(&format!("DROP TABLE IF EXISTS {table}")).await }
     }
 
     async fn state(

@@ -24,9 +24,9 @@ fn statements(text: &str) -> impl Iterator<Item = String> {
     all.into_iter().filter(|statement| !statement.is_empty())
 }
 
-/// The statement that makes the table of a generation.
-pub(crate) fn generation(table: &str) -> String {
-    statements(GENERATION).collect::<String>().replace("{table}", table)
+/// The statement that makes the table of a generation. With an id given, nodes that are asked at once make one table.
+pub(crate) fn generation(table: &str, id: uuid::Uuid) -> String {
+    statements(GENERATION).collect::<String>().replace("{table}", table).replace("{id}", &id.hyphenated().to_string())
 }
 
 /// Makes the keyspace, if it is not there.
@@ -98,8 +98,9 @@ mod tests {
             assert!(statements(text).all(|statement| statement.starts_with("CREATE TABLE IF NOT EXISTS ")));
         }
         assert_eq!(statements(MIGRATIONS[0].1).count(), 4);
-        let generation = generation("rows_x");
-        assert!(generation.starts_with("CREATE TABLE IF NOT EXISTS rows_x (") && generation.ends_with(')'));
+        let generation = generation("rows_x", uuid::Uuid::nil());
+        assert!(generation.starts_with("CREATE TABLE IF NOT EXISTS rows_x ("));
+        assert!(generation.ends_with("WITH ID = 00000000-0000-0000-0000-000000000000"));
         assert!(MIGRATIONS.iter().zip(1..).all(|((number, _), wanted)| *number == wanted));
     }
 }

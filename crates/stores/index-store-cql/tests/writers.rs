@@ -9,7 +9,7 @@ use cairn_archive::{
 };
 use cairn_index_store_cql::{CqlIndexConfig, CqlIndexStore, SCHEMA_VERSION};
 use cairn_store_api::{CkRange, Commit, Generation, IndexStore, Mutation, StoreErrorKind, Table};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::Keyspace;
 
 const G1: Generation = Generation(1);
@@ -161,36 +161,88 @@ async fn a_generation_is_dropped_under_other_processes() {
     assert_eq!(end(&two).await, 1);
 }
 
-/// Processes that begin a generation at once agree on one table.
-#[tokio::test(flavor = "multi_thread")]
-async fn processes_that_begin_at_once_agree() {
-    let keyspace = Keyspace::migrated().await;
-    let stores = [open(&keyspace).await, open(&keyspace).await, open(&keyspace).await];
-    let commits = stores.iter().zip(0..).map(|(store, partition)| {
-        let row = put(&partition.to_string(), "row");
-        store.commit(G1, Commit { partition: Partition(partition), ..commit(0, 1, vec![row]) })
+/// The table of generation 1 is there, and its id is the generation's life: whoever else makes it makes the same one.
+async fn table_has_the_id_of_its_life(keyspace: &Keyspace) -> uuid::Uuid {
+    let session = keyspace.session().await;
+    let table = rows_table(keyspace, &session).await;
+    let table = table.split_once('.').expect("qualified").1;
+    let text = "SELECT id FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
+    let rows = session.query_unpaged(text, (keyspace.name(), table)).await.expect("reads");
+    let (id,) = rows.into_rows_result().expect("rows").first_row::<(uuid::Uuid,)>().expect("a table");
+    assert_eq!(format!("rows_{}", id.simple()), table);
+    id
+}
+
+/// Commits of several processes at once, each of a partition of its own, to a generation that is not ready; all are there.
+async fn processes_begin_at_once(keyspace: &Keyspace) {
+    let stores = [open(keyspace).await, open(keyspace).await, open(keyspace).await];
+    let commits = stores.iter().zip(0..).flat_map(|(store, process)| {
+        (0..8).map(move |n| {
+            let partition = Partition(process * 8 + n);
+            store.commit(G1, Commit { partition, ..commit(0, 1, vec![put(&partition.0.to_string(), "row")]) })
+        })
     });
     for done in futures_util::future::join_all(commits).await {
         done.expect("commits");
     }
     for store in &stores {
-        let page = store.scan(G1, table(STUDIES), b"s", &CkRange::default(), false, 10).await.expect("scans");
-        assert_eq!((page.rows.len(), store.offsets(G1).await.expect("reads").len()), (3, 3));
+        let page = store.scan(G1, table(STUDIES), b"s", &CkRange::default(), false, 100).await.expect("scans");
+        assert_eq!((page.rows.len(), store.offsets(G1).await.expect("reads").len()), (24, 24));
     }
 }
 
-/// A process that died while it made a generation's table: another one makes it, after the time that making may take.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_whose_maker_died_is_made_by_another() {
+async fn processes_that_begin_at_once_agree_on_one_table() {
     let keyspace = Keyspace::migrated().await;
-    let begun = "INSERT INTO {}.generations (generation, life, state) VALUES (1, 'dead', 'making') IF NOT EXISTS";
-    let session = keyspace.session().await;
-    session.query_unpaged(begun.replace("{}", keyspace.name()), ()).await.expect("begins");
-    let config = CqlIndexConfig { schema_timeout: Duration::from_secs(5), ..keyspace.config() };
-    let store = CqlIndexStore::open(config).await.expect("opens");
-    store.commit(G1, commit(0, 1, vec![put("a", "row")])).await.expect("commits");
-    assert_eq!((get(&store, "a").await, end(&store).await), (Some(Bytes::from("row")), 1));
-    assert_eq!(rows_table(&keyspace, &session).await, format!("{}.rows_dead", keyspace.name()));
+    processes_begin_at_once(&keyspace).await;
+    table_has_the_id_of_its_life(&keyspace).await;
+}
+
+/// A process that died while it made a generation's table, before or after the table was there: others finish it at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_maker_died_is_made_by_others_at_once() {
+    for half_made in [false, true] {
+        let keyspace = Keyspace::migrated().await;
+        let session = keyspace.session().await;
+        let life = uuid::Uuid::now_v7();
+        if half_made {
+            // One by a maker that is slow rather than dead comes to the same: it names the same id.
+            let make = include_str!("../../../../schemas/index/cql/generation.cql").replace("{id}", &life.to_string());
+            let make = make.replace("{table}", &format!("{}.rows_{}", keyspace.name(), life.simple()));
+            session.query_unpaged(make.trim().trim_end_matches(';'), ()).await.expect("makes");
+        }
+        let begun = "INSERT INTO {}.generations (generation, life, state) VALUES (1, ?, 'making') IF NOT EXISTS";
+        let begun = begun.replace("{}", keyspace.name());
+        session.query_unpaged(begun, (life.simple().to_string(),)).await.expect("begins");
+        let started = Instant::now();
+        processes_begin_at_once(&keyspace).await;
+        assert!(started.elapsed() < CqlIndexConfig::default().schema_timeout / 4, "{:?}", started.elapsed());
+        assert_eq!(table_has_the_id_of_its_life(&keyspace).await, life);
+    }
+}
+
+/// A maker that comes after the generation was dropped leaves no table behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_of_a_generation_that_is_dropped_while_it_is_made() {
+    let keyspace = Keyspace::migrated().await;
+    let (makes, drops) = (open(&keyspace).await, open(&keyspace).await);
+    for round in 0..10 {
+        let cut = Duration::from_millis(round * 7);
+        let make = makes.commit(G1, commit(0, 1, vec![put("a", "row")]));
+        let drop = async {
+            tokio::time::sleep(cut).await;
+            drops.drop_generation(G1).await
+        };
+        // The commit may have lost its table, or begun the generation anew.
+        let (_made, dropped) = tokio::join!(make, drop);
+        dropped.expect("drops");
+        drops.drop_generation(G1).await.expect("drops");
+    }
+    let text = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
+    let rows = keyspace.session().await.query_unpaged(text, (keyspace.name(),)).await.expect("reads");
+    let rows = rows.into_rows_result().expect("rows");
+    let names: Vec<String> = rows.rows::<(String,)>().expect("names").map(|row| row.expect("a name").0).collect();
+    assert!(!names.iter().any(|name| name.starts_with("rows_")), "{names:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
