@@ -49,6 +49,30 @@ pub enum EnvelopeError {
 }
 
 impl Envelope {
+    /// `ce_type` of the envelope that stands in for one which can't be read. No event is of this type.
+    pub const UNREADABLE: &'static str = "cairn.unreadable";
+
+    /// Stands in for the envelope of a record at `at`, taken at `at_ms`, that has none which can be read: its place in the
+    /// log is not skipped, and it is parked there. The same place has the same id for everyone who reads it.
+    pub fn unreadable(at: &Position, at_ms: u64) -> Self {
+        let hash = blake3::derive_key("cairn event id of an unreadable record 1", at.to_string().as_bytes());
+        let id =
+            hash.first_chunk().map_or(uuid::Uuid::nil(), |first| uuid::Builder::from_custom_bytes(*first).into_uuid());
+        Self {
+            id: EventId(id),
+            kind: Self::UNREADABLE.into(),
+            site: at.site.clone(),
+            study_instance_uid: String::new(),
+            tenant: String::new(),
+            hlc: Hlc { wall_ms: at_ms, counter: 0 },
+            traceparent: None,
+            correlation_id: None,
+            causation_id: None,
+            object_keys: Vec::new(),
+            origin: None,
+        }
+    }
+
     /// The headers in a fixed order: names and text values.
     pub fn to_headers(&self) -> Vec<(&'static str, String)> {
         let mut headers = vec![
@@ -164,6 +188,17 @@ mod tests {
             let find = |name: &str| headers.iter().find(|(n, _)| n == &name && n != missing).map(|(_, v)| v.as_str());
             assert_eq!(Envelope::from_headers(find), Err(EnvelopeError::Missing(missing)));
         }
+    }
+
+    #[test]
+    fn what_stands_in_for_an_unreadable_one_is_of_its_place_alone() {
+        let at = |text: &str| Envelope::unreadable(&text.parse().expect("valid"), 7);
+        assert_eq!(at("main/1/3/9"), at("main/1/3/9"));
+        assert_ne!(at("main/1/3/9").id, at("main/1/3/10").id);
+        assert!(!crate::events::EVENT_TYPES.contains(&Envelope::UNREADABLE));
+        let headers = at("main/1/3/9").to_headers();
+        let find = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str());
+        assert_eq!(Envelope::from_headers(find), Ok(at("main/1/3/9")), "it can be passed on");
     }
 
     #[test]

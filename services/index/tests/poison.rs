@@ -4,7 +4,7 @@
 mod support;
 
 use cairn_archive::{
-    Partition,
+    Envelope, Offset, Partition, Position,
     events::event_repaired::Remedy,
     fold::Poison,
     index_rows::{PARKED, Parked, decode_parked, encode_parked},
@@ -132,6 +132,39 @@ async fn the_repair_of_an_event_in_the_wrong_partition_is_noticed() {
     let after = status(&index).await;
     assert_eq!((after.parked, after.incomplete_studies, after.instances), (0, 0, 1));
     assert!(parked(&index, None).await.is_empty());
+    index.close().await.expect("closes");
+}
+
+/// What a log gives for a record that something else than an archive wrote.
+#[tokio::test]
+async fn a_record_that_is_no_event_is_parked_at_its_place_and_can_be_dismissed() {
+    let (log, store) = (MemoryLog::new(4), MemoryStore::new());
+    let index = open(&log, &store).await;
+    log.put(Spec::new(1, 1, 1, 1).record()).await;
+    let foreign = |partition: Partition| {
+        let position =
+            Position { site: log.site().clone(), incarnation: log.incarnation(), partition, offset: Offset(7) };
+        Record { envelope: Envelope::unreadable(&position, 40), payload: "whatever".into() }
+    };
+    for partition in (0..4).map(Partition) {
+        let offset = log.append(partition, vec![foreign(partition)]).await.expect("appends");
+        settled(&index).await;
+        let listed = parked(&index, None).await;
+        let found = listed.iter().find(|one| (one.position.partition, one.position.offset) == (partition, offset));
+        let told = found.map(|one| (one.reason.as_str(), one.event, one.study_instance_uid.as_str()));
+        assert_eq!(told, Some(("unreadable", foreign(partition).envelope.id, "")));
+    }
+    log.put(Spec::new(2, 2, 1, 1).record()).await;
+    settled(&index).await;
+    let after = status(&index).await;
+    assert_eq!((after.parked, after.instances), (4, 2), "later events apply");
+    for partition in (0..4).map(Partition) {
+        log.put(repair(3 + u64::from(partition.0), &foreign(partition), Remedy::Dismissed(true))).await;
+    }
+    settled(&index).await;
+    assert_eq!((status(&index).await.parked, status(&index).await.incomplete_studies), (0, 0));
+    assert!(parked(&index, None).await.is_empty());
+    is_what_the_log_says(&index).await;
     index.close().await.expect("closes");
 }
 

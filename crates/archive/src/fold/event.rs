@@ -42,6 +42,9 @@ pub enum Poison {
     /// The build failed at it, again and again.
     #[error("event meets a defect of this build")]
     Defect,
+    /// Its record in the log has no envelope that can be read: something else than an archive wrote it.
+    #[error("record has no readable envelope")]
+    Unreadable,
 }
 
 /// A SOP Instance within its study.

@@ -35,7 +35,7 @@ pub struct Parked {
 }
 
 /// Stable words for why events are parked. Numbers are written down and never reused.
-const POISONS: [(Poison, &str); 9] = [
+const POISONS: [(Poison, &str); 10] = [
     (Poison::UnknownType, "unknown-type"),
     (Poison::Undecodable, "undecodable"),
     (Poison::Disagreement, "disagreement"),
@@ -45,6 +45,7 @@ const POISONS: [(Poison, &str); 9] = [
     (Poison::Encrypted, "encrypted"),
     (Poison::TooLarge, "too-large"),
     (Poison::Defect, "defect"),
+    (Poison::Unreadable, "unreadable"),
 ];
 
 impl Poison {

@@ -6,6 +6,8 @@
 //!   `Invalid` means that the outcome is unknown.
 //! * Readers see what all in-sync replicas have. Offsets are the topic's own: without transactions, compaction and
 //!   retention they begin at 0 and have no gaps. They are kept by whoever follows the log.
+//! * A record that something else than an archive wrote into the topic is given at its offset, with an envelope that says that
+//!   it has none ([`cairn_archive::Envelope::unreadable`]): followers park it and go on.
 //! * [`KafkaEventLog::join`] shares the partitions among processes, as [`cairn_store_api::Membership`]: it says who follows
 //!   what and nothing else.
 //! * Append times are the brokers' (`LogAppendTime`). They never decrease while the brokers' clocks don't step back.

@@ -47,8 +47,8 @@ impl KafkaEventLog {
         let consumer: Arc<BaseConsumer<Context>> = Arc::new(consumer.map_err(|error| failed("kafka log", &error))?);
         let ends = Ends::start(consumer.clone(), config.topic.clone(), config.request_timeout)?;
         let appender = Arc::new(Appender::new(config.clone(), shared.clone())?);
-        let scans = Arc::new(Scans::new(config.clone())?);
-        let tail = Tail::start(config.clone(), shared.clone(), consumer)?;
+        let scans = Arc::new(Scans::new(config.clone(), life.clone())?);
+        let tail = Tail::start(config.clone(), life.clone(), shared.clone(), consumer)?;
         let serving = Mutex::new(Some(tokio::spawn(scans.clone().serve())));
         tracing::info!(topic = config.topic, incarnation = life.incarnation.0, log = %life.id, "kafka log is open");
         Ok(Self { config, life, shared, appender, ends, tail, scans, serving })

@@ -1,9 +1,10 @@
 //! An event as a record of the topic: CloudEvents in binary mode, headers beside the payload. Records have no key: the
 //! partition is chosen by the log's own hash of the study.
 
+use crate::topic::Life;
 use bytes::Bytes;
-use cairn_archive::{Envelope, Offset};
-use cairn_store_api::{LogRecord, Record, StoreError, StoreErrorKind};
+use cairn_archive::{Envelope, Offset, Partition, Position, envelope::EnvelopeError};
+use cairn_store_api::{LogRecord, Record};
 use rdkafka::{
     Message,
     message::{BorrowedMessage, Header, Headers, OwnedHeaders},
@@ -31,20 +32,20 @@ pub(crate) fn header<'a, H: Headers>(headers: &'a H, name: &str) -> Option<&'a s
     std::str::from_utf8(found.value?).ok()
 }
 
-/// Reads a record.
-///
-/// # Errors
-/// `Corrupt`: it is no event.
-pub(crate) fn decode(message: &BorrowedMessage<'_>) -> Result<LogRecord, StoreError> {
-    let corrupt = |what: String| {
-        let place = format!("partition {} offset {}", message.partition(), message.offset());
-        StoreError::new(StoreErrorKind::Corrupt, format!("kafka log {place}: {what}"))
+/// Reads a record. One that no archive wrote stands in the log all the same: it gets an envelope that says so.
+pub(crate) fn decode(message: &BorrowedMessage<'_>, life: &Life) -> LogRecord {
+    let offset = Offset(u64::try_from(message.offset()).unwrap_or_default());
+    let appended_at_ms = message.timestamp().to_millis().and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default();
+    let read = match message.headers() {
+        Some(headers) => Envelope::from_headers(|name| header(headers, name)),
+        None => Err(EnvelopeError::Missing("ce_specversion")),
     };
-    let headers = message.headers().ok_or_else(|| corrupt("a record without headers".into()))?;
-    let envelope = Envelope::from_headers(|name| header(headers, name)).map_err(|error| corrupt(error.to_string()))?;
-    Ok(LogRecord {
-        offset: Offset(u64::try_from(message.offset()).unwrap_or_default()),
-        appended_at_ms: message.timestamp().to_millis().and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default(),
-        record: Record { envelope, payload: Bytes::copy_from_slice(message.payload().unwrap_or_default()) },
-    })
+    let envelope = read.unwrap_or_else(|why| {
+        let partition = Partition(u16::try_from(message.partition()).unwrap_or_default());
+        let at = Position { site: life.site.clone(), incarnation: life.incarnation, partition, offset };
+        tracing::debug!(position = %at, %why, "a record of the topic is no event");
+        Envelope::unreadable(&at, appended_at_ms)
+    });
+    let payload = Bytes::copy_from_slice(message.payload().unwrap_or_default());
+    LogRecord { offset, appended_at_ms, record: Record { envelope, payload } }
 }

@@ -4,6 +4,7 @@ use crate::{
     client::{self, Context, failed},
     config::KafkaConfig,
     record,
+    topic::Life,
 };
 use cairn_archive::{Offset, Partition};
 use cairn_store_api::{LogRecord, StoreError, StoreErrorKind};
@@ -27,6 +28,7 @@ const IDLE: Duration = Duration::from_secs(3);
 
 pub(crate) struct Scans {
     config: Arc<KafkaConfig>,
+    life: Life,
     clients: Vec<Arc<StreamConsumer<Context>>>,
     /// By partition, one for each client.
     places: Vec<Vec<Mutex<Place>>>,
@@ -39,7 +41,7 @@ struct Place {
 }
 
 impl Scans {
-    pub(crate) fn new(config: Arc<KafkaConfig>) -> Result<Self, StoreError> {
+    pub(crate) fn new(config: Arc<KafkaConfig>, life: Life) -> Result<Self, StoreError> {
         let client = || {
             let client = client::consumer(&config, "cairn-scan", WAIT);
             let client = StreamConsumer::from_config_and_context(&client, Context);
@@ -48,7 +50,7 @@ impl Scans {
         let clients = (0..config.scans_max).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
         let place = || Mutex::new(Place { queue: None, next: 0, used: Instant::now() });
         let places = (0..config.partitions).map(|_| clients.iter().map(|_| place()).collect()).collect();
-        Ok(Self { config, clients, places })
+        Ok(Self { config, life, clients, places })
     }
 
     /// Serves the clients and gives up places nobody uses, until dropped.
@@ -96,7 +98,7 @@ impl Scans {
             if place.queue.is_none() || place.next != from.0 {
                 self.go_to(client, partition, from, &mut place)?;
             }
-            let read = tokio::time::timeout_at(deadline, place.read(records_max, bytes_max)).await;
+            let read = tokio::time::timeout_at(deadline, place.read(&self.life, records_max, bytes_max)).await;
             let late = || StoreError::new(StoreErrorKind::Unavailable, "read log: the brokers did not answer in time");
             match read.unwrap_or_else(|_| Err(Stopped::Failed(late()))) {
                 Ok(records) => return Ok(records),
@@ -186,7 +188,7 @@ impl From<Stopped> for StoreError {
 }
 
 impl Place {
-    async fn read(&mut self, records_max: usize, bytes_max: usize) -> Result<Vec<LogRecord>, Stopped> {
+    async fn read(&mut self, life: &Life, records_max: usize, bytes_max: usize) -> Result<Vec<LogRecord>, Stopped> {
         self.used = Instant::now();
         let Some(queue) = &self.queue else {
             let what = StoreError::new(StoreErrorKind::Internal, "read log: no place");
@@ -215,18 +217,10 @@ impl Place {
                 self.next = u64::MAX;
                 return Ok(records);
             }
-            match record::decode(&message) {
-                Ok(record) => {
-                    bytes += record.record.payload.len();
-                    records.push(record);
-                    self.next += 1;
-                }
-                Err(error) if records.is_empty() => return Err(Stopped::Failed(error)),
-                Err(_) => {
-                    self.next = u64::MAX;
-                    return Ok(records);
-                }
-            }
+            let record = record::decode(&message, life);
+            bytes += record.record.payload.len();
+            records.push(record);
+            self.next += 1;
         }
         Ok(records)
     }

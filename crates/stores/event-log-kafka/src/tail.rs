@@ -6,6 +6,7 @@ use crate::{
     config::KafkaConfig,
     record,
     shared::Shared,
+    topic::Life,
 };
 use cairn_archive::{Offset, Partition};
 use cairn_store_api::{LogRecord, StoreError};
@@ -26,12 +27,15 @@ pub(crate) const WAIT: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_secs(5);
 /// How soon those who wait notice that following began anew.
 pub(crate) const RENEWED: Duration = Duration::from_millis(500);
+/// Failures that follow one another sooner are told once: the client repeats itself while brokers are away.
+const CALM: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(200);
 /// What an event takes in memory beside its payload, about.
 const ENTRY_BYTES: usize = 768;
 
 pub(crate) struct Tail {
     config: Arc<KafkaConfig>,
+    life: Life,
     shared: Arc<Shared>,
     consumer: Arc<BaseConsumer<Context>>,
     followed: Mutex<Followed>,
@@ -55,10 +59,11 @@ impl Tail {
     /// Starts the thread, which ends when the log is closed.
     pub(crate) fn start(
         config: Arc<KafkaConfig>,
+        life: Life,
         shared: Arc<Shared>,
         consumer: Arc<BaseConsumer<Context>>,
     ) -> Result<Arc<Self>, StoreError> {
-        let tail = Arc::new(Self { config, shared, consumer, followed: Mutex::default() });
+        let tail = Arc::new(Self { config, life, shared, consumer, followed: Mutex::default() });
         let running = tail.clone();
         let thread = std::thread::Builder::new().name("cairn-log-tail".into()).spawn(move || running.run());
         thread.map_err(|error| StoreError::io("start kafka log", &error))?;
@@ -123,12 +128,18 @@ impl Tail {
 
     fn run(&self) {
         let mut swept = Instant::now();
+        let mut failed: Option<Instant> = None;
         while !self.shared.is_closed() {
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => self.take(&message),
                 Some(Err(error)) => {
                     // Which partition it is about is not known: those who wait begin anew, and reading says what it is.
-                    tracing::warn!(%error, "following the log failed and begins anew");
+                    match failed.replace(Instant::now()) {
+                        Some(before) if before.elapsed() < CALM => {
+                            tracing::debug!(%error, "following the log fails again")
+                        }
+                        _ => tracing::warn!(%error, "following the log failed and begins anew"),
+                    }
                     self.unfollow(|_, _| true);
                 }
                 None => {}
@@ -145,23 +156,21 @@ impl Tail {
 
     fn take(&self, message: &BorrowedMessage<'_>) {
         let Ok(partition) = u16::try_from(message.partition()).map(Partition) else { return };
-        let decoded = record::decode(message);
+        let event = record::decode(message, &self.life);
         let offset = u64::try_from(message.offset()).unwrap_or_default();
         let mut followed = self.followed();
         let Followed { partitions, order, bytes } = &mut *followed;
         let Some(recent) = partitions.get_mut(&partition).filter(|recent| recent.next <= offset) else { return };
-        // What was skipped or can't be read is not hidden: a read of it goes to the brokers, and fails there.
-        if recent.next != offset || decoded.is_err() {
+        // What was skipped is not hidden: a read of it goes to the brokers, and fails there.
+        if recent.next != offset {
             let forgotten = recent.events.drain(..).map(|event| size(&event)).sum::<usize>();
             *bytes -= forgotten;
             order.retain(|of| *of != partition);
         }
         recent.next = offset + 1;
-        if let Ok(event) = decoded {
-            *bytes += size(&event);
-            order.push_back(partition);
-            recent.events.push_back(event);
-        }
+        *bytes += size(&event);
+        order.push_back(partition);
+        recent.events.push_back(event);
         followed.forget(usize::try_from(self.config.tail_bytes_max).unwrap_or(usize::MAX));
         drop(followed);
         self.shared.learn_end(partition, Offset(offset + 1));

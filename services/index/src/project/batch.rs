@@ -139,6 +139,9 @@ pub(crate) fn check(
     partition: Partition,
     partitions: u16,
 ) -> Result<Checked, Poison> {
+    if envelope.kind == Envelope::UNREADABLE {
+        return Err(Poison::Unreadable);
+    }
     let event = Event::decode(&envelope.kind, payload).map_err(|error| match error {
         EventError::UnknownType => Poison::UnknownType,
         EventError::Undecodable(_) => Poison::Undecodable,

@@ -47,13 +47,17 @@ pub(crate) async fn count(rows: &Rows, partition: Partition) -> Result<ParkedCou
             let study = study_of(&row.ck);
             count.events += 1;
             // A row of another version of the fold is dropped soon, with its generation.
-            let is_misplaced = decode_parked(&row.value).is_ok_and(|parked| parked.why == Poison::WrongPartition);
-            count.misplaced += u64::from(is_misplaced);
+            count.misplaced += u64::from(decode_parked(&row.value).is_ok_and(|parked| may_be_misplaced(parked.why)));
             count.studies += u64::from(study != last);
             last = study;
         }
     }
     Ok(count)
+}
+
+/// Whether it may stand in another partition than its repair: what can't be read is of no study, wherever it stands.
+fn may_be_misplaced(why: Poison) -> bool {
+    matches!(why, Poison::WrongPartition | Poison::Unreadable)
 }
 
 /// The part of a parked event's key that is its study's.
@@ -151,7 +155,7 @@ impl Study {
         for (ck, why) in &self.parked {
             if rows.get(PARKED, pk, ck).await?.is_none() {
                 count.events += 1;
-                count.misplaced += u64::from(*why == Poison::WrongPartition);
+                count.misplaced += u64::from(may_be_misplaced(*why));
             }
         }
         count.events = count.events.saturating_sub(self.settled.len() as u64);

@@ -1,5 +1,5 @@
 use super::{P0, open, shared, site};
-use cairn_archive::{Incarnation, Offset};
+use cairn_archive::{Envelope, Incarnation, Offset};
 use cairn_conformance::event_log::record;
 use cairn_event_log_kafka::{KafkaConfig, KafkaEventLog, create_topic};
 use cairn_store_api::{EventLog, StoreErrorKind};
@@ -7,6 +7,8 @@ use rdkafka::{
     ClientConfig, Offset as Place, TopicPartitionList,
     admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
+    message::{Header, OwnedHeaders},
+    producer::{FutureProducer, FutureRecord},
 };
 use std::time::Duration;
 
@@ -186,4 +188,53 @@ async fn what_the_brokers_find_too_long_is_invalid() {
     };
     assert_eq!(error.kind(), StoreErrorKind::Invalid, "{error}");
     log.append(P0, vec![record(0, 2, 100)]).await.expect("others are taken");
+}
+
+/// Something else than an archive wrote into the topic: no headers, headers that are no envelope, nothing at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_no_events_stand_in_the_log_as_such_and_nothing_stops() {
+    let config = shared(1);
+    let log = open(&config).await;
+    let foreign: FutureProducer =
+        ClientConfig::new().set("bootstrap.servers", &config.brokers).set("acks", "all").create().unwrap();
+    let header = Header { key: "ce_specversion", value: Some("0.1") };
+    let records = [
+        (Some(&b"no headers"[..]), None),
+        (Some(&b"other headers"[..]), Some(OwnedHeaders::new().insert(header))),
+        (None, None),
+    ];
+    let mut number = 0;
+    let mut event = async || {
+        number += 1;
+        log.append(P0, vec![record(0, number, 100)]).await.unwrap()
+    };
+    assert_eq!(event().await, Offset(0));
+    // One is followed, as by an index; the others are found by reading from the beginning.
+    let followed = log.wait_beyond(P0, Offset(0));
+    for (payload, headers) in records.clone() {
+        let mut sent = FutureRecord::<(), [u8]>::to(&config.topic).partition(0);
+        (sent.payload, sent.headers) = (payload, headers);
+        foreign.send(sent, Duration::from_secs(10)).await.unwrap();
+    }
+    assert!(followed.await.unwrap() > Offset(0));
+    assert_eq!(event().await, Offset(4));
+    assert!(log.wait_beyond(P0, Offset(4)).await.unwrap() > Offset(4));
+    let read = async |log: &KafkaEventLog, from: u64| {
+        let mut all = Vec::new();
+        while (from + all.len() as u64) < 5 {
+            all.extend(log.read(P0, Offset(from + all.len() as u64), 100, 1 << 20).await.unwrap().records);
+        }
+        all
+    };
+    let all = read(&log, 0).await;
+    let kinds: Vec<_> = all.iter().map(|each| each.record.envelope.kind == Envelope::UNREADABLE).collect();
+    assert_eq!(kinds, [false, true, true, true, false]);
+    for ((payload, _), each) in records.iter().zip(&all[1..]) {
+        assert_eq!(each.record.payload, payload.unwrap_or_default(), "its bytes are as written");
+    }
+    log.close().await.unwrap();
+    let again = open(&config).await;
+    assert_eq!(read(&again, 0).await, all, "for everyone alike");
+    assert_eq!(read(&again, 2).await, all[2..], "from anywhere");
+    again.close().await.unwrap();
 }
