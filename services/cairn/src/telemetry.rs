@@ -20,12 +20,17 @@ pub struct Telemetry {
 /// Upper bounds of latency histograms, in seconds.
 const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
+/// What a library repeats at ERROR each second while a server is away. Its user says so once; who names the target in
+/// `telemetry.log` gets it.
+const QUIET: &str = "scylla::cluster::metadata::cc_establisher=off";
+
 /// Starts logs, traces (when an endpoint is configured) and metrics.
 ///
 /// # Errors
 /// A filter or an endpoint that can't be used.
 pub fn start(config: &TelemetryConfig, site: &str) -> Result<Telemetry, Failure> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|error| Failure::failed(format!("telemetry.log: {error}")))?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", config.log));
+    let filter = filter.map_err(|error| Failure::failed(format!("telemetry.log: {error}")))?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match config.log_format {
         LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),

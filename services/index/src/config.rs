@@ -81,7 +81,7 @@ impl Default for IndexConfig {
             fold_concurrency_max: 2,
             linger: Duration::from_millis(15),
             retry_pause: Duration::from_millis(50),
-            retry_pause_max: Duration::from_secs(10),
+            retry_pause_max: Duration::from_secs(2),
             fold_attempts_max: 3,
             queries_max: 64,
             answers_ahead_max: 64,

@@ -26,6 +26,7 @@ use std::{
 use tokio::sync::mpsc;
 
 const POLL: Duration = Duration::from_millis(100);
+const HEARTBEAT_MAX: Duration = Duration::from_millis(500);
 
 /// This process's part in a group.
 pub(crate) struct GroupMembership {
@@ -51,12 +52,14 @@ impl GroupMembership {
             changes: sender,
             left: left.clone(),
         };
+        // A member hears of others who come and go with its next heartbeat: often, so that partitions wait for nobody long.
+        let heartbeat = (config.session_timeout.as_millis() / 4).clamp(100, HEARTBEAT_MAX.as_millis());
         let mut client = client::consumer(config, group, Duration::from_millis(500));
         client
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("auto.offset.reset", "latest")
             .set("session.timeout.ms", config.session_timeout.as_millis().to_string())
-            .set("heartbeat.interval.ms", (config.session_timeout.as_millis() / 4).max(100).to_string());
+            .set("heartbeat.interval.ms", heartbeat.to_string());
         let consumer = BaseConsumer::from_config_and_context(&client, context);
         let consumer: BaseConsumer<Group> = consumer.map_err(|error| failed("share log", &error))?;
         consumer.subscribe(&[&config.topic]).map_err(|error| failed("share log", &error))?;

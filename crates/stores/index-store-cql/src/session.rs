@@ -16,13 +16,50 @@ use scylla::{
     statement::{Consistency, SerialConsistency, Statement, batch::Batch, prepared::PreparedStatement},
     value::{CqlValue, Row},
 };
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// A connection to the cluster.
 pub(crate) struct Cql {
     session: Session,
     pub(crate) config: CqlIndexConfig,
+    reach: Reach,
+}
+
+/// Whether the cluster answers, told once when that changes: the driver would say so each second.
+struct Reach {
+    opened: Instant,
+    /// Microseconds after `opened` at which the last answer came.
+    answered: AtomicU64,
+    away: AtomicBool,
+}
+
+impl Reach {
+    fn new() -> Self {
+        Self { opened: Instant::now(), answered: AtomicU64::new(0), away: AtomicBool::new(false) }
+    }
+
+    fn answer(&self) {
+        let now = u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.answered.store(now, Ordering::Relaxed);
+        if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
+            tracing::info!("the index store answers again");
+        }
+    }
+
+    /// A call that began at `begun` found it unavailable: it is away if nobody else had an answer since.
+    fn silence(&self, begun: Instant, error: &StoreError) {
+        let answered = self.opened + Duration::from_micros(self.answered.load(Ordering::Relaxed));
+        if error.kind() == StoreErrorKind::Unavailable && answered < begun && !self.away.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "the index store is away: it is tried again until it answers");
+        }
+    }
 }
 
 impl Cql {
@@ -56,7 +93,7 @@ impl Cql {
         let unreachable = |why| error::new(StoreErrorKind::Unavailable, "connect", why);
         let session = connecting.map_err(|_| unreachable("no answer in time"))?;
         let session = session.map_err(|_| unreachable("no node answers"))?;
-        Ok(Self { session, config })
+        Ok(Self { session, config, reach: Reach::new() })
     }
 
     /// When a call that begins now has to end.
@@ -186,14 +223,19 @@ impl Cql {
         deadline: Instant,
         attempt: impl Fn() -> F,
     ) -> Result<T, StoreError> {
+        let begun = Instant::now();
         let mut pause = self.config.retry_pause;
         loop {
             let late = |_| Err(error::new(StoreErrorKind::Unavailable, what, "no answer in time"));
             let failed = match tokio::time::timeout_at(deadline, attempt()).await.unwrap_or_else(late) {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    self.reach.answer();
+                    return Ok(done);
+                }
                 Err(failed) => failed,
             };
             if !failed.kind().is_retryable() || Instant::now() + pause >= deadline {
+                self.reach.silence(begun, &failed);
                 return Err(failed);
             }
             metrics::retried(what);

@@ -157,8 +157,12 @@ async fn follow(project: &Project, partition: Partition, mut stop: watch::Receiv
                 if next == Next::Fold && alone::is_defect(&error) {
                     follower.defects = follower.defects.saturating_add(1);
                 }
-                tracing::warn!(partition = partition.0, generation = project.rows.generation.0, %error,
-                    "folding failed and is tried again");
+                let (partition, generation) = (partition.0, project.rows.generation.0);
+                if pause == project.config.retry_pause || alone::is_defect(&error) {
+                    tracing::warn!(partition, generation, %error, "folding failed and is tried again");
+                } else {
+                    tracing::debug!(partition, generation, %error, "folding failed again");
+                }
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     _ = stop.wait_for(|stop| *stop) => return,
