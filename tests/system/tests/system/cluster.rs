@@ -205,14 +205,12 @@ impl Cluster {
         }
     }
 
-    /// Stops processes in order, doors first. While something was `away`, lines at WARN are expected; at ERROR never, but
-    /// for those of the CQL driver, which says so of nodes that it can't reach.
+    /// Stops processes in order, doors first. While something was `away`, lines at WARN are expected; at ERROR never.
     pub fn stop(mut self, away: bool) {
         let gateway = self.gateway.take().into_iter();
         for mut process in gateway.chain(std::mem::take(&mut self.processes).into_values()) {
             if away {
                 process.expect_in_log(" WARN ");
-                process.expect_in_log("scylla::cluster::metadata");
             }
             process.stop();
         }

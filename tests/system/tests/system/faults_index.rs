@@ -8,14 +8,15 @@ use crate::{
 use std::{process::Command, time::Instant};
 
 /// Queries over CQL that give up soon.
-const IMPATIENT: [(&str, &str); 2] = [("CAIRN__CQL__DEADLINE", "3 s"), ("CAIRN__CQL__REQUEST_TIMEOUT", "1 s")];
+pub const IMPATIENT: [(&str, &str); 2] = [("CAIRN__CQL__DEADLINE", "3 s"), ("CAIRN__CQL__REQUEST_TIMEOUT", "1 s")];
 
-fn query(cluster: &Cluster) -> u16 {
+/// Status of a query over all studies.
+pub fn query(cluster: &Cluster) -> u16 {
     cluster.door().get("/dicom-web/studies?limit=1", "application/dicom+json").status
 }
 
 /// By QIDO-RS, and by C-FIND.
-fn queries_fail_cleanly(cluster: &Cluster) {
+pub fn queries_fail_cleanly(cluster: &Cluster) {
     eventually("a query that is refused", || match query(cluster) {
         503 => Some(()),
         status => {
@@ -31,7 +32,7 @@ fn queries_fail_cleanly(cluster: &Cluster) {
     assert!(said.contains("OutOfResources") || said.contains("0xa700"), "{said}");
 }
 
-fn queries_recover(cluster: &Cluster) {
+pub fn queries_recover(cluster: &Cluster) {
     eventually("a query that is answered", || (query(cluster) == 200).then_some(()));
 }
 
@@ -41,13 +42,13 @@ fn behind(index: &Archive) -> f64 {
 }
 
 /// Every generation filled anew from the log equals the serving one.
-fn equal(cluster: &Cluster) {
+pub fn equal(cluster: &Cluster) {
     let verified = cluster.process("index-0").ok(&["index", "verify"]);
     assert!(verified.contains("equal"), "{verified}");
 }
 
 /// As many instances are stored as come in the time that something is away, at least 20.
-fn stores_meanwhile(load: &Load) {
+pub fn stores_meanwhile(load: &Load) {
     let begun = Instant::now();
     load.goes_on_unharmed(20);
     while begun.elapsed() < away_for() {
@@ -74,6 +75,13 @@ fn the_index_store_halts_and_dies_and_stores_go_on_all_the_time() {
         all_there(&cluster, &load.stop());
     }
     equal(&cluster);
+    for index in cluster.of_role("index") {
+        let log = index.log();
+        let (away, back) =
+            ["the index store is away", "the index store answers again"].map(|text| log.matches(text).count()).into();
+        let times = usize::try_from(2 * rounds(1)).unwrap();
+        assert!(away == back && (1..=times).contains(&away), "said once each time: {away}, {back} in {times}");
+    }
     cluster.stop(true);
 }
 

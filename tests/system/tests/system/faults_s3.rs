@@ -24,7 +24,8 @@ fn cluster_at(proxy: &Proxy) -> Cluster {
     )
 }
 
-fn is_read(archive: &Archive, sent: &Sent) -> u16 {
+/// The status of reading one that is found.
+pub fn is_read(archive: &Archive, sent: &Sent) -> u16 {
     let uid = sent.sop_instance_uid.as_ref().unwrap();
     let found = archive.get(&format!("/dicom-web/instances?SOPInstanceUID={uid}"), "application/dicom+json");
     assert_eq!(found.status, 200, "queries go on without the object store: {found:?}");
@@ -35,7 +36,7 @@ fn is_read(archive: &Archive, sent: &Sent) -> u16 {
 }
 
 /// One that was stored, once it is found.
-fn found(cluster: &Cluster, load: &Load) -> Sent {
+pub fn found(cluster: &Cluster, load: &Load) -> Sent {
     let stored = load.any();
     let uid = stored.sop_instance_uid.as_ref().unwrap();
     eventually("an instance that is found", || (!data_set_over_http(cluster.door(), uid).is_empty()).then_some(()));
@@ -44,12 +45,16 @@ fn found(cluster: &Cluster, load: &Load) -> Sent {
 
 /// What was stored before is found, and can't be read.
 fn fails_cleanly(cluster: &Cluster, stored: &Sent) {
-    let door = cluster.door();
-    let status = is_read(door, stored);
+    let status = is_read(cluster.door(), stored);
     assert_eq!(status, 503, "a read that can't be answered now");
+    refused_by_storescu(cluster);
+}
+
+/// C-STORE is answered A700.
+pub fn refused_by_storescu(cluster: &Cluster) {
     let file = cluster.folder.path().join("refused.dcm");
     fs::write(&file, cairn_synthetic::one_study(99, 0).remove(0).file).unwrap();
-    let said = storescu(door, &file);
+    let said = storescu(cluster.door(), &file);
     let said = said.lines().find_map(|line| line.split("DIMSE Status").nth(1)).expect(&said);
     assert!(said.contains("0xa700"), "{said}");
 }

@@ -2,10 +2,11 @@
 
 use crate::{
     cluster::Cluster,
-    stow::{Sent, data_set_of, data_set_over_http, stow},
+    stow::{Sent, data_set_of, stow},
     support::{Archive, SOON, eventually},
 };
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -14,6 +15,9 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+
+/// A sender's pause: what counts is that clients are at work, and all that they send is looked at in the end.
+const PACE: Duration = Duration::from_millis(50);
 
 /// Senders at work. Each sends its instances in turn, again until they are acknowledged, as a modality would.
 pub struct Load {
@@ -36,6 +40,7 @@ impl Load {
                         match stow(door, &[&sent.file]) {
                             Ok(answer) if matches!(answer.status, 200 | 202) => {
                                 acknowledged.lock().unwrap().push(sent.clone());
+                                std::thread::sleep(PACE);
                                 break;
                             }
                             Ok(answer) => {
@@ -108,15 +113,49 @@ impl Load {
     }
 }
 
-/// Every acknowledged instance is found and given back byte for byte.
+/// Every acknowledged instance is found and given back byte for byte, by the study.
 pub fn all_there(cluster: &Cluster, acknowledged: &[Sent]) {
     cluster.wait_ready();
     let door = cluster.door();
     cluster.of_role("index").for_each(Archive::settled);
+    let (mut found, mut got) = (HashSet::new(), HashSet::new());
     for sent in acknowledged {
-        let uid = sent.sop_instance_uid.as_ref().unwrap();
-        let versions = data_set_over_http(door, uid);
-        assert!(!versions.is_empty(), "{uid} was acknowledged and is not found");
-        assert!(versions.contains(&data_set_of(&sent.file)), "{uid} was acknowledged and is not there as sent");
+        let uid = sent.sop_instance_uid.as_ref().unwrap().as_str();
+        if !found.contains(uid) {
+            let of_one = instances(door, &format!("/dicom-web/instances?SOPInstanceUID={uid}"));
+            let [(study, _)] = &of_one[..] else { panic!("{uid} was acknowledged and is found as {of_one:?}") };
+            let path = format!("/dicom-web/studies/{study}");
+            found.extend(instances(door, &format!("{path}/instances")).into_iter().map(|(_, uid)| uid));
+            got.extend(files(door, &path).iter().map(|file| data_set_of(file)));
+        }
+        assert!(found.contains(uid), "{uid} was acknowledged and is not found in its study");
+        assert!(got.contains(&data_set_of(&sent.file)), "{uid} was acknowledged and is not there as sent");
     }
+}
+
+/// Study and SOP Instance UIDs that a query gives.
+fn instances(door: &Archive, query: &str) -> Vec<(String, String)> {
+    let found = door.get(query, "application/dicom+json");
+    if found.status == 204 {
+        return Vec::new();
+    }
+    assert_eq!(found.status, 200, "{found:?}");
+    let found: Vec<serde_json::Value> = serde_json::from_slice(&found.body).unwrap();
+    let value = |of: &serde_json::Value, tag: &str| of[tag]["Value"][0].as_str().unwrap().to_owned();
+    found.iter().map(|each| (value(each, "0020000D"), value(each, "00080018"))).collect()
+}
+
+/// The files of a study, by WADO-RS as they are stored.
+fn files(door: &Archive, path: &str) -> Vec<Vec<u8>> {
+    let answer = door.get(path, "multipart/related; type=\"application/dicom\"; transfer-syntax=*");
+    assert_eq!(answer.status, 200, "{}", answer.head);
+    let boundary = answer.head.split("boundary=").nth(1).unwrap().split(['\r', ';']).next().unwrap().trim_matches('"');
+    let (delimiter, body) = (format!("\r\n--{boundary}"), [b"\r\n", &answer.body[..]].concat());
+    let mut places: Vec<usize> = memchr::memmem::find_iter(&body, &delimiter).collect();
+    places.dedup();
+    let part = |between: &[usize]| {
+        let part = &body[between[0] + delimiter.len()..between[1]];
+        part[memchr::memmem::find(part, b"\r\n\r\n").unwrap() + 4..].to_vec()
+    };
+    places.windows(2).map(part).collect()
 }

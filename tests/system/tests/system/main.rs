@@ -12,6 +12,7 @@ mod dicomweb_client;
 mod disk_full;
 mod exchange;
 mod expectations;
+mod faults_disk;
 mod faults_index;
 mod faults_kafka;
 mod faults_s3;

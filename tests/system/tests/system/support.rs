@@ -321,9 +321,14 @@ fn join_chunks(mut raw: &[u8]) -> Option<Vec<u8>> {
 
 /// The executable, run by another command.
 pub fn command_within(within: &[String]) -> Command {
-    let Some((runner, arguments)) = within.split_first() else { return Command::new(cairn()) };
+    program_within(within, &cairn())
+}
+
+/// A program, run by another command.
+pub fn program_within(within: &[String], program: &Path) -> Command {
+    let Some((runner, arguments)) = within.split_first() else { return Command::new(program) };
     let mut command = Command::new(runner);
-    command.args(arguments).arg(cairn());
+    command.args(arguments).arg(program);
     command
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     cluster::{Cluster, Size, endpoint, engines},
     load::{Load, all_there},
-    support::{eventually, rounds},
+    support::{SOON, eventually, rounds},
 };
 use bytes::Bytes;
 use cairn_archive::{
@@ -17,6 +17,10 @@ use cairn_service_grpc::{
     log_proto::{ReadRequest, Start},
 };
 use cairn_store_api::{EventLog, Record};
+use rdkafka::{
+    ClientConfig,
+    producer::{FutureProducer, FutureRecord},
+};
 use std::{
     collections::BTreeMap,
     time::{SystemTime, UNIX_EPOCH},
@@ -76,6 +80,15 @@ async fn append(topic: String, records: Vec<Record>) {
     log.close().await.unwrap();
 }
 
+/// What no archive writes: a record without an envelope. Gives its position.
+async fn append_foreign(topic: &str) -> String {
+    let producer: FutureProducer =
+        ClientConfig::new().set("bootstrap.servers", endpoint("CAIRN_TEST_KAFKA")).create().unwrap();
+    let record = FutureRecord::<(), str>::to(topic).partition(3).payload("hello?");
+    let at = producer.send(record, SOON).await.unwrap();
+    format!("main/1/{}/{}", at.partition, at.offset)
+}
+
 /// Payloads of all events, by their ids, as a process gives them to tools.
 async fn payloads(server: std::net::SocketAddr) -> BTreeMap<String, Bytes> {
     let mut log = Connection::to(format!("http://{server}")).event_log().unwrap();
@@ -109,12 +122,13 @@ fn processes_are_replaced_one_by_one_among_events_of_a_newer_version_and_nothing
         }
         all_there(&cluster, &load.stop());
     }
+    let no_event = runtime.block_on(append_foreign(&cluster.name()));
     let unknown = foreign.iter().filter(|record| record.envelope.kind == NEWER).count();
     for name in ["index-0", "index-1"] {
         let process = cluster.process(name);
         let parked = || process.metric("cairn_index_parked_events");
         eventually("what this version does not know is parked, and no more", || {
-            (parked() == unknown as f64).then_some(())
+            (parked() == (unknown + 1) as f64).then_some(())
         });
         let kept = runtime.block_on(payloads(process.grpc));
         for record in &foreign {
@@ -124,5 +138,18 @@ fn processes_are_replaced_one_by_one_among_events_of_a_newer_version_and_nothing
         let told = process.ok(&["events", "tail", "--from", "beginning", "--no-follow", "-o", "json"]);
         assert_eq!(told.matches(NEWER).count(), unknown, "in `cairn events tail`");
     }
+    no_event_is_parked_until_it_is_dismissed(&cluster, &no_event);
     cluster.stop(true);
+}
+
+fn no_event_is_parked_until_it_is_dismissed(cluster: &Cluster, position: &str) {
+    let process = cluster.process("index-0");
+    let parked = || {
+        let told = process.ok(&["parked", "list", "-o", "json"]);
+        told.lines().find(|line| line.contains(position)).map(str::to_owned)
+    };
+    let told = parked().expect("it is listed where it stands");
+    assert!(told.contains("\"unreadable\""), "{told}");
+    process.ok(&["parked", "repair", position, "--dismiss", "--reason", "not ours", "--by", "me"]);
+    assert_eq!(parked(), None);
 }
