@@ -143,13 +143,14 @@ fn processes_are_replaced_one_by_one_among_events_of_a_newer_version_and_nothing
 }
 
 fn no_event_is_parked_until_it_is_dismissed(cluster: &Cluster, position: &str) {
-    let process = cluster.process("index-0");
+    // The doors give all services at one address.
+    let door = cluster.door();
     let parked = || {
-        let told = process.ok(&["parked", "list", "-o", "json"]);
+        let told = door.ok(&["parked", "list", "-o", "json"]);
         told.lines().find(|line| line.contains(position)).map(str::to_owned)
     };
     let told = parked().expect("it is listed where it stands");
     assert!(told.contains("\"unreadable\""), "{told}");
-    process.ok(&["parked", "repair", position, "--dismiss", "--reason", "not ours", "--by", "me"]);
+    door.ok(&["parked", "repair", position, "--dismiss", "--reason", "not ours", "--by", "me"]);
     assert_eq!(parked(), None);
 }
