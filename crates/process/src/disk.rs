@@ -22,6 +22,9 @@ pub fn create_dir_durable(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     parents.filter(|parent| !parent.as_os_str().is_empty()).try_for_each(|parent| disk.sync_dir(parent))
 }
 
+/// What writes past the page cache are multiples of, in file and memory.
+pub const DIRECT_ALIGN: usize = 4096;
+
 /// A directory tree.
 pub trait Disk: Send + Sync {
     /// Creates a directory and its parents; present ones are fine. Their names become durable by `sync_dir`.
@@ -67,6 +70,18 @@ pub trait DiskFile: Send + Sync {
 
     /// Writes all bytes at `offset`; the file grows when needed.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Writes slices one after the other from `offset` on, past the page cache where that can be: nothing is copied, nothing is
+    /// left to be written back, and no memory is taken from what is read. That takes an `offset`, and slices whose
+    /// addresses and lengths, are multiples of [`DIRECT_ALIGN`]. Gives whether it went past the cache; if not, it is
+    /// written as `write_all_at` does. Durable by `sync_data` alone, either way.
+    fn write_direct_at(&self, slices: &[&[u8]], mut offset: u64) -> io::Result<bool> {
+        for slice in slices {
+            self.write_all_at(slice, offset)?;
+            offset += slice.len() as u64;
+        }
+        Ok(false)
+    }
 
     /// Makes written bytes and the length durable (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;

@@ -1,20 +1,20 @@
 //! The machine's file systems.
 
-use super::{Disk, DiskFile};
+use super::{DIRECT_ALIGN, Disk, DiskFile};
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 #[cfg(target_os = "linux")]
 use rustix::io::ReadWriteFlags;
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, IoSliceMut},
+    io::{self, IoSlice, IoSliceMut},
     num::NonZeroU64,
     os::{
         fd::AsRawFd,
         unix::fs::{FileExt, OpenOptionsExt},
     },
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
@@ -27,7 +27,20 @@ static ZEROS: Zeros = Zeros([0; 1024 * 1024]);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// The same file, opened when it was first asked for, to write past the page cache; `None`: the file system can't.
+    direct: OnceLock<Option<File>>,
+}
+
+impl From<File> for RealFile {
+    fn from(file: File) -> Self {
+        Self { file, direct: OnceLock::new() }
+    }
+}
+
+/// Slices that one system call takes.
+const SLICES_MAX: usize = 1024;
 
 impl Disk for RealDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -35,11 +48,12 @@ impl Disk for RealDisk {
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).create_new(true).open(path)?)))
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        Ok(Arc::new(RealFile::from(file)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(path)?)))
+        Ok(Arc::new(RealFile::from(OpenOptions::new().read(true).write(true).open(path)?)))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
@@ -76,13 +90,13 @@ impl Disk for RealDisk {
 
 impl DiskFile for RealFile {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset)
     }
 
     #[cfg(target_os = "linux")]
     fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
         let wanted = buffer.len();
-        match rustix::io::preadv2(&self.0, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+        match rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
             Ok(read) => Ok(read == wanted),
             // Not in the page cache; or the file system can't tell.
             Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Ok(false),
@@ -91,52 +105,65 @@ impl DiskFile for RealFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn write_direct_at(&self, slices: &[&[u8]], offset: u64) -> io::Result<bool> {
+        if is_aligned(slices, offset)
+            && let Some(direct) = self.direct()
+        {
+            match write_slices(direct, slices, offset) {
+                // Not every file system that opens it can.
+                Err(error) if is_refusal(&error) => {}
+                written => return written.map(|()| true),
+            }
+        }
+        write_slices(&self.file, slices, offset).map(|()| false)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        timed(|| self.0.sync_data())
+        timed(|| self.file.sync_data())
     }
 
     fn start_writeback(&self, offset: u64, length: u64) {
         // Dirty pages are queued for writing and stay cached; Linux does so without waiting. Only a hint: errors are
         // reported by the sync that follows.
         if let Some(length) = NonZeroU64::new(length) {
-            let _ = rustix::fs::fadvise(&self.0, offset, Some(length), Advice::DontNeed);
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(length), Advice::DontNeed);
         }
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)
     }
 
     fn preallocate(&self, length: u64) -> io::Result<()> {
         let end = self.reserve(length)?;
-        write_zeros(&self.0, end, length)
+        write_zeros(&self.file, end, length)
     }
 
     fn preallocate_uncached(&self, length: u64) -> io::Result<()> {
         let end = self.reserve(length)?;
         let aligned = (end | length).is_multiple_of(align_of::<Zeros>() as u64);
-        if aligned && let Ok(direct) = self.open_direct() {
-            match write_zeros(&direct, end, length) {
-                // Not every file system can: then through the cache.
-                Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {}
+        if aligned && let Some(direct) = self.direct() {
+            match write_zeros(direct, end, length) {
+                Err(error) if is_refusal(&error) => {}
                 written => return written,
             }
         }
-        write_zeros(&self.0, self.len()?, length)
+        write_zeros(&self.file, self.len()?, length)
     }
 
     fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
         if length == 0 {
             return Ok(());
         }
-        match rustix::fs::fallocate(&self.0, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length) {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length)
+        {
             Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -148,7 +175,7 @@ impl RealFile {
     fn reserve(&self, length: u64) -> io::Result<u64> {
         let end = self.len()?;
         if end < length {
-            match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, end, length - end) {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, end, length - end) {
                 Ok(()) | Err(Errno::OPNOTSUPP) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -156,10 +183,43 @@ impl RealFile {
         Ok(end)
     }
 
-    fn open_direct(&self) -> io::Result<File> {
-        let same = format!("/proc/self/fd/{}", self.0.as_raw_fd());
-        OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits() as i32).open(same)
+    fn direct(&self) -> Option<&File> {
+        let open = || {
+            let same = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits() as i32).open(same).ok()
+        };
+        self.direct.get_or_init(open).as_ref()
     }
+}
+
+/// Whether a file system says that it can't write past the page cache.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
+}
+
+fn is_aligned(slices: &[&[u8]], offset: u64) -> bool {
+    let sizes = slices.iter().fold(offset, |all, slice| all | (slice.as_ptr().addr() | slice.len()) as u64);
+    sizes.is_multiple_of(DIRECT_ALIGN as u64)
+}
+
+/// Writes all slices from `offset` on, in as few system calls as can be.
+fn write_slices(file: &File, slices: &[&[u8]], mut offset: u64) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
+    let mut left = slices.as_mut_slice();
+    // None that is empty stays in front.
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match rustix::io::pwritev(file, &left[..left.len().min(SLICES_MAX)], offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut left, written);
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Runs a sync and records the time it took: what every acknowledgement waits for.

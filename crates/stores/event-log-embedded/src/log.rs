@@ -223,8 +223,12 @@ impl EventLog for EmbeddedEventLog {
         if from.0 >= end && from.0 < self.shared.read().damaged_from[index] && !self.shared.is_closed() {
             return Ok(LogBatch { records: Vec::new(), end: Offset(end) });
         }
+        let request = reader::Request { partition, from, records_max, bytes_max };
+        if let Some(batch) = reader::read_at_once(&self.shared, request)? {
+            return Ok(batch);
+        }
         let shared = self.shared.clone();
-        blocking(move || reader::read(&shared, reader::Request { partition, from, records_max, bytes_max })).await
+        blocking(move || reader::read(&shared, request)).await
     }
 
     async fn end(&self, partition: Partition) -> Result<Offset, StoreError> {

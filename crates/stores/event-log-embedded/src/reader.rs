@@ -31,32 +31,69 @@ struct Span {
     places: Vec<Place>,
 }
 
+/// Whether a read may wait for the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    None,
+    Full,
+}
+
+/// Bytes that are read at once at most: copied and checked on a thread that has others to serve.
+const AT_ONCE_MAX: usize = 256 << 10;
+
+/// Reads records. Blocking.
 pub(crate) fn read(shared: &Shared, request: Request) -> Result<LogBatch, StoreError> {
     let (span, end) = locate(shared, request)?;
-    let Some(span) = span else { return Ok(LogBatch { records: Vec::new(), end: Offset(end) }) };
+    let records = span.map_or(Ok(None), |span| read_span(shared, request, &span, Patience::Full))?;
+    Ok(LogBatch { records: records.unwrap_or_default(), end: Offset(end) })
+}
+
+/// Reads records of the open segment that are in memory, as those are that were just appended: no thread needs to be woken
+/// for that. `None`: only [`read`] can tell.
+pub(crate) fn read_at_once(shared: &Shared, request: Request) -> Result<Option<LogBatch>, StoreError> {
+    if request.from.0 < shared.read().index.bases[usize::from(request.partition.0)] {
+        return Ok(None);
+    }
+    let (span, end) = locate(shared, request)?;
+    let Some(span) = span else { return Ok(Some(LogBatch { records: Vec::new(), end: Offset(end) })) };
+    if span.places.iter().map(|place| place.length as usize).sum::<usize>() > AT_ONCE_MAX {
+        return Ok(None);
+    }
+    let records = read_span(shared, request, &span, Patience::None)?;
+    Ok(records.map(|records| LogBatch { records, end: Offset(end) }))
+}
+
+/// `None` without patience: they are not in memory, or not as they should be.
+fn read_span(
+    shared: &Shared,
+    request: Request,
+    span: &Span,
+    patience: Patience,
+) -> Result<Option<Vec<LogRecord>>, StoreError> {
+    let (file, partition) = (span.file.as_ref(), request.partition);
     let mut records = Vec::with_capacity(span.places.len());
     let mut offset = request.from;
     let mut places = &span.places[..];
     while !places.is_empty() {
         let run = run_length(places);
-        let bytes = read_run(span.file.as_ref(), &places[..run])?;
+        let Some(bytes) = read_run(file, &places[..run], patience)? else { return Ok(None) };
         let start = places[0].position;
         for place in &places[..run] {
             let from = (place.position - start) as usize;
             let frame = bytes.slice(from..from + place.length as usize);
-            let record = decode(shared, frame, request.partition, offset)
-                .or_else(|| decode(shared, read_run(span.file.as_ref(), &[*place]).ok()?, request.partition, offset));
-            match record {
+            let again = || decode(shared, read_run(file, &[*place], patience).ok()??, partition, offset);
+            match decode(shared, frame, partition, offset).or_else(again) {
                 Some(record) => records.push(record),
-                None if records.is_empty() => return Err(damage(shared, request.partition, offset)),
+                None if patience == Patience::None => return Ok(None),
+                None if records.is_empty() => return Err(damage(shared, partition, offset)),
                 // The reader that goes on from here is told.
-                None => return Ok(LogBatch { records, end: Offset(end) }),
+                None => return Ok(Some(records)),
             }
             offset = offset.next();
         }
         places = &places[run..];
     }
-    Ok(LogBatch { records, end: Offset(end) })
+    Ok(Some(records))
 }
 
 /// Where the records are, and the partition's end; no span at the end.
@@ -111,22 +148,32 @@ fn run_length(places: &[Place]) -> usize {
     places.windows(2).position(apart).map_or(places.len(), |last| last + 1)
 }
 
-fn read_run(file: &dyn DiskFile, run: &[Place]) -> Result<Bytes, StoreError> {
+fn read_run(file: &dyn DiskFile, run: &[Place], patience: Patience) -> Result<Option<Bytes>, StoreError> {
     let [first, .., last] = run else {
-        return read_bytes(file, run[0].position, run[0].length as usize);
+        return read_bytes(file, run[0].position, run[0].length as usize, patience);
     };
-    read_bytes(file, first.position, (last.position - first.position + last.length) as usize)
+    read_bytes(file, first.position, (last.position - first.position + last.length) as usize, patience)
 }
 
-fn read_bytes(file: &dyn DiskFile, position: u32, length: usize) -> Result<Bytes, StoreError> {
+fn read_bytes(
+    file: &dyn DiskFile,
+    position: u32,
+    length: usize,
+    patience: Patience,
+) -> Result<Option<Bytes>, StoreError> {
     let mut bytes = BytesMut::zeroed(length);
-    match file.read_exact_at(&mut bytes, u64::from(position)) {
+    let read = match patience {
+        Patience::None => file.read_at_once(&mut bytes, u64::from(position)),
+        Patience::Full => file.read_exact_at(&mut bytes, u64::from(position)).map(|()| true),
+    };
+    match read {
         // A file that was cut: what is missing reads as zero and fails its checksum.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
         Err(error) => return Err(StoreError::io("read event log", &error)),
-        Ok(()) => {}
+        Ok(false) => return Ok(None),
+        Ok(true) => {}
     }
-    Ok(bytes.freeze())
+    Ok(Some(bytes.freeze()))
 }
 
 fn decode(shared: &Shared, frame: Bytes, partition: Partition, offset: Offset) -> Option<LogRecord> {

@@ -3,16 +3,18 @@
 //! A group's records are written only after the sync of the group before has succeeded. So a restart that finds a
 //! later group knows an earlier one to be durable, and has to check the bytes of the last group alone.
 
-use crate::layout::{Entry, JournalBlock, Record, split_records};
+use crate::buffers::Buffer;
+use crate::layout::{BLOCK, Entry, JournalBlock, Record, split_records};
 use crate::maintain::Checkpoint;
 use crate::shared::Shared;
-use crate::volumes::{JournalPlace, Reservation};
-use crate::write::Run;
+use crate::volumes::{JournalPlace, Piece, Reservation};
+use crate::write::{Last, Run};
 use crate::{exhausted, lock, unavailable};
 use cairn_archive::ObjectKey;
 use cairn_store_api::{ObjectInfo, ObjectRef, StoreError, StoreErrorKind};
 use std::{
     collections::{BTreeSet, HashSet, VecDeque},
+    io,
     sync::{Arc, Condvar, Mutex, PoisonError},
 };
 use tokio::sync::oneshot;
@@ -25,7 +27,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// What waits for a shared sync.
 pub(crate) enum Request {
     /// All bytes of the object but the last are written; all of them are and durable too when there is no `last`.
-    Put { object: ObjectRef, run: Run, last: Option<Vec<u8>>, reply: Reply<ObjectInfo> },
+    Put { object: ObjectRef, run: Run, last: Option<Buffer>, reply: Reply<ObjectInfo> },
     /// Gives the extents that are free then.
     Delete { key: ObjectKey, reply: Reply<Option<Arc<Entry>>> },
     /// The volume holds no object: move what its journal still says, then remove it.
@@ -112,6 +114,8 @@ impl Waiting {
 struct Group {
     records: Vec<Record>,
     waiting: Vec<Waiting>,
+    /// Bytes of objects that are written with the records.
+    lasts: Vec<Last>,
     /// Volumes to be synced, beside those that get the records.
     dirty: BTreeSet<u32>,
     /// Keys with a record here.
@@ -125,11 +129,13 @@ pub(crate) struct Committer {
     group: u64,
     /// Fresh bytes when maintenance was last woken.
     fresh: u64,
+    /// The journal blocks of a group, as they are written.
+    encoded: Buffer,
 }
 
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>, group: u64) -> Self {
-        Self { shared, group, fresh: 0 }
+        Self { shared, group, fresh: 0, encoded: Buffer::default() }
     }
 
     pub(crate) fn group(&self) -> u64 {
@@ -163,8 +169,10 @@ impl Committer {
         }
         // Last, so that what this group changes is known to be of no use.
         empty.retain(|volume| self.add_useful(&mut group, *volume));
-        let Group { mut records, waiting, dirty, .. } = group;
-        match self.write_group(&mut records, dirty) {
+        let Group { mut records, waiting, lasts, dirty, .. } = group;
+        let written = self.write_group(&mut records, &lasts, dirty);
+        lasts.into_iter().for_each(|last| self.shared.buffers.give_back(last.bytes));
+        match written {
             Ok(()) => {
                 self.apply(records, waiting);
                 empty.into_iter().for_each(|volume| self.remove(volume));
@@ -178,22 +186,25 @@ impl Committer {
         group: &mut Group,
         info: ObjectInfo,
         mut run: Run,
-        last: Option<Vec<u8>>,
+        last: Option<Buffer>,
         reply: Reply<ObjectInfo>,
     ) {
         let key = info.object.key;
         let synced = last.is_none();
         let added = match self.shared.index.get(key) {
             Err(error) => Err(error),
-            Ok(None) if !group.put.contains(&key) => last.map_or(Ok(()), |last| run.end(last)),
+            Ok(None) if !group.put.contains(&key) => last.map_or(Ok(None), |last| run.end_with_others(last)),
             Ok(_) => Err(StoreError::new(StoreErrorKind::Conflict, format!("object {key} is there already"))),
         };
         let room = run.room;
-        if let Err(error) = added {
-            // The room first: whoever hears of the failure finds it free.
-            drop(room);
-            let _ = reply.send(Err(error));
-            return;
+        match added {
+            Ok(last) => group.lasts.extend(last),
+            Err(error) => {
+                // The room first: whoever hears of the failure finds it free.
+                drop(room);
+                let _ = reply.send(Err(error));
+                return;
+            }
         }
         group.put.insert(key);
         if !synced {
@@ -233,8 +244,14 @@ impl Committer {
         }
     }
 
-    /// Writes records and syncs them and the volumes given. On success the records know their home.
-    pub(crate) fn write_group(&mut self, records: &mut [Record], mut dirty: BTreeSet<u32>) -> Result<(), StoreError> {
+    /// Writes records, and bytes of objects with them, and syncs these and the volumes given. On success the records know
+    /// their home.
+    pub(crate) fn write_group(
+        &mut self,
+        records: &mut [Record],
+        lasts: &[Last],
+        mut dirty: BTreeSet<u32>,
+    ) -> Result<(), StoreError> {
         if records.is_empty() {
             return Ok(());
         }
@@ -253,7 +270,7 @@ impl Committer {
         }
         // From here on a failure leaves the outcome unknown to us too, and what a failed sync left in memory is never
         // trusted again: the store takes no more writes.
-        let written = self.write_blocks(&blocks).and_then(|()| self.shared.volumes.sync(&dirty));
+        let written = self.write_all(lasts, &blocks).and_then(|()| self.shared.volumes.sync(&dirty));
         written.map_err(|error| self.shared.poison("making objects durable", &error))?;
         self.group = group;
         Ok(())
@@ -264,20 +281,15 @@ impl Committer {
         JournalBlock { volume, offset, group, index, blocks, previous, records }
     }
 
-    fn write_blocks(&self, blocks: &[JournalBlock]) -> std::io::Result<()> {
+    /// Writes bytes of objects and the journal: in one go where they lie side by side.
+    fn write_all(&mut self, lasts: &[Last], blocks: &[JournalBlock]) -> io::Result<()> {
+        self.encoded.clear();
         let secret = self.shared.volumes.secret();
-        let mut blocks = blocks.iter().peekable();
-        while let Some(first) = blocks.next() {
-            let mut bytes = first.encode(secret).to_vec();
-            let next_to = |bytes: &Vec<u8>, next: &&JournalBlock| {
-                (next.volume, next.offset) == (first.volume, first.offset + bytes.len() as u64)
-            };
-            while let Some(next) = blocks.next_if(|next| next_to(&bytes, next)) {
-                bytes.extend(next.encode(secret));
-            }
-            self.shared.volumes.file(first.volume)?.write_all_at(&bytes, first.offset)?;
-        }
-        Ok(())
+        blocks.iter().for_each(|block| self.encoded.extend(&block.encode(secret)));
+        let journal = blocks.iter().zip(self.encoded.chunks(BLOCK as usize));
+        let journal = journal.map(|(block, bytes)| Piece { volume: block.volume, offset: block.offset, bytes });
+        let pieces: Vec<Piece<'_>> = lasts.iter().flat_map(Last::pieces).chain(journal).collect();
+        self.shared.volumes.write(&pieces)
     }
 
     /// Makes a durable group readable and tells those who wait.

@@ -225,7 +225,7 @@ impl Recovery<'_> {
         if !dropped.is_empty() || unsettled {
             let mut records = dropped;
             records.push(Record::Settled(group));
-            self.unless_full(committer.write_group(&mut records, BTreeSet::new()))?;
+            self.unless_full(committer.write_group(&mut records, &[], BTreeSet::new()))?;
             records.into_iter().try_for_each(|record| self.shared.apply(record))?;
         }
         self.report.blocks_lost += self.cut.len() as u64;

@@ -21,6 +21,8 @@ use std::{
 
 /// Zeros that are written ahead in one step, then synced.
 const PREWRITE_STEP: u64 = 4 * 1024 * 1024;
+/// Fewer bytes are not worth telling the system to write back: the sync that follows does it.
+const WRITEBACK_MIN: u64 = 64 * 1024;
 /// No volume: what the first one follows.
 pub(crate) const NO_VOLUME: u32 = u32::MAX;
 
@@ -94,6 +96,20 @@ pub(crate) struct Place {
     pub(crate) volume: u32,
     pub(crate) frontier: u64,
     pub(crate) last_journal: u64,
+}
+
+/// Bytes to be written, and where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece<'a> {
+    pub(crate) volume: u32,
+    pub(crate) offset: u64,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl Piece<'_> {
+    fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64
+    }
 }
 
 /// A block that the journal may write.
@@ -178,6 +194,33 @@ impl Volumes {
         }
         files.insert(id, file.clone());
         Ok(file)
+    }
+
+    /// Writes pieces in their order, those that lie side by side at once.
+    pub(crate) fn write(&self, pieces: &[Piece<'_>]) -> io::Result<()> {
+        for run in pieces.chunk_by(|one, next| (one.volume, one.end()) == (next.volume, next.offset)) {
+            let ([first, ..], [.., last]) = (run, run) else { continue };
+            let file = self.file(first.volume)?;
+            let length = last.end() - first.offset;
+            let past_cache = if self.config.direct_writes {
+                let slices: Vec<&[u8]> = run.iter().map(|piece| piece.bytes).collect();
+                file.write_direct_at(&slices, first.offset)?
+            } else {
+                run.iter().try_for_each(|piece| file.write_all_at(piece.bytes, piece.offset))?;
+                false
+            };
+            if !past_cache && self.config.early_writeback && length >= WRITEBACK_MIN {
+                file.start_writeback(first.offset, length);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether zeros were written to all of these places, so that no room can be missing there.
+    pub(crate) fn is_prewritten(&self, places: &[Extent]) -> bool {
+        let state = lock(&self.state);
+        let written = |active: &Active, place: &Extent| place.volume == active.id && place.end() <= active.prewritten;
+        state.active.as_ref().is_some_and(|active| places.iter().all(|place| written(active, place)))
     }
 
     pub(crate) fn sync(&self, volumes: &BTreeSet<u32>) -> io::Result<()> {

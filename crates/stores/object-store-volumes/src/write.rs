@@ -2,11 +2,12 @@
 //! makes it durable: waking another would cost more than writing it. A larger one is collected in buffers, each written by a
 //! thread of its own while the next fills and is hashed. What is small depends on whether the disk has work.
 
+use crate::buffers::Buffer;
 use crate::commit::Request;
-use crate::layout::BLOCK;
+use crate::layout::{BLOCK, Extent};
 use crate::shared::Shared;
 use crate::unavailable;
-use crate::volumes::Reservation;
+use crate::volumes::{Piece, Reservation};
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use cairn_archive::{Digest, ObjectKey};
@@ -33,53 +34,93 @@ pub(crate) struct Run {
     written: u64,
 }
 
+/// The last bytes of a run, up to the end of a block, and where they go.
+pub(crate) struct Last {
+    pub(crate) bytes: Buffer,
+    pub(crate) places: Vec<Extent>,
+}
+
+impl Last {
+    /// What to write.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece<'_>> {
+        pieces(&self.places, &self.bytes)
+    }
+}
+
+/// Deals bytes to the places that they go to.
+fn pieces<'a>(places: &'a [Extent], bytes: &'a [u8]) -> impl Iterator<Item = Piece<'a>> {
+    let mut left = bytes;
+    places.iter().map(move |place| {
+        let (now, later) = left.split_at(left.len().min(place.length as usize));
+        left = later;
+        Piece { volume: place.volume, offset: place.offset, bytes: now }
+    })
+}
+
 impl Run {
-    /// Writes the next bytes.
-    fn put(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
-        let end = self.written + bytes.len() as u64;
+    /// Takes room for the next bytes; gives where they go.
+    fn place(&mut self, length: u64) -> Result<Vec<Extent>, StoreError> {
+        let end = self.written + length;
         if let Some(missing) = end.checked_sub(self.room.length()).filter(|missing| *missing > 0) {
             self.room.grow(missing, self.wanted(missing))?;
         }
-        let mut start = 0;
+        let (mut places, mut start) = (Vec::new(), 0);
         for extent in self.room.extents() {
-            let within = self.written.saturating_sub(start);
-            start += extent.length;
-            if within >= extent.length || bytes.is_empty() {
-                continue;
+            let (from, to) = (self.written.max(start), end.min(start + extent.length));
+            if from < to {
+                places.push(Extent { offset: extent.offset + (from - start), length: to - from, ..*extent });
             }
-            let (now, later) = bytes.split_at(bytes.len().min((extent.length - within) as usize));
-            let file = self.shared.volumes.file(extent.volume);
-            let written = file.and_then(|file| {
-                file.write_all_at(now, extent.offset + within)?;
-                if self.shared.config.early_writeback {
-                    file.start_writeback(extent.offset + within, now.len() as u64);
-                }
-                Ok(())
-            });
-            written.map_err(|error| StoreError::io("writing an object", &error))?;
-            self.written += now.len() as u64;
-            bytes = later;
+            start += extent.length;
         }
+        self.written = end;
+        Ok(places)
+    }
+
+    /// Writes the next bytes.
+    fn put(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let places = self.place(bytes.len() as u64)?;
+        self.write(pieces(&places, bytes))
+    }
+
+    fn write<'a>(&self, pieces: impl Iterator<Item = Piece<'a>>) -> Result<(), StoreError> {
+        let written = self.shared.volumes.write(&pieces.collect::<Vec<_>>());
+        written.map_err(|error| StoreError::io("writing an object", &error))
+    }
+
+    /// Takes room for the last bytes and gives back what is left. They are still to be written.
+    fn end(&mut self, mut bytes: Buffer) -> Result<Last, StoreError> {
+        let run = self.written + bytes.len() as u64;
+        // A block written in part would have to be read first.
+        bytes.pad(bytes.len().next_multiple_of(BLOCK as usize));
+        let places = self.place(bytes.len() as u64)?;
+        self.room.trim(run);
+        self.shared.typical.store(run.next_multiple_of(BLOCK), Ordering::Relaxed);
+        Ok(Last { bytes, places })
+    }
+
+    /// Writes the last bytes now.
+    fn end_written(&mut self, bytes: Buffer) -> Result<(), StoreError> {
+        let last = self.end(bytes)?;
+        self.write(last.pieces())?;
+        self.shared.buffers.give_back(last.bytes);
         Ok(())
     }
 
-    /// Writes the last bytes and gives back the room that is left.
-    pub(crate) fn end(&mut self, mut last: Vec<u8>) -> Result<(), StoreError> {
-        let run = self.written + last.len() as u64;
-        // A block written in part would have to be read first.
-        last.resize(last.len().next_multiple_of(BLOCK as usize), 0);
-        if !last.is_empty() {
-            self.put(&last)?;
+    /// Takes room for the last bytes; gives them if they can be written with those of others. Where room may turn out to be
+    /// missing as they are written, that is done now, so that this object alone fails.
+    pub(crate) fn end_with_others(&mut self, bytes: Buffer) -> Result<Option<Last>, StoreError> {
+        let last = self.end(bytes)?;
+        if self.shared.volumes.is_prewritten(&last.places) {
+            return Ok(Some(last));
         }
-        self.shared.buffers.give_back(last);
-        self.room.trim(run);
-        self.shared.typical.store(run.next_multiple_of(BLOCK), Ordering::Relaxed);
-        Ok(())
+        self.write(last.pieces())?;
+        self.shared.buffers.give_back(last.bytes);
+        Ok(None)
     }
 
     /// Writes the last bytes and makes all of them durable, so that nobody else waits for them.
-    fn end_synced(mut self, last: Vec<u8>) -> Result<Self, StoreError> {
-        self.end(last)?;
+    fn end_synced(mut self, last: Buffer) -> Result<Self, StoreError> {
+        self.end_written(last)?;
         let synced = self.shared.volumes.sync(&self.room.volumes());
         synced.map_err(|error| self.shared.poison("making an object durable", &error))?;
         Ok(self)
@@ -135,7 +176,7 @@ impl Hashing {
     }
 }
 
-type Working = JoinHandle<(Result<Box<Run>, StoreError>, Vec<u8>)>;
+type Working = JoinHandle<(Result<Box<Run>, StoreError>, Buffer)>;
 
 enum Work {
     Idle(Box<Run>),
@@ -148,9 +189,9 @@ pub(crate) struct VolumeWriter {
     key: ObjectKey,
     hashing: Hashing,
     work: Work,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     /// The other buffer, when no thread has it.
-    other: Vec<u8>,
+    other: Buffer,
     received: u64,
     /// Bytes that the buffer takes before it is flushed.
     size: usize,
@@ -165,7 +206,7 @@ impl VolumeWriter {
         let room = Reservation::new(shared.volumes.clone());
         let run = Box::new(Run { shared: shared.clone(), room, hint, written: 0 });
         let hashing = Hashing { hasher: TreeHasher::new(), hashed: 0, before: 0 };
-        let (buffer, other) = (Vec::new(), Vec::new());
+        let (buffer, other) = Default::default();
         let size = shared.config.write_buffer_bytes;
         let work = Work::Idle(run);
         Self { shared, key, hashing, work, buffer, other, received: 0, size, flushed: false, _permit: permit }
@@ -200,11 +241,12 @@ impl VolumeWriter {
         error
     }
 
-    /// Whether a buffer so full is held on to. While others are made durable this object would have to wait anyway;
-    /// with the disk at rest its first bytes go there at once.
+    /// Whether a buffer so full is held on to: while few are at work, or while others are made durable, for which this
+    /// object would have to wait anyway.
     fn holds_on(&mut self) -> bool {
         let held_max = self.shared.config.held_object_bytes_max;
-        let more = self.buffer.len() < held_max && !self.flushed && self.shared.queue.is_busy();
+        let held = || self.are_few() || self.shared.queue.is_busy();
+        let more = self.buffer.len() < held_max && !self.flushed && held();
         if more {
             self.size = held_max;
         }
@@ -217,15 +259,18 @@ impl VolumeWriter {
         if self.buffer.capacity() >= needed {
             return;
         }
+        let Self { shared, size, flushed, .. } = self;
+        let config = &shared.config;
         // Small objects stay small; the rest get a buffer that needs not grow, with room for what follows the data.
-        if !self.flushed && needed <= self.shared.config.write_buffer_bytes / 4 {
-            self.buffer.reserve_exact(more);
-        } else if self.flushed {
-            self.buffer.reserve_exact(self.size + BEHIND_DATA - self.buffer.len());
+        let mut larger = if !*flushed && needed <= config.write_buffer_bytes / 4 {
+            Buffer::with_capacity(needed.next_multiple_of(BLOCK as usize) + BEHIND_DATA)
+        } else if *flushed && *size < config.held_object_bytes_max {
+            Buffer::with_capacity(*size + BEHIND_DATA)
         } else {
-            let start = std::mem::replace(&mut self.buffer, self.shared.buffers.take());
-            self.buffer.extend_from_slice(&start);
-        }
+            shared.buffers.take()
+        };
+        larger.extend(&self.buffer);
+        self.buffer = larger;
     }
 
     /// Hands the full buffer to a thread: a disk that stalls must not halt the caller's.
@@ -248,10 +293,14 @@ impl VolumeWriter {
     /// woken; never across pages.
     fn next_size(&self) -> usize {
         let (config, begin) = (&self.shared.config, self.hashing.before);
-        let few = config.writers_max - self.shared.writers.available_permits() <= config.writers_few;
-        let long = few && begin >= config.held_object_bytes_max as u64;
+        let long = self.are_few() && begin >= config.held_object_bytes_max as u64;
         let size = if long { config.held_object_bytes_max } else { config.write_buffer_bytes };
         size.min((PAGE_DATA - begin % PAGE_DATA) as usize)
+    }
+
+    fn are_few(&self) -> bool {
+        let config = &self.shared.config;
+        config.writers_max - self.shared.writers.available_permits() <= config.writers_few
     }
 
     /// The run; without it the writer has failed.
@@ -282,7 +331,7 @@ impl ObjectWriter for VolumeWriter {
             }
             let now = bytes.len().min(self.size - self.buffer.len());
             self.make_room(now);
-            self.buffer.extend_from_slice(bytes.chunk().get(..now).unwrap_or_default());
+            self.buffer.extend(bytes.chunk().get(..now).unwrap_or_default());
             bytes.advance(now);
             self.hashing.hash_groups(&self.buffer);
         }
@@ -296,7 +345,7 @@ impl ObjectWriter for VolumeWriter {
         let Self { shared, key, hashing, buffer, _permit, .. } = *self;
         let mut last = buffer;
         let (length, digest, hashes) = hashing.finish(&last);
-        last.extend(hashes);
+        last.extend(&hashes);
         debug_assert_eq!(run.written + last.len() as u64, Shape::of(length).run());
         let object = ObjectRef { key, length, digest };
         let mut last = Some(last);
