@@ -50,3 +50,38 @@ fn the_real_disk_does_what_the_trait_says() {
     RealDisk.remove(&dir.join("y")).unwrap();
     assert!(RealDisk.open(&dir.join("y")).is_err());
 }
+
+#[repr(align(4096))]
+struct Pages([u8; 3 * DIRECT_ALIGN]);
+
+#[test]
+fn direct_writes_are_there_whether_or_not_they_can_go_past_the_cache() {
+    let scratch = Scratch::new("direct");
+    let file = RealDisk.create_new(&scratch.0.join("x")).unwrap();
+    let pages = Pages(std::array::from_fn(|at| (at / 100) as u8));
+    let (one, rest) = pages.0.split_at(DIRECT_ALIGN);
+    // Pages in memory and file; then one or the other is none.
+    let writes: [(&[&[u8]], u64); 4] =
+        [(&[rest, &[], one], 4096), (&[&rest[1..], one], 20_480), (&[one, &rest[..7]], 40_960), (&[one], 61_441)];
+    for (number, (slices, offset)) in writes.into_iter().enumerate() {
+        let direct = file.write_direct_at(slices, offset).unwrap();
+        assert!(!direct || number == 0, "{number} is not made of pages");
+        let whole = slices.concat();
+        let mut read = vec![0; whole.len()];
+        file.read_exact_at(&mut read, offset).unwrap();
+        assert!(read == whole, "{number}");
+    }
+    assert!(!file.write_direct_at(&[], 7).unwrap());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn where_the_file_system_refuses_direct_writes_they_go_through_the_cache() {
+    // Of these that of processes is at hand everywhere: writing there names this one.
+    let file = RealDisk.open(std::path::Path::new("/proc/self/comm")).unwrap();
+    let name = Pages([b'd'; 3 * DIRECT_ALIGN]);
+    assert!(!file.write_direct_at(&[&name.0[..DIRECT_ALIGN]], 0).unwrap());
+    let mut read = [0; 15];
+    file.read_exact_at(&mut read, 0).unwrap();
+    assert_eq!(read, [b'd'; 15]);
+}

@@ -6,6 +6,10 @@
 //! makes the records and bytes of all who wait durable. What is written is never written again: all begins at multiples of
 //! 4 KiB, so that no write, torn or not, touches what is durable.
 //!
+//! Where the file system can, all of it goes past the page cache: objects of up to 1 MiB are collected in memory that lies
+//! as such writes want it, and those of a group, which lie side by side in the volume, are written with the group's
+//! records by one call. The first read of an object then comes from the disk, later ones from the cache.
+//!
 //! # Files in the directory
 //!
 //! | file | content | written |
@@ -47,7 +51,7 @@
 //! bytes of the last one's objects are read and checked: those that are whole stay, the others, which nobody was told
 //! of, are deleted. A restart looks for the journal from the manifest's place on, which is never more than
 //! `checkpoint_bytes` back. Objects over `shared_sync_bytes_max` are synced by their writers first, so nobody else waits
-//! for their bytes, nor does a restart. After a failed write of the journal or a failed sync the store takes no writes
+//! for their bytes, nor does a restart. After a failed write of a group or a failed sync the store takes no writes
 //! until it is restarted: a later sync that succeeds would prove nothing.
 //!
 //! # Room
