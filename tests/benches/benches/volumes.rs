@@ -1,7 +1,8 @@
 //! The object store of volume files by itself: objects and bytes per second, processor time per object.
 //!
-//! `cargo bench -p cairn-benches --bench volumes -- [seconds=3] [prewrite=2] [dir=DIR] [many=0]`: seconds per line, GiB
-//! written ahead before each, where, and how many objects of 100 bytes to fill an archive with for the cost of its index.
+//! `cargo bench -p cairn-benches --bench volumes -- [seconds=3] [prewrite=2] [dir=DIR] [direct=1] [many=0]`: seconds per
+//! line, GiB written ahead before each, where, whether past the page cache, and how many objects of 100 bytes to fill an
+//! archive with for the cost of its index.
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
@@ -32,6 +33,7 @@ fn open(directory: &Path, prewrite: u64) -> Arc<VolumeStore> {
         prewrite_bytes_min: prewrite,
         prewrite_bytes_max: prewrite,
         prewrite_free_share: 4,
+        direct_writes: option("direct", "1") == "1",
         early_writeback: option("writeback", "1") == "1",
         ..VolumeConfig::new(directory)
     };
