@@ -144,6 +144,10 @@ pub struct Limits {
     #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub metadata_buffer_bytes: usize,
+    /// The same of all requests together: what finds no room is not held back.
+    #[schemars(with = "String")]
+    #[serde(with = "units::size")]
+    pub metadata_buffers_bytes: usize,
     /// Frames of one request.
     pub frames_max: usize,
 }
@@ -168,6 +172,7 @@ impl Default for Limits {
             query_results_max: 10_000,
             answer_buffer_bytes: 256 * 1024,
             metadata_buffer_bytes: 16 << 20,
+            metadata_buffers_bytes: 64 << 20,
             frames_max: 10_000,
         }
     }

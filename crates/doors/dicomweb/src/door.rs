@@ -38,13 +38,19 @@ pub(crate) struct Door {
     /// The configuration.
     pub(crate) config: DicomWebConfig,
     requests: Arc<Semaphore>,
+    /// Room of metadata held back, in pieces of [`METADATA_ROOM_PIECE`].
+    pub(crate) metadata_room: Arc<Semaphore>,
 }
+
+/// Bytes of metadata held back for which room is taken at once; each request has the first for nothing.
+pub(crate) const METADATA_ROOM_PIECE: usize = 64 * 1024;
 
 impl Door {
     /// With nothing under way.
     pub(crate) fn new(services: Services, config: DicomWebConfig) -> Self {
         let requests = Arc::new(Semaphore::new(config.limits.requests_max));
-        Self { services, config, requests }
+        let pieces = (config.limits.metadata_buffers_bytes / METADATA_ROOM_PIECE).min(Semaphore::MAX_PERMITS);
+        Self { services, config, requests, metadata_room: Arc::new(Semaphore::new(pieces)) }
     }
 
     /// Waits until the index has passed the position that the request names, if it names one.

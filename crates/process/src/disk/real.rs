@@ -239,3 +239,25 @@ fn write_zeros(file: &File, mut from: u64, to: u64) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_file_system_refuses_direct_writes_they_go_through_the_cache() {
+        let path = std::env::temp_dir().join(format!("cairn-refused-{}", std::process::id()));
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+        fs::remove_file(path).unwrap();
+        let file = RealFile { file, direct: OnceLock::from(None) };
+        file.preallocate_uncached(3 * 4096).unwrap();
+        let page = &ZEROS.0[..DIRECT_ALIGN];
+        assert!(is_aligned(&[page], 4096) && !is_aligned(&[page], 512) && !is_aligned(&[&page[..7]], 0));
+        file.write_all_at(&[7; 3 * 4096], 0).unwrap();
+        assert!(!file.write_direct_at(&[page], 4096).unwrap());
+        let mut read = [1; 3 * 4096];
+        file.read_exact_at(&mut read, 0).unwrap();
+        let expected: Vec<u8> = [7, 0, 7].into_iter().flat_map(|byte| [byte; 4096]).collect();
+        assert!(read == *expected);
+    }
+}

@@ -73,15 +73,3 @@ fn direct_writes_are_there_whether_or_not_they_can_go_past_the_cache() {
     }
     assert!(!file.write_direct_at(&[], 7).unwrap());
 }
-
-#[test]
-#[cfg(target_os = "linux")]
-fn where_the_file_system_refuses_direct_writes_they_go_through_the_cache() {
-    // Of these that of processes is at hand everywhere: writing there names this one.
-    let file = RealDisk.open(std::path::Path::new("/proc/self/comm")).unwrap();
-    let name = Pages([b'd'; 3 * DIRECT_ALIGN]);
-    assert!(!file.write_direct_at(&[&name.0[..DIRECT_ALIGN]], 0).unwrap());
-    let mut read = [0; 15];
-    file.read_exact_at(&mut read, 0).unwrap();
-    assert_eq!(read, [b'd'; 15]);
-}

@@ -1,7 +1,7 @@
 use super::instances::uids_of;
 use crate::{
     body::AnswerBody,
-    door::Door,
+    door::{Door, METADATA_ROOM_PIECE},
     problem::{Answer, Problem},
     qido::bracketed,
     render,
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use cairn_service_api::{AnswerStream, Error, ErrorKind, index::InstanceRecord};
 use futures_util::{StreamExt, stream};
 use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Headers rendered by one task.
 const RECORDS_PER_TASK: usize = 32;
@@ -27,7 +28,8 @@ pub(crate) async fn metadata(door: Arc<Door>, call: Call) -> Answer {
     let found = door.services.retrieval.metadata(door.selection(&call));
     let (first, rest) = door.first(found).await?.ok_or_else(Problem::not_found)?;
     let records = Box::pin(stream::iter([Ok(first)]).chain(rest));
-    let held = door.within(HeldRecords::read(records, door.config.limits.metadata_buffer_bytes)).await?;
+    let bound = door.config.limits.metadata_buffer_bytes;
+    let held = door.within(HeldRecords::read(records, bound, &door.metadata_room)).await?;
     let etag = held.entity_tag(&call);
     // The length is not known: what was held back is rendered while it is sent.
     let representation = Representation { content_type: media_type.into(), etag, length: None };
@@ -43,18 +45,30 @@ struct HeldRecords {
     held: Vec<InstanceRecord>,
     /// More, if there were too many.
     rest: Option<AnswerStream<InstanceRecord>>,
+    /// What they take of the room that all requests share.
+    room: Vec<OwnedSemaphorePermit>,
 }
 
 impl HeldRecords {
-    /// Reads records until they end or take more than `bound` bytes.
-    async fn read(mut records: AnswerStream<InstanceRecord>, bound: usize) -> Result<Self, Error> {
-        let (mut held, mut bytes) = (Vec::new(), 0);
+    /// Reads records until they end, take more than `bound` bytes, or find no room among those of others.
+    async fn read(
+        mut records: AnswerStream<InstanceRecord>,
+        bound: usize,
+        shared: &Arc<Semaphore>,
+    ) -> Result<Self, Error> {
+        let (mut held, mut room, mut bytes) = (Vec::new(), Vec::new(), 0);
         while bytes <= bound {
-            let Some(record) = records.next().await.transpose()? else { return Ok(Self { held, rest: None }) };
+            let Some(record) = records.next().await.transpose()? else { return Ok(Self { held, rest: None, room }) };
             bytes += size_of::<InstanceRecord>() + record.header.len();
             held.push(record);
+            while bytes > (room.len() + 1) * METADATA_ROOM_PIECE {
+                let Ok(piece) = Arc::clone(shared).try_acquire_owned() else {
+                    return Ok(Self { held, rest: Some(records), room });
+                };
+                room.push(piece);
+            }
         }
-        Ok(Self { held, rest: Some(records) })
+        Ok(Self { held, rest: Some(records), room })
     }
 
     /// Tells these versions under this address from others. What is too large to be held back has none: its versions are
@@ -74,9 +88,12 @@ impl HeldRecords {
 
     /// All of them, some at a time.
     fn batches(self) -> AnswerStream<Vec<InstanceRecord>> {
-        let mut held = self.held.into_iter();
+        let (mut held, mut room) = (self.held.into_iter(), self.room);
         let held = stream::iter(std::iter::from_fn(move || {
             let batch: Vec<_> = held.by_ref().take(RECORDS_PER_TASK).collect();
+            if batch.is_empty() {
+                room.clear();
+            }
             (!batch.is_empty()).then_some(Ok(batch))
         }));
         match self.rest {

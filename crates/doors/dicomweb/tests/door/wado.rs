@@ -200,6 +200,22 @@ async fn large_metadata_streams() {
     let streamed = small.get(&format!("{STUDY}/metadata"), "*/*").await;
     assert_eq!((streamed.header("etag"), streamed.header("transfer-encoding")), (None, Some("chunked")));
     assert_eq!(streamed.text().len(), answer.text().len());
+    // The same where others hold all the room there is; what is small is held back all the same.
+    let mut config = cairn_dicomweb::DicomWebConfig::default();
+    config.limits.metadata_buffers_bytes = 0;
+    let full = Server::start(config).await;
+    files.iter().for_each(|file| drop(full.archive.hold(file).expect("readable")));
+    let streamed = full.get(&format!("{STUDY}/metadata"), "*/*").await;
+    assert_eq!((streamed.header("etag"), streamed.text().len()), (None, answer.text().len()));
+    assert!(full.get(&format!("{INSTANCE}/metadata"), "*/*").await.header("etag").is_some());
+    // Room is given back: enough for one such answer, or few, is enough for twenty one after the other.
+    let mut config = cairn_dicomweb::DicomWebConfig::default();
+    config.limits.metadata_buffers_bytes = 1 << 20;
+    let enough = Server::start(config).await;
+    files.iter().for_each(|file| drop(enough.archive.hold(file).expect("readable")));
+    for _ in 0..20 {
+        assert!(enough.get(&format!("{STUDY}/metadata"), "*/*").await.header("etag").is_some());
+    }
 }
 
 #[tokio::test]
