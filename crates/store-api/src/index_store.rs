@@ -102,8 +102,16 @@ pub struct Page {
 /// * IS-10 Reopened, the store has what it had.
 /// * IS-11 While an embedded store is open no second process can open it: `Conflict`.
 /// * IS-12 Rows and keys over their bounds are `Invalid`, and nothing of that commit is applied.
+/// * IS-13 Where `is_exact`, a page shows each commit wholly or not at all, and a commit that failed shows nothing ever:
+///   what one row says of another can be taken at its word.
 #[async_trait]
 pub trait IndexStore: Send + Sync {
+    /// Whether what rows say of each other needs no look at the other row (IS-13). Where commits can be torn, or come late
+    /// from a writer that was replaced, it does.
+    fn is_exact(&self) -> bool {
+        false
+    }
+
     /// One row.
     async fn get(
         &self,

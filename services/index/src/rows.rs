@@ -5,7 +5,7 @@ use cairn_archive::{
     fold::{Fact, Identity, InstanceState, SeriesState, Stamp, StudyKey, StudyState},
     index_rows::{
         self, FACTS, RowChange, RowError, SERIES, STUDIES, Stamped, TableDef, decode_fact, decode_series, decode_study,
-        read_fact_ck, series_ck, study_pk, unpack_uid,
+        decode_study_now, read_fact_ck, series_ck, study_pk, unpack_uid,
     },
 };
 use cairn_dicom::Uid;
@@ -62,6 +62,11 @@ pub(crate) fn successor(ck: &[u8]) -> Bytes {
 }
 
 impl Rows {
+    /// Whether what leads to a study can be taken at its word: then it says what the study's own row says.
+    pub(crate) fn are_exact(&self) -> bool {
+        self.store.is_exact()
+    }
+
     pub(crate) async fn get(&self, of: TableDef, pk: &[u8], ck: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.store.get(self.generation, table(of), pk, ck).await
     }
@@ -91,6 +96,13 @@ impl Rows {
         let asked: Vec<_> = keys.iter().map(|key| (study_pk(key), Bytes::new())).collect();
         let found = self.get_many(STUDIES, &asked).await?;
         found.into_iter().map(|row| row.map(|row| decode_study(&row)).transpose().map_err(malformed)).collect()
+    }
+
+    /// The state of studies as it is now, in the order asked for.
+    pub(crate) async fn studies_now(&self, keys: &[StudyKey]) -> Result<Vec<Option<StudyState>>, Error> {
+        let asked: Vec<_> = keys.iter().map(|key| (study_pk(key), Bytes::new())).collect();
+        let found = self.get_many(STUDIES, &asked).await?;
+        found.into_iter().map(|row| row.map(|row| decode_study_now(&row)).transpose().map_err(malformed)).collect()
     }
 
     /// The series of a study, in pages.

@@ -300,11 +300,15 @@ fn request((level, keys, fuzzy, offset, limit): &Asked) -> Query {
 }
 
 async fn index_of(specs: &[Spec]) -> std::sync::Arc<IndexService> {
+    index_over(MemoryStore::new(), specs).await
+}
+
+async fn index_over(store: std::sync::Arc<MemoryStore>, specs: &[Spec]) -> std::sync::Arc<IndexService> {
     let log = MemoryLog::new(4);
     for spec in specs {
         log.put(spec.record()).await;
     }
-    let index = IndexService::open(log.clone(), MemoryStore::new(), whole(&*log), small()).await.expect("opens");
+    let index = IndexService::open(log.clone(), store, whole(&*log), small()).await.expect("opens");
     settled(&index).await;
     index
 }
@@ -317,6 +321,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runs");
         runtime.block_on(async {
             let index = index_of(&specs).await;
+            let exact = index_over(MemoryStore::exact(), &specs).await;
             let naive = Naive::new(&specs);
             for asked in &all {
                 let request = request(asked);
@@ -329,10 +334,16 @@ proptest! {
                     .skip(asked.3 as usize)
                     .take(asked.4.unwrap_or(u64::MAX) as usize)
                     .collect();
-                let found = texts(&index, request, uid_tag(asked.0)).await;
-                assert_eq!(found, expected, "{asked:?}");
+                for index in [&index, &exact] {
+                    let found = texts(index, request.clone(), uid_tag(asked.0)).await;
+                    assert_eq!(found, expected, "{asked:?}");
+                }
+                let patients = Query { level: Level::Patient, returning: Returning::All, ..request };
+                let told = answers(&exact, patients.clone()).await;
+                assert_eq!(told, answers(&index, patients).await, "{asked:?} of patients");
             }
             index.close().await.expect("closes");
+            exact.close().await.expect("closes");
         });
     }
 }
@@ -373,7 +384,13 @@ async fn patients_are_by_issuer_and_id_and_counted() {
         specs[at].set.put_text(tags::PATIENT_NAME, "NOBODY");
     }
     specs[2].set.put_text(tags::PATIENT_SEX, "F");
-    let index = index_of(&specs).await;
+    for store in [MemoryStore::new(), MemoryStore::exact()] {
+        let index = index_over(store, &specs).await;
+        patients_are_counted(&index).await;
+    }
+}
+
+async fn patients_are_counted(index: &IndexService) {
     let counts = [
         tags::NUMBER_OF_PATIENT_RELATED_STUDIES,
         tags::NUMBER_OF_PATIENT_RELATED_SERIES,
@@ -387,7 +404,7 @@ async fn patients_are_by_issuer_and_id_and_counted() {
     let owned = |issuer: &str, id: &str, counts: &str| (issuer.to_owned(), id.to_owned(), counts.to_owned());
     let mut all = query(Level::Patient, &[]);
     all.returning = Returning::All;
-    let found = answers(&index, all.clone()).await;
+    let found = answers(index, all.clone()).await;
     let expected =
         [owned("", "", "1 1 1"), owned("", "", "1 1 1"), owned("", "P1", "2 3 3"), owned("OTHER", "P1", "1 1 1")];
     assert_eq!(found.iter().map(told).collect::<Vec<_>>(), expected);
@@ -396,21 +413,21 @@ async fn patients_are_by_issuer_and_id_and_counted() {
     // The same by a way through lists, in pages of the small sorting room.
     let mut named = query(Level::Patient, &[(tags::PATIENT_ID, "P*")]);
     named.returning = Returning::All;
-    assert_eq!(answers(&index, named).await.iter().map(told).collect::<Vec<_>>(), expected[2..]);
+    assert_eq!(answers(index, named).await.iter().map(told).collect::<Vec<_>>(), expected[2..]);
     let mut one = query(Level::Patient, &[(tags::PATIENT_ID, "P1"), (tags::ISSUER_OF_PATIENT_ID, "OTHER")]);
     one.returning = Returning::Keys;
-    assert_eq!(texts(&index, one, tags::ISSUER_OF_PATIENT_ID).await, ["OTHER"]);
+    assert_eq!(texts(index, one, tags::ISSUER_OF_PATIENT_ID).await, ["OTHER"]);
     all.offset = 1;
     all.limit = Some(2);
-    assert_eq!(answers(&index, all).await.iter().map(told).collect::<Vec<_>>(), expected[1..3]);
+    assert_eq!(answers(index, all).await.iter().map(told).collect::<Vec<_>>(), expected[1..3]);
 
     // Counts also restrict, and come with studies.
     let counted = query(Level::Study, &[(tags::NUMBER_OF_PATIENT_RELATED_STUDIES, "2")]);
-    assert_eq!(answers(&index, counted).await.len(), 2);
+    assert_eq!(answers(index, counted).await.len(), 2);
     // Another tenant sees nothing.
     let mut other = query(Level::Patient, &[]);
     other.tenant = "other".into();
-    assert!(answers(&index, other).await.is_empty());
+    assert!(answers(index, other).await.is_empty());
 }
 
 #[tokio::test]

@@ -65,6 +65,7 @@ pub fn trials(name: &str, backend: impl Fn() -> Backend + Clone + Send + 'static
         "IS-10_any_history_reads_like_a_map", any, rows::any_history_reads_like_a_map;
         "IS-11_a_second_opening_is_a_conflict", |f| f.exclusive, commits::a_second_opening_is_a_conflict;
         "IS-12_over_long_rows_are_invalid", any, rows::over_long_rows_are_invalid;
+        "IS-13_where_rows_are_exact_a_page_shows_whole_commits", any, commits::a_page_shows_whole_commits;
         "closed_it_refuses", any, commits::closed_it_refuses;
     };
     let trial = |(clause, needs, run): (&str, Needs, Run)| {

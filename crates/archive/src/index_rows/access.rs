@@ -5,7 +5,7 @@
 //! checks the study's row.
 
 use super::{
-    BUCKETS, PATIENTS, POSTINGS, RowChange,
+    BUCKETS, PATIENTS, POSTINGS, PatientPart, RowChange,
     keys::{LENGTH_OF_KEY_MAX, OrderKey, Text, pack_uid},
 };
 use crate::{
@@ -217,7 +217,42 @@ pub struct AccessRows {
     /// Where the study stands in each list.
     order: Bytes,
     lists: Vec<Bytes>,
-    patient: Option<(Bytes, Bytes)>,
+}
+
+/// A study's row among its patient's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatientRow {
+    pk: Bytes,
+    ck: Bytes,
+    value: Bytes,
+}
+
+impl PatientRow {
+    /// Of a study in this state; `None` while nothing of it is shown.
+    pub fn of(key: &StudyKey, state: &StudyState) -> Option<Self> {
+        if state.shown == 0 {
+            return None;
+        }
+        let part = PatientPart::of(state);
+        let pk = patients_pk(&key.tenant, &patient_bucket(&part.identity));
+        let ck = patient_ck(&part.identity, &key.study_instance_uid);
+        Some(Self { pk, ck, value: part.encode() })
+    }
+
+    /// Row changes that lead from `before` to `now`; after a torn commit what is there is not known.
+    pub fn changes(now: Option<Self>, before: Option<Self>, torn: bool, changes: &mut Vec<RowChange>) {
+        let same_key = |a: &Self, b: &Self| a.pk == b.pk && a.ck == b.ck;
+        if let Some(before) = &before
+            && !now.as_ref().is_some_and(|now| same_key(now, before))
+        {
+            changes.push(RowChange::delete(PATIENTS, before.pk.clone(), before.ck.clone()));
+        }
+        if let Some(now) = now
+            && (torn || before.as_ref() != Some(&now))
+        {
+            changes.push(RowChange::put(PATIENTS, now.pk, now.ck, now.value));
+        }
+    }
 }
 
 /// Which bucket of patients: the issuer and the first two bytes of the ID.
@@ -310,10 +345,7 @@ impl AccessRows {
         }
         let order = OrderKey::new(state.sort_key(), &key.study_instance_uid);
         let lists = lists(&key.tenant, state, order.year());
-        let patient = state.patient();
-        let pk = patients_pk(&key.tenant, &patient_bucket(&patient));
-        let ck = patient_ck(&patient, &key.study_instance_uid);
-        Self { order: order.0, lists, patient: Some((pk, ck)) }
+        Self { order: order.0, lists }
     }
 
     /// Row changes that lead from `before` to these.
@@ -325,14 +357,6 @@ impl AccessRows {
         }
         for pk in self.lists.iter().filter(|pk| !stays(before, pk)) {
             changes.push(RowChange::put(POSTINGS, pk.clone(), self.order.clone(), empty.clone()));
-        }
-        if self.patient != before.patient {
-            if let Some((pk, ck)) = &before.patient {
-                changes.push(RowChange::delete(PATIENTS, pk.clone(), ck.clone()));
-            }
-            if let Some((pk, ck)) = &self.patient {
-                changes.push(RowChange::put(PATIENTS, pk.clone(), ck.clone(), empty));
-            }
         }
     }
 }

@@ -77,6 +77,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Of a part of a value.
+    pub(crate) fn unversioned(bytes: &'a [u8], what: &'static str) -> Self {
+        Self { left: bytes, what }
+    }
+
+    /// What is not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.left
+    }
+
     pub(crate) fn bad(&self) -> RowError {
         RowError::Malformed(self.what)
     }

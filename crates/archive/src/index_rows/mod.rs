@@ -9,6 +9,7 @@ pub mod chunks;
 mod codec;
 mod keys;
 mod parked;
+mod patient;
 mod rows;
 
 pub use codec::RowError;
@@ -18,9 +19,10 @@ pub use keys::{
     read_conflict_ck, read_fact_ck, read_patient_ck, series_ck, study_pk, tenant_pk, unpack_uid,
 };
 pub use parked::{Parked, decode_parked, encode_parked, parked_ck, parked_prefix, repair_ck, repairs_prefix};
+pub use patient::PatientPart;
 pub use rows::{
-    Stamped, decode_fact, decode_leaf, decode_series, decode_study, decode_trace, encode_fact, encode_leaf,
-    encode_series, encode_study, encode_trace,
+    Stamped, decode_fact, decode_leaf, decode_series, decode_study, decode_study_now, decode_trace, encode_fact,
+    encode_leaf, encode_series, encode_study, encode_trace,
 };
 
 use bytes::Bytes;
@@ -53,7 +55,7 @@ tables! {
     BY_INSTANCE = 8 "by_instance" "SOP Instance UID to studies and series.";
     POSTINGS = 9 "postings" "What a study is found by, in the order in which studies are answered.";
     BUCKETS = 10 "buckets" "Which buckets of a bucketed list are in use.";
-    PATIENTS = 11 "patients" "Patients by issuer and ID, with their studies.";
+    PATIENTS = 11 "patients" "Patients by issuer and ID, with their studies and what each says of its patient.";
     CONFLICTS = 12 "conflicts" "Identities with more than one version of different bytes.";
     LEAVES = 13 "leaves" "Sums of the digest tree.";
     PARKED = 14 "parked" "Events that could not be folded.";

@@ -65,6 +65,20 @@ fn read_stamped<T>(
     Ok(Stamped { stamp, now, before })
 }
 
+/// The state alone that the last commit left.
+fn read_now<T>(
+    bytes: &[u8],
+    what: &'static str,
+    read: impl Fn(&mut Reader<'_>) -> Result<T, RowError>,
+) -> Result<T, RowError> {
+    let mut reader = Reader::new(bytes, VERSION, what)?;
+    reader.varint()?;
+    let mut reader = Reader::new(reader.bytes()?, VERSION, what)?;
+    let state = read(&mut reader)?;
+    reader.end()?;
+    Ok(state)
+}
+
 /// Orders are written once each and named by number: most attributes come from one event.
 fn write_attributes(out: &mut Writer, attributes: &Attributes) {
     let mut orders: Vec<&EventOrder> = Vec::new();
@@ -145,24 +159,31 @@ fn study(state: &StudyState) -> Vec<u8> {
 
 /// Reads a study's row.
 pub fn decode_study(bytes: &Bytes) -> Result<Stamped<StudyState>, RowError> {
-    read_stamped(bytes, "studies", |reader| {
-        let mut state = StudyState {
-            series: reader.varint()?,
-            shown: reader.varint()?,
-            versions: reader.varint()?,
-            ..StudyState::default()
-        };
-        for set in [&mut state.modalities, &mut state.sop_classes] {
-            for _ in 0..reader.count()? {
-                set.insert(reader.text()?.to_owned());
-            }
+    read_stamped(bytes, "studies", |reader| read_study(bytes, reader))
+}
+
+/// Reads of a study's row what is now.
+pub fn decode_study_now(bytes: &Bytes) -> Result<StudyState, RowError> {
+    read_now(bytes, "studies", |reader| read_study(bytes, reader))
+}
+
+fn read_study(row: &Bytes, reader: &mut Reader<'_>) -> Result<StudyState, RowError> {
+    let mut state = StudyState {
+        series: reader.varint()?,
+        shown: reader.varint()?,
+        versions: reader.varint()?,
+        ..StudyState::default()
+    };
+    for set in [&mut state.modalities, &mut state.sop_classes] {
+        for _ in 0..reader.count()? {
+            set.insert(reader.text()?.to_owned());
         }
-        for sum in [&mut state.events, &mut state.facts, &mut state.series_hashes] {
-            *sum = HashSum::from_bytes(&reader.array()?);
-        }
-        state.attributes = read_attributes(bytes, reader)?;
-        Ok(state)
-    })
+    }
+    for sum in [&mut state.events, &mut state.facts, &mut state.series_hashes] {
+        *sum = HashSum::from_bytes(&reader.array()?);
+    }
+    state.attributes = read_attributes(row, reader)?;
+    Ok(state)
 }
 
 /// A series' row.

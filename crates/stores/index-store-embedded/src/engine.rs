@@ -2,21 +2,19 @@
 
 use crate::{
     config::{IndexStoreConfig, KEY_BYTES_MAX, NOTE_BYTES_MAX, VALUE_BYTES_MAX},
+    generation::{GenerationState, encode_offset, lists_options, rows_options},
     key,
 };
 use bytes::Bytes;
 use cairn_archive::{Incarnation, Offset, Partition};
 use cairn_process::disk::{Disk, RealDisk};
 use cairn_store_api::{CkRange, Commit, Generation, Mutation, Page, Row, StoreError, StoreErrorKind, Table};
-use fjall::{
-    AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode, compaction::Leveled,
-    config::PartitioningPolicy,
-};
+use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, compaction::Leveled};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -24,6 +22,7 @@ use std::{
 const STORE_KEYSPACE: &str = "store";
 const POINTER: &[u8] = b"pointer";
 const GENERATION_KEYSPACE: &str = "generation-";
+const LISTS_KEYSPACE: &str = "lists-";
 /// Rows recovered from the journal beyond this are written to tables at once, so that they leave memory.
 const RECOVERED_KEPT: u64 = 1 << 20;
 
@@ -50,20 +49,6 @@ pub(crate) struct Engine {
     generations: RwLock<HashMap<Generation, Arc<GenerationState>>>,
     /// Something was committed since the last sync.
     unsynced: AtomicBool,
-}
-
-struct GenerationState {
-    keyspace: Keyspace,
-    /// What was committed last in each partition. Held while a commit is applied.
-    committed: Mutex<Committed>,
-}
-
-#[derive(Default)]
-struct Committed {
-    /// Newest of all partitions.
-    incarnation: Incarnation,
-    offsets: BTreeMap<Partition, (Incarnation, Offset, Bytes)>,
-    dropped: bool,
 }
 
 impl Engine {
@@ -98,23 +83,50 @@ impl Engine {
 
     fn load_generations(&self) -> Result<(), StoreError> {
         let recovered = self.database.write_buffer_size() > RECOVERED_KEPT;
-        for name in self.database.list_keyspace_names() {
-            let number = name.strip_prefix(GENERATION_KEYSPACE).and_then(|number| number.parse().ok());
-            let Some(generation) = number.map(Generation) else { continue };
-            let keyspace = self.keyspace(generation)?;
+        let names = self.database.list_keyspace_names();
+        let with = |prefix: &'static str| {
+            let numbers = names.iter().filter_map(move |name| name.strip_prefix(prefix)?.parse().ok().map(Generation));
+            numbers.collect::<HashSet<Generation>>()
+        };
+        let (generations, lists) = (with(GENERATION_KEYSPACE), with(LISTS_KEYSPACE));
+        for generation in &generations {
+            let rows = self.rows(*generation)?;
+            let lists = if lists.contains(generation) { self.lists(*generation)? } else { rows.clone() };
             if recovered {
-                keyspace.rotate_memtable().map_err(|error| failed("flush recovered rows", &error))?;
+                for keyspace in [&rows, &lists] {
+                    keyspace.rotate_memtable().map_err(|error| failed("flush recovered rows", &error))?;
+                }
             }
-            let state = GenerationState::load(keyspace)?;
-            self.generations.write().unwrap_or_else(PoisonError::into_inner).insert(generation, Arc::new(state));
+            let state = GenerationState::load(rows, lists)?;
+            self.generations.write().unwrap_or_else(PoisonError::into_inner).insert(*generation, Arc::new(state));
+        }
+        // What is left where beginning or dropping a generation was cut off.
+        for generation in lists.difference(&generations) {
+            self.delete(self.lists(*generation)?)?;
         }
         Ok(())
     }
 
-    fn keyspace(&self, generation: Generation) -> Result<Keyspace, StoreError> {
-        let options = || generation_options(self.memtable_bytes);
-        let name = format!("{GENERATION_KEYSPACE}{}", generation.0);
+    fn rows(&self, generation: Generation) -> Result<Keyspace, StoreError> {
+        self.keyspace(GENERATION_KEYSPACE, generation, || rows_options(self.memtable_bytes))
+    }
+
+    fn lists(&self, generation: Generation) -> Result<Keyspace, StoreError> {
+        self.keyspace(LISTS_KEYSPACE, generation, || lists_options(self.memtable_bytes))
+    }
+
+    fn keyspace(
+        &self,
+        prefix: &str,
+        generation: Generation,
+        options: impl FnOnce() -> KeyspaceCreateOptions,
+    ) -> Result<Keyspace, StoreError> {
+        let name = format!("{prefix}{}", generation.0);
         self.database.keyspace(&name, options).map_err(|error| failed("open generation", &error))
+    }
+
+    fn delete(&self, keyspace: Keyspace) -> Result<(), StoreError> {
+        self.database.delete_keyspace(keyspace).map_err(|error| failed("drop generation", &error))
     }
 
     fn generation(&self, generation: Generation) -> Option<Arc<GenerationState>> {
@@ -129,7 +141,8 @@ impl Engine {
         if let Some(state) = generations.get(&generation) {
             return Ok(state.clone());
         }
-        let state = Arc::new(GenerationState::load(self.keyspace(generation)?)?);
+        let lists = self.lists(generation)?;
+        let state = Arc::new(GenerationState::load(self.rows(generation)?, lists)?);
         generations.insert(generation, state.clone());
         Ok(state)
     }
@@ -173,10 +186,11 @@ impl Engine {
         let from = range.from.as_ref().map_or_else(|| prefix.clone(), bound);
         let to = range.to.as_ref().map_or_else(|| key::after(&prefix), bound);
         if from >= to || max == 0 {
-            let more = from < to && state.keyspace.range(from..to).next().is_some();
+            let more = from < to && state.of(table).range(from..to).next().is_some();
             return Ok(Page { rows: Vec::new(), more });
         }
-        let mut rows = state.keyspace.range(from..to);
+        // Of a commit under way nothing is seen.
+        let mut rows = self.database.snapshot().range(state.of(table), from..to);
         let mut next = || if reverse { rows.next_back() } else { rows.next() };
         let mut page = Page::default();
         while let Some(row) = next() {
@@ -197,17 +211,17 @@ impl Engine {
         self.check_room()?;
         loop {
             let state = self.generation_or_new(generation)?;
-            self.check_piled_up(&state.keyspace)?;
+            self.check_piled_up(&state)?;
             let mut committed = state.lock();
             if committed.dropped {
                 continue; // by another caller just now: this one begins it anew
             }
             committed.check(commit)?;
-            self.apply(&state.keyspace, commit)?;
+            self.apply(&state, commit)?;
             let place = (commit.incarnation, commit.to, commit.note.clone());
             committed.incarnation = commit.incarnation;
             committed.offsets.insert(commit.partition, place);
-            return Ok(state.keyspace.l0_table_count() >= L0_TABLES);
+            return Ok(state.l0_tables() >= L0_TABLES);
         }
     }
 
@@ -238,10 +252,10 @@ impl Engine {
 
     /// Refuses a commit that would be halted for as long as compaction fails. While compaction works, the engine itself bounds
     /// the tables: it halts commits until there are fewer.
-    fn check_piled_up(&self, keyspace: &Keyspace) -> Result<(), StoreError> {
+    fn check_piled_up(&self, state: &GenerationState) -> Result<(), StoreError> {
         let failure = self.compaction_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match failure {
-            Some(error) if keyspace.l0_table_count() >= L0_TABLES_MAX => Err(error),
+            Some(error) if state.l0_tables() >= L0_TABLES_MAX => Err(error),
             _ => Ok(()),
         }
     }
@@ -250,11 +264,11 @@ impl Engine {
     pub(crate) fn compact(&self) -> Result<bool, StoreError> {
         let generations = self.generations.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut more = false;
-        for state in generations.values() {
-            let before = shape(&state.keyspace);
+        for keyspace in generations.values().flat_map(|state| state.keyspaces()) {
+            let before = shape(keyspace);
             let watermark = self.database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
             let compacted = self.check_room().and_then(|()| {
-                let compacted = state.keyspace.tree.compact(self.compaction.clone(), watermark);
+                let compacted = keyspace.tree.compact(self.compaction.clone(), watermark);
                 compacted.map_err(|error| failed("compact index store", &error.into()))
             });
             let failure = compacted.err();
@@ -262,27 +276,27 @@ impl Engine {
             if let Some(error) = failure {
                 return Err(error);
             }
-            more |= shape(&state.keyspace) != before;
+            more |= shape(keyspace) != before;
         }
         Ok(more)
     }
 
-    fn apply(&self, keyspace: &Keyspace, commit: &Commit) -> Result<(), StoreError> {
+    fn apply(&self, state: &GenerationState, commit: &Commit) -> Result<(), StoreError> {
         let mut batch = self.database.batch();
         let mut key = Vec::new();
         for mutation in &commit.mutations {
             match mutation {
                 Mutation::Put { table, pk, ck, value } => {
                     key::write_row(&mut key, *table, pk, ck);
-                    batch.insert(keyspace, &key[..], &value[..]);
+                    batch.insert(state.of(*table), &key[..], &value[..]);
                 }
                 Mutation::Delete { table, pk, ck } => {
                     key::write_row(&mut key, *table, pk, ck);
-                    batch.remove(keyspace, &key[..]);
+                    batch.remove(state.of(*table), &key[..]);
                 }
             }
         }
-        batch.insert(keyspace, &key::offset(commit.partition)[..], encode_offset(commit));
+        batch.insert(&state.rows, &key::offset(commit.partition)[..], encode_offset(commit));
         batch.commit().map_err(|error| self.failed("commit rows", &error))?;
         self.unsynced.store(true, Ordering::Release);
         Ok(())
@@ -320,8 +334,11 @@ impl Engine {
         if committed.dropped {
             return Ok(());
         }
-        self.database.delete_keyspace(state.keyspace.clone()).map_err(|error| failed("drop generation", &error))?;
+        self.delete(state.rows.clone())?;
         committed.dropped = true;
+        if state.lists != state.rows {
+            self.delete(state.lists.clone())?;
+        }
         // Its files go with the last reader that still has it.
         self.generations.write().unwrap_or_else(PoisonError::into_inner).remove(&generation);
         Ok(())
@@ -345,85 +362,15 @@ impl Engine {
     }
 }
 
-/// The engine compacts once or twice after each flush and never else. When tables pile up faster, it halts writes for
-/// ever: with no write there is no flush, and with no flush no compaction. So its own compaction is given bounds that
-/// are never reached, and [`Engine::compact`] does it, on a thread of its own, whenever there is something to do.
-///
-/// Filters and block indexes are cut into blocks: a cold one is read in parts, not whole, and only parts are cached.
-fn generation_options(memtable_bytes: u64) -> KeyspaceCreateOptions {
-    let never = Leveled::default().with_l0_threshold(u8::MAX).with_table_target_size(1 << 40);
-    KeyspaceCreateOptions::default()
-        .max_memtable_size(memtable_bytes)
-        .compaction_strategy(Arc::new(never))
-        .filter_block_partitioning_policy(PartitioningPolicy::all(true))
-        .index_block_partitioning_policy(PartitioningPolicy::all(true))
-}
-
 /// Tables are small, so that what enters a level is merged with little more than itself.
 fn compaction(memtable_bytes: u64) -> Arc<Leveled> {
     let target = memtable_bytes.saturating_mul(2);
     Arc::new(Leveled::default().with_l0_threshold(L0_TABLES as u8).with_table_target_size(target))
 }
 
-impl GenerationState {
-    fn load(keyspace: Keyspace) -> Result<Self, StoreError> {
-        let mut committed = Committed::default();
-        for entry in keyspace.range(key::offsets()) {
-            let (key, value) = entry.into_inner().map_err(|error| failed("read offsets", &error))?;
-            let place = key::partition(&key).zip(decode_offset(&value));
-            let (partition, place) = place
-                .ok_or_else(|| StoreError::new(StoreErrorKind::Corrupt, "index store has an unreadable offset"))?;
-            committed.incarnation = committed.incarnation.max(place.0);
-            committed.offsets.insert(partition, place);
-        }
-        Ok(Self { keyspace, committed: Mutex::new(committed) })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Committed> {
-        self.committed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn get(&self, table: Table, pk: &[u8], ck: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let value = self.keyspace.get(key::row(table, pk, ck)).map_err(|error| failed("read row", &error))?;
-        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
-    }
-}
-
-impl Committed {
-    /// Whether a commit goes on where the last one of its partition ended.
-    fn check(&self, commit: &Commit) -> Result<(), StoreError> {
-        let conflict = |what: String| Err(StoreError::new(StoreErrorKind::Conflict, what));
-        let partition = commit.partition.0;
-        if commit.incarnation < self.incarnation {
-            return conflict(format!("incarnation {} is over: {}", commit.incarnation.0, self.incarnation.0));
-        }
-        let place = self.offsets.get(&commit.partition).filter(|(life, ..)| *life == commit.incarnation);
-        let end = place.map_or(Offset(0), |(_, end, _)| *end);
-        if commit.from != end {
-            return conflict(format!("partition {partition} is committed to {}, not {}", end.0, commit.from.0));
-        }
-        Ok(())
-    }
-}
-
 /// Changes with each step of compaction, and with each flush.
 fn shape(keyspace: &Keyspace) -> u64 {
     keyspace.tree.current_version().id()
-}
-
-fn encode_offset(commit: &Commit) -> Vec<u8> {
-    let mut value = Vec::with_capacity(12 + commit.note.len());
-    value.extend_from_slice(&commit.incarnation.0.to_be_bytes());
-    value.extend_from_slice(&commit.to.0.to_be_bytes());
-    value.extend_from_slice(&commit.note);
-    value
-}
-
-fn decode_offset(value: &[u8]) -> Option<(Incarnation, Offset, Bytes)> {
-    let (incarnation, rest) = value.split_first_chunk()?;
-    let (offset, note) = rest.split_first_chunk()?;
-    let incarnation = Incarnation(u32::from_be_bytes(*incarnation));
-    Some((incarnation, Offset(u64::from_be_bytes(*offset)), Bytes::copy_from_slice(note)))
 }
 
 fn check_commit(commit: &Commit) -> Result<(), StoreError> {

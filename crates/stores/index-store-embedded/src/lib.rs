@@ -13,6 +13,7 @@
 mod background;
 mod config;
 mod engine;
+mod generation;
 mod key;
 mod store;
 

@@ -114,6 +114,10 @@ async fn blocking<T: Send + 'static>(
 
 #[async_trait]
 impl IndexStore for EmbeddedIndexStore {
+    fn is_exact(&self) -> bool {
+        true
+    }
+
     async fn get(
         &self,
         generation: Generation,

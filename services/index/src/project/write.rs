@@ -67,6 +67,9 @@ pub(crate) async fn study(
         let before = change.before.as_ref().map(|before| access::AccessRows::of(&key, before)).unwrap_or_default();
         access_rows(&rows_now, &before, change.torn, &mut changes.derived);
     }
+    let patient_before = change.before.as_ref().and_then(|before| access::PatientRow::of(&key, before));
+    let patient_now = access::PatientRow::of(&key, &change.after);
+    access::PatientRow::changes(patient_now, patient_before, change.torn, &mut changes.derived);
     if change.after.shown > 0 {
         for (list, bucket) in access::buckets_of(&key, &change.after) {
             let entry = (list, key.tenant.clone(), bucket);

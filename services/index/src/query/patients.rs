@@ -1,31 +1,31 @@
-//! Patients: their studies merged at read time.
+//! Patients: what their studies add, merged at read time.
 
 use super::run::{Out, Walk};
 use crate::{
     answering::Ended,
     project::next_bucket,
-    rows::{Rows, malformed, prefix_range, successor},
+    rows::{Pages, Rows, after_prefix, malformed, prefix_range, successor},
 };
 use bytes::Bytes;
 use cairn_archive::{
-    fold::{Attributes, Level, PatientIdentity, StudyKey, StudyState, Variant, level_of},
+    fold::{Attributes, PatientIdentity, StudyKey, StudyState, Variant},
     index_rows::{
-        PATIENTS, Text,
+        PATIENTS, PatientPart, RowError, Text,
         access::{BucketList, patient_bucket, patient_ck, patients_pk},
-        read_patient_ck,
+        pack_uid, read_patient_ck,
     },
     plan::{View, Wanted, answer},
 };
 use cairn_dicom::{
-    Tag, Uid, Vr,
+    Tag, Vr,
     dataset::{DataSet, Value},
     tags,
 };
 use cairn_service_api::Error;
-use cairn_store_api::CkRange;
+use cairn_store_api::{CkRange, Page, Row};
 use std::collections::BTreeMap;
 
-/// A patient: by issuer and ID; without an ID by its study.
+/// A patient: by issuer and ID; without an ID by its study. They are ordered as their rows are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Patient {
     identity: PatientIdentity,
@@ -34,60 +34,86 @@ struct Patient {
 }
 
 impl Patient {
-    fn of(key: &StudyKey, state: &StudyState) -> Self {
-        let identity = state.patient();
-        let study = identity.id.is_empty().then(|| key.study_instance_uid.clone());
+    fn new(identity: PatientIdentity, study: &str) -> Self {
+        let study = identity.id.is_empty().then(|| study.to_owned());
         Self { identity, study }
+    }
+
+    fn of(key: &StudyKey, state: &StudyState) -> Self {
+        Self::new(state.patient(), &key.study_instance_uid)
     }
 }
 
-/// Studies of one patient, a page at a time.
-struct StudiesOf {
-    pages: Option<crate::rows::Pages>,
-    rows: Rows,
-    tenant: String,
+/// Patients of rows, and what the study of each row adds. A row that is not exact is a hint: the study's own row says whose
+/// it is.
+async fn parts(rows: &Rows, tenant: &str, page: &[Row]) -> Result<Vec<(Patient, PatientPart)>, Error> {
+    if rows.are_exact() && page.iter().all(|row| !row.value.is_empty()) {
+        let part = |row: &Row| {
+            let part = PatientPart::decode(&row.ck, &row.value)?;
+            // Only a patient without ID is its study's.
+            let patient = match part.identity.id.is_empty() {
+                true => Patient::new(part.identity.clone(), read_patient_ck(&row.ck)?.2.as_str()),
+                false => Patient { identity: part.identity.clone(), study: None },
+            };
+            Ok::<_, RowError>((patient, part))
+        };
+        return page.iter().map(part).collect::<Result<_, _>>().map_err(malformed);
+    }
+    let states = states(rows, tenant, page).await?;
+    Ok(states.into_iter().map(|(key, state)| (Patient::of(&key, &state), PatientPart::of(&state))).collect())
+}
+
+/// States of the studies that rows lead to, of those that say that they are the patient's.
+async fn states(rows: &Rows, tenant: &str, page: &[Row]) -> Result<Vec<(StudyKey, StudyState)>, Error> {
+    let mut keys = Vec::with_capacity(page.len());
+    for row in page {
+        let (_, _, study) = read_patient_ck(&row.ck).map_err(malformed)?;
+        keys.push(StudyKey { tenant: tenant.to_owned(), study_instance_uid: study.to_string() });
+    }
+    let states = rows.studies_now(&keys).await?;
+    let found = page.iter().zip(keys).zip(states).filter_map(|((row, key), state)| {
+        let state = state?;
+        let own = patient_ck(&state.patient(), &key.study_instance_uid);
+        (state.shown > 0 && own == row.ck).then_some((key, state))
+    });
+    Ok(found.collect())
+}
+
+/// What the studies of one patient add, a page at a time.
+struct PartsOf<'a> {
+    pages: Pages,
+    rows: &'a Rows,
+    tenant: &'a str,
     patient: Patient,
 }
 
-impl StudiesOf {
-    fn new(rows: &Rows, tenant: &str, patient: Patient) -> Self {
-        let pages = patient.study.is_none().then(|| {
-            let mut prefix = Vec::new();
-            Text(&patient.identity.issuer).append(&mut prefix);
-            Text(&patient.identity.id).append(&mut prefix);
-            rows.pages(PATIENTS, patients_pk(tenant, &patient_bucket(&patient.identity)), prefix_range(&prefix))
-        });
-        Self { pages, rows: rows.clone(), tenant: tenant.to_owned(), patient }
+impl<'a> PartsOf<'a> {
+    fn new(rows: &'a Rows, tenant: &'a str, patient: Patient) -> Self {
+        let mut prefix = Vec::new();
+        Text(&patient.identity.issuer).append(&mut prefix);
+        Text(&patient.identity.id).append(&mut prefix);
+        if let Some(study) = &patient.study {
+            pack_uid(&mut prefix, study);
+        }
+        let pk = patients_pk(tenant, &patient_bucket(&patient.identity));
+        Self { pages: rows.pages(PATIENTS, pk, prefix_range(&prefix)), rows, tenant, patient }
     }
 
-    /// The next studies; `None` at the end. Rows are hints: the study's own row says whose it is.
-    async fn next(&mut self) -> Result<Option<Vec<(StudyKey, StudyState)>>, Error> {
-        let studies: Vec<String> = match (&mut self.pages, self.patient.study.take()) {
-            (None, Some(study)) => vec![study],
-            (None, None) => return Ok(None),
-            (Some(pages), _) => {
-                let Some(page) = pages.next().await? else { return Ok(None) };
-                let uids: Result<Vec<Uid>, _> =
-                    page.iter().map(|row| read_patient_ck(&row.ck).map(|(.., uid)| uid)).collect();
-                uids.map_err(malformed)?.iter().map(Uid::to_string).collect()
-            }
-        };
-        let key = |study| StudyKey { tenant: self.tenant.clone(), study_instance_uid: study };
-        let keys: Vec<StudyKey> = studies.into_iter().map(key).collect();
-        let states = self.rows.studies(&keys).await?;
-        let present = keys.into_iter().zip(states).filter_map(|(key, state)| Some((key, state?.now)));
-        let own = |state: &StudyState| state.shown > 0 && state.patient() == self.patient.identity;
-        Ok(Some(present.filter(|(_, state)| own(state)).collect()))
+    /// The next ones; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Vec<PatientPart>>, Error> {
+        let Some(page) = self.pages.next().await? else { return Ok(None) };
+        let parts = parts(self.rows, self.tenant, &page).await?.into_iter();
+        Ok(Some(parts.filter(|(patient, _)| *patient == self.patient).map(|(_, part)| part).collect()))
     }
 }
 
 /// Counts over a patient's studies: studies, series, instances.
 async fn counts(rows: &Rows, tenant: &str, patient: Patient) -> Result<[u64; 3], Error> {
     let mut counts = [0; 3];
-    let mut studies = StudiesOf::new(rows, tenant, patient);
-    while let Some(page) = studies.next().await? {
-        for (_, state) in page {
-            counts = [counts[0] + 1, counts[1] + state.series, counts[2] + state.shown];
+    let mut studies = PartsOf::new(rows, tenant, patient);
+    while let Some(parts) = studies.next().await? {
+        for part in parts {
+            counts = [counts[0] + 1, counts[1] + part.series, counts[2] + part.instances];
         }
     }
     Ok(counts)
@@ -122,15 +148,11 @@ async fn all(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), Ended
         let mut range = CkRange::default();
         loop {
             let page = walk.rows.scan(PATIENTS, &pk, &range, page_rows).await?;
-            let (groups, after) = groups(&walk, page).await?;
-            for group in groups {
-                for patient in group {
-                    if patient.matches {
-                        out.give(|| answer(wanted, &walk.plan.study, &[&patient.set()])).await?;
-                        if out.is_full() {
-                            return Ok(());
-                        }
-                    }
+            let (patients, after) = patients_of(&walk, &pk, page).await?;
+            for patient in patients.values().filter(|patient| patient.matches) {
+                out.give(|| Ok(answer(wanted, &walk.plan.study, &[&patient.set()?]))).await?;
+                if out.is_full() {
+                    return Ok(());
                 }
             }
             match after {
@@ -143,89 +165,50 @@ async fn all(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), Ended
     Ok(())
 }
 
-/// Patients of a page of rows, by key; and where to go on, if there is more. A patient whose rows go beyond the page is
+/// Patients of a page of rows, in order; and where to go on, if there is more. A patient whose rows go beyond the page is
 /// gone through whole.
-async fn groups(walk: &Walk, page: cairn_store_api::Page) -> Result<(Vec<Vec<Merged>>, Option<Bytes>), Error> {
-    let mut rows = Vec::with_capacity(page.rows.len());
-    for row in &page.rows {
-        let (_, id, study) = read_patient_ck(&row.ck).map_err(malformed)?;
+async fn patients_of(walk: &Walk, pk: &Bytes, page: Page) -> Result<(BTreeMap<Patient, Merged>, Option<Bytes>), Error> {
+    let mut patients = BTreeMap::new();
+    let Page { rows, more } = page;
+    let Some(last) = rows.last().filter(|_| more) else {
+        add(walk, &rows, &mut patients).await?;
+        return Ok((patients, None));
+    };
+    let (_, id, study) = read_patient_ck(&last.ck).map_err(malformed)?;
+    if id.is_empty() {
         // A patient without ID is its study's alone.
-        let own = if id.is_empty() { row.ck.len() } else { row.ck.len() - packed_length(&study) };
-        let key = StudyKey { tenant: walk.tenant.clone(), study_instance_uid: study.to_string() };
-        rows.push((row.ck.slice(..own), row, key));
+        add(walk, &rows, &mut patients).await?;
+        return Ok((patients, Some(successor(&last.ck))));
     }
-    let keys: Vec<StudyKey> = rows.iter().map(|(.., key)| key.clone()).collect();
-    let mut states = walk.rows.studies(&keys).await?.into_iter();
-    let mut after = page.rows.last().filter(|_| page.more).map(|row| successor(&row.ck));
-    let mut groups = Vec::new();
-    for group in rows.chunk_by(|a, b| a.0 == b.0) {
-        let is_cut = page.more && group.last().map(|(_, row, _)| &row.ck) == page.rows.last().map(|row| &row.ck);
-        let states: Vec<_> = states.by_ref().take(group.len()).collect();
-        let mut patients: BTreeMap<Patient, Merged> = BTreeMap::new();
-        let Some((prefix, row, key)) = group.first() else { continue };
-        if is_cut && prefix.len() < row.ck.len() {
-            let (issuer, id, _) = read_patient_ck(&row.ck).map_err(malformed)?;
-            let pk = patients_pk(&key.tenant, &patient_bucket(&PatientIdentity { issuer, id }));
-            let mut pages = walk.rows.pages(PATIENTS, pk, prefix_range(prefix));
-            while let Some(page) = pages.next().await? {
-                add_rows(walk, &page, &mut patients).await?;
-            }
-            after = crate::rows::after_prefix(prefix);
-        } else {
-            for ((_, row, key), state) in group.iter().zip(states) {
-                if let Some(state) = state {
-                    add(walk, row, key, &state.now, &mut patients).await?;
-                }
-            }
-        }
-        groups.push(patients.into_values().collect());
-    }
-    Ok((groups, after))
-}
-
-fn packed_length(study: &Uid) -> usize {
     let mut packed = Vec::new();
-    cairn_archive::index_rows::pack_uid(&mut packed, study.as_str());
-    packed.len()
+    pack_uid(&mut packed, study.as_str());
+    let prefix = last.ck.slice(..last.ck.len().saturating_sub(packed.len()));
+    let whole = rows.partition_point(|row| row.ck < prefix);
+    add(walk, rows.get(..whole).unwrap_or_default(), &mut patients).await?;
+    let mut pages = walk.rows.pages(PATIENTS, pk.clone(), prefix_range(&prefix));
+    while let Some(rows) = pages.next().await? {
+        add(walk, &rows, &mut patients).await?;
+    }
+    Ok((patients, after_prefix(&prefix)))
 }
 
-async fn add_rows(
-    walk: &Walk,
-    rows: &[cairn_store_api::Row],
-    patients: &mut BTreeMap<Patient, Merged>,
-) -> Result<(), Error> {
-    let mut keys = Vec::with_capacity(rows.len());
-    for row in rows {
-        let (_, _, study) = read_patient_ck(&row.ck).map_err(malformed)?;
-        keys.push(StudyKey { tenant: walk.tenant.clone(), study_instance_uid: study.to_string() });
-    }
-    for ((row, key), state) in rows.iter().zip(&keys).zip(walk.rows.studies(&keys).await?) {
-        if let Some(state) = state {
-            add(walk, row, key, &state.now, patients).await?;
+/// Adds what studies say of their patients.
+async fn add(walk: &Walk, rows: &[Row], patients: &mut BTreeMap<Patient, Merged>) -> Result<(), Error> {
+    if walk.checks_nothing() {
+        for (patient, part) in parts(&walk.rows, &walk.tenant, rows).await? {
+            let merged = patients.entry(patient).or_default();
+            merged.add(part)?;
+            merged.matches = true;
         }
-    }
-    Ok(())
-}
-
-/// Adds a study to its patient. Its row is a hint: the study must say that it is this patient's.
-async fn add(
-    walk: &Walk,
-    row: &cairn_store_api::Row,
-    key: &StudyKey,
-    state: &StudyState,
-    patients: &mut BTreeMap<Patient, Merged>,
-) -> Result<(), Error> {
-    let patient = Patient::of(key, state);
-    let own = patient_ck(&patient.identity, &key.study_instance_uid);
-    if state.shown == 0 || own != row.ck {
         return Ok(());
     }
-    let merged = patients.entry(patient).or_default();
-    merged.add(state);
-    merged.matches |= walk.checks_nothing();
-    if !merged.matches {
-        let view = walk.study_view(key, state).await?;
-        merged.matches = view.matches(&walk.plan.study) && walk.matches_below(key, &view).await?;
+    for (key, state) in states(&walk.rows, &walk.tenant, rows).await? {
+        let merged = patients.entry(Patient::of(&key, &state)).or_default();
+        merged.add(PatientPart::of(&state))?;
+        if !merged.matches {
+            let view = walk.study_view(&key, &state).await?;
+            merged.matches = view.matches(&walk.plan.study) && walk.matches_below(&key, &view).await?;
+        }
     }
     Ok(())
 }
@@ -265,45 +248,60 @@ async fn found(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), End
 }
 
 async fn give(walk: &Walk, wanted: &Wanted, patient: Patient, out: &mut Out) -> Result<(), Ended> {
-    let mut merged = Merged::default();
-    let mut studies = StudiesOf::new(&walk.rows, &walk.tenant, patient);
-    while let Some(page) = studies.next().await? {
-        page.iter().for_each(|(_, state)| merged.add(state));
+    if out.passes_over() {
+        return Ok(());
     }
-    out.give(|| answer(wanted, &walk.plan.study, &[&merged.set()])).await
+    let mut merged = Merged::default();
+    let mut studies = PartsOf::new(&walk.rows, &walk.tenant, patient);
+    while let Some(parts) = studies.next().await? {
+        parts.into_iter().try_for_each(|part| merged.add(part))?;
+    }
+    out.put(answer(wanted, &walk.plan.study, &[&merged.set()?])).await
 }
 
 /// A patient's attributes, of each the earliest in event order among all studies; counts; whether a study matches.
 #[derive(Default)]
 struct Merged {
+    /// What studies said alike until now; not among the `earliest` yet.
+    alike: Option<PatientPart>,
     earliest: BTreeMap<Tag, Variant>,
     counts: [u64; 3],
     matches: bool,
 }
 
 impl Merged {
-    fn add(&mut self, state: &StudyState) {
+    fn add(&mut self, part: PatientPart) -> Result<(), Error> {
         let [studies, series, instances] = self.counts;
-        self.counts = [studies + 1, series + state.series, instances + state.shown];
-        let mut last = None;
-        for variant in state.attributes.variants() {
-            // The first of each attribute is the study's.
-            let first = last.replace(variant.tag) != Some(variant.tag);
-            if first && level_of(variant.tag) == Level::Patient && !variant.tag.is_private() {
-                let known = self.earliest.get(&variant.tag);
-                if known.is_none_or(|known| variant.order < known.order) {
-                    self.earliest.insert(variant.tag, variant.clone());
-                }
-            }
+        self.counts = [studies + 1, series + part.series, instances + part.instances];
+        if self.alike.as_mut().is_some_and(|alike| alike.absorb(&part)) {
+            return Ok(());
         }
+        if let Some(alike) = self.alike.replace(part) {
+            Self::tell(&mut self.earliest, &alike)?;
+        }
+        Ok(())
     }
 
-    fn set(&self) -> DataSet {
-        let mut set = Attributes::decode(self.earliest.values());
+    fn tell(earliest: &mut BTreeMap<Tag, Variant>, part: &PatientPart) -> Result<(), Error> {
+        for variant in part.variants().map_err(malformed)? {
+            let known = earliest.get(&variant.tag);
+            if known.is_none_or(|known| variant.order < known.order) {
+                earliest.insert(variant.tag, variant);
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&self) -> Result<DataSet, Error> {
+        let mut earliest = self.earliest.clone();
+        if let Some(alike) = &self.alike {
+            Self::tell(&mut earliest, alike)?;
+        }
+        let mut set = Attributes::decode(earliest.values());
         set.put(tags::INSTANCE_AVAILABILITY, Vr::CS, Value::Text(vec!["ONLINE".to_owned()]));
         for (tag, count) in COUNTS.into_iter().zip(self.counts) {
             set.put(tag, Vr::IS, Value::Text(vec![count.to_string()]));
         }
-        set
+        Ok(set)
     }
 }

@@ -44,20 +44,30 @@ impl Out {
     }
 
     /// Whether the next answer is passed over; then it counts as given.
-    fn passes_over(&mut self) -> bool {
+    pub(crate) fn passes_over(&mut self) -> bool {
         let passes = self.skip > 0;
         self.skip = self.skip.saturating_sub(1);
         passes
     }
 
     /// Gives an answer, made only if it is not passed over.
-    pub(crate) async fn give(&mut self, make: impl FnOnce() -> DataSet) -> Result<(), Ended> {
+    pub(crate) async fn give(&mut self, make: impl FnOnce() -> Result<DataSet, Error>) -> Result<(), Ended> {
         if self.passes_over() {
             return Ok(());
         }
-        self.answers.give(make()).await?;
+        self.put(make()?).await
+    }
+
+    /// Gives an answer that is not passed over.
+    pub(crate) async fn put(&mut self, answer: DataSet) -> Result<(), Ended> {
+        self.answers.give(answer).await?;
         self.left = self.left.map(|left| left.saturating_sub(1));
         Ok(())
+    }
+
+    /// Answers to be found yet, those passed over included; `None`: all.
+    fn left_to_find(&self) -> Option<u64> {
+        self.left.map(|left| left.saturating_add(self.skip))
     }
 
     /// How many studies will be read at least, as far as is known.
@@ -297,17 +307,22 @@ pub(crate) fn uids(keys: &cairn_dicom::matching::Keys, tag: Tag) -> Option<Vec<U
 pub(crate) async fn studies(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), Ended> {
     let mut studies = walk.begin(out.hint()).await?;
     let checks_nothing = walk.checks_nothing();
+    if checks_nothing {
+        out.skip = studies.pass_over(out.skip).await?;
+    }
+    studies.expect(out.left_to_find());
     while let Some((key, state)) = studies.next().await? {
         if checks_nothing && out.passes_over() {
             continue;
         }
         let view = walk.study_view(&key, &state).await?;
         if view.matches(&walk.plan.study) && walk.matches_below(&key, &view).await? {
-            out.give(|| answer(wanted, &walk.plan.study, &[&view.set])).await?;
+            out.give(|| Ok(answer(wanted, &walk.plan.study, &[&view.set]))).await?;
             if out.is_full() {
                 return Ok(());
             }
         }
+        studies.expect(out.left_to_find());
     }
     Ok(())
 }
@@ -325,7 +340,7 @@ pub(crate) async fn series(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Re
             let (found, more) = walk.series(&key, &study, after.as_ref(), walk.sort_max).await?;
             for (entry, (_, view)) in &found {
                 if walk.matches_in_series(&key, &entry.uid).await? {
-                    out.give(|| answer(wanted, &walk.plan.series, &[&study.set, &view.set])).await?;
+                    out.give(|| Ok(answer(wanted, &walk.plan.series, &[&study.set, &view.set]))).await?;
                     if out.is_full() {
                         return Ok(());
                     }
@@ -383,7 +398,7 @@ async fn instances_of(
         for (entry, state) in &found {
             let identity = Identity { series: series.0.clone(), instance: entry.uid.clone() };
             let Some((_, view)) = walk.instance(&mut headers, &identity, state, &select).await? else { continue };
-            out.give(|| answer(wanted, &walk.plan.instance, &[&study.set, &series.1.set, &view.set])).await?;
+            out.give(|| Ok(answer(wanted, &walk.plan.instance, &[&study.set, &series.1.set, &view.set]))).await?;
             if out.is_full() {
                 return Ok(());
             }

@@ -16,12 +16,17 @@ use cairn_service_api::Error;
 use cairn_store_api::CkRange;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+/// Fewest studies that are read at once after the first page.
+const PAGE_MIN: usize = 16;
+
 /// Studies in order, a page at a time.
 pub(crate) struct Studies {
     rows: Rows,
     tenant: String,
     from: From,
     page: usize,
+    /// Studies read at once at most.
+    page_max: usize,
     ready: VecDeque<(StudyKey, StudyState)>,
 }
 
@@ -48,8 +53,9 @@ impl Studies {
                 sorted(&rows, tenant, found.into_keys().collect()).await?
             }
         };
-        let page = hint.clamp(1, rows.page.max(1));
-        Ok(Self { rows, tenant: tenant.to_owned(), from, page, ready: VecDeque::new() })
+        let page_max = rows.page.max(1);
+        let page = hint.clamp(1, page_max);
+        Ok(Self { rows, tenant: tenant.to_owned(), from, page, page_max, ready: VecDeque::new() })
     }
 
     fn by_lists(rows: &Rows, tenant: &str, lists: &Lists) -> From {
@@ -65,9 +71,34 @@ impl Studies {
                 return Ok(None);
             }
             self.load(keys).await?;
-            self.page = (self.page * 2).min(self.rows.page);
+            self.page = (self.page * 2).min(self.page_max);
         }
         Ok(self.ready.pop_front())
+    }
+
+    /// So many answers are wanted yet, where a limit says so: no more studies are read than these are likely to need.
+    pub(crate) fn expect(&mut self, answers: Option<u64>) {
+        if let Some(answers) = answers {
+            let most = self.rows.page.max(1);
+            self.page_max = usize::try_from(answers).unwrap_or(usize::MAX).clamp(PAGE_MIN.min(most), most);
+            self.page = self.page.min(self.page_max);
+        }
+    }
+
+    /// Goes past so many studies as their lists' rows alone say that they are there; how many are still to be passed over.
+    pub(crate) async fn pass_over(&mut self, mut count: u64) -> Result<u64, Error> {
+        let From::Lists { cursor, context, at } = &mut self.from else { return Ok(count) };
+        if !self.rows.are_exact() {
+            return Ok(count);
+        }
+        while count > 0 {
+            let Some(from) = at.take() else { break };
+            if let Some(found) = cursor.seek(context, from).await? {
+                *at = Some(next_key(&found));
+                count -= 1;
+            }
+        }
+        Ok(count)
     }
 
     async fn keys(&mut self) -> Result<Vec<OrderKey>, Error> {
@@ -94,9 +125,9 @@ impl Studies {
             .iter()
             .map(|uid| StudyKey { tenant: self.tenant.clone(), study_instance_uid: uid.to_string() })
             .collect();
-        let states = self.rows.studies(&studies).await?;
+        let states = self.rows.studies_now(&studies).await?;
         for ((order, key), state) in keys.into_iter().zip(studies).zip(states) {
-            let Some(state) = state.map(|state| state.now).filter(|state| state.shown > 0) else { continue };
+            let Some(state) = state.filter(|state| state.shown > 0) else { continue };
             if OrderKey::new(state.sort_key(), &key.study_instance_uid) == order {
                 self.ready.push_back((key, state));
             }
@@ -114,8 +145,8 @@ async fn sorted(rows: &Rows, tenant: &str, uids: BTreeSet<Uid>) -> Result<From, 
             .iter()
             .map(|uid| StudyKey { tenant: tenant.to_owned(), study_instance_uid: uid.to_string() })
             .collect();
-        for (key, state) in keys.iter().zip(rows.studies(&keys).await?) {
-            orders.extend(state.map(|state| OrderKey::new(state.now.sort_key(), &key.study_instance_uid)));
+        for (key, state) in keys.iter().zip(rows.studies_now(&keys).await?) {
+            orders.extend(state.map(|state| OrderKey::new(state.sort_key(), &key.study_instance_uid)));
         }
     }
     orders.sort_unstable();

@@ -160,11 +160,17 @@ pub struct MemoryStore {
     held: Mutex<HashMap<u32, u64>>,
     /// One commit is applied at a time.
     alone: Mutex<()>,
+    exact: bool,
 }
 
 impl MemoryStore {
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// One whose rows can be taken at their word, as long as it has no fault.
+    pub fn exact() -> Arc<Self> {
+        Arc::new(Self { exact: true, ..Self::default() })
     }
 
     pub fn commits(&self) -> u64 {
@@ -202,6 +208,9 @@ impl MemoryStore {
 
 #[async_trait]
 impl IndexStore for MemoryStore {
+    fn is_exact(&self) -> bool {
+        self.exact
+    }
     async fn get(
         &self,
         generation: Generation,

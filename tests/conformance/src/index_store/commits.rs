@@ -1,4 +1,4 @@
-use super::{Backend, G1, LIFE, NAMES, STUDIES, commit, get, keys, put};
+use super::{Backend, G1, LIFE, NAMES, STUDIES, commit, delete, get, keys, put};
 use bytes::Bytes;
 use cairn_archive::{Incarnation, Offset, Partition};
 use cairn_store_api::{Commit, Generation, IndexStore, StoreErrorKind};
@@ -48,6 +48,40 @@ pub(super) async fn committed_is_seen(backend: Backend) {
         if end == 300 {
             break;
         }
+    }
+    writer.await.unwrap();
+}
+
+pub(super) async fn a_page_shows_whole_commits(backend: Backend) {
+    const COMMITS: u64 = 500;
+    let store = backend.open().await.unwrap();
+    if !store.is_exact() {
+        return; // it makes no such promise
+    }
+    let writing = store.clone();
+    let writer = tokio::spawn(async move {
+        for n in 0..COMMITS {
+            // A row moves: as seen by others it is nowhere twice, and never nowhere.
+            let mut rows = vec![put(NAMES, "s", n.to_be_bytes(), "row")];
+            rows.extend(n.checked_sub(1).map(|before| delete(NAMES, "s", before.to_be_bytes())));
+            writing.commit(G1, commit(n, n + 1, rows)).await.unwrap();
+            let late = commit(n, n + 1, vec![put(NAMES, "s", "late", "row")]);
+            assert_eq!(writing.commit(G1, late).await.unwrap_err().kind(), StoreErrorKind::Conflict);
+        }
+    });
+    let mut last = 0;
+    while last + 1 < COMMITS {
+        for reverse in [false, true] {
+            let seen = keys(store.as_ref(), G1, NAMES, b"s", reverse).await;
+            assert!(seen.len() <= 1, "a row is in two places: {seen:?}");
+            assert!(seen.len() == 1 || last == 0, "a row is nowhere");
+            if let Some(ck) = seen.first() {
+                let n = u64::from_be_bytes(ck[..].try_into().unwrap());
+                assert!(n >= last, "never back");
+                last = n;
+            }
+        }
+        tokio::task::yield_now().await;
     }
     writer.await.unwrap();
 }
