@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster test test-long check bench bench-archive bench-peers deps fuzz engines engines-stop
+.PHONY: help run run-cluster demonstrate-rebuild test test-long check bench bench-archive bench-cluster bench-peers deps fuzz engines engines-stop
 
 CARGO ?= cargo
 DATA ?= ./data
@@ -20,6 +20,10 @@ run: ## build and serve the embedded archive, ready to receive (data in ./data)
 run-cluster: deps ## engines and two processes of each role on loopback, with the ports of `make run` (data in ./cluster-data)
 	$(CARGO) build --release --locked -p cairn --features cluster
 	exec tools/run-cluster $(CLUSTER)
+
+demonstrate-rebuild: deps ## a cluster whose index is rebuilt under load by two processes, with the certificate
+	$(CARGO) build --release --locked -p cairn --features cluster
+	tools/run-cluster --directory target/demonstration --demonstrate-rebuild
 
 test: deps ## install what is needed, then every test, with the minutes of each layer
 	tools/test
@@ -53,6 +57,11 @@ BENCH ?=
 bench-archive: ## the whole archive as a process under load (an hour's quarter; 20 GB of disk for a while)
 	$(CARGO) build --release --locked -p cairn -p cairn-benches --bin cairn --bin bench-archive
 	target/release/bench-archive $(BENCH)
+
+bench-cluster: deps ## the same with processes over real engines beside it, the engines' processor time apart
+	$(CARGO) build --release --locked -p cairn -p cairn-benches --features cairn/cluster,cairn-benches/cluster --bin cairn --bin bench-archive
+	export CAIRN_ENGINES_DIR=$(CURDIR)/target/bench-engines; trap 'tools/engines wipe' EXIT; tools/engines start && \
+	target/release/bench-archive --engines target/bench-engines $(or $(BENCH),--only c-store,stow,freshness,sizes,objects)
 
 bench-peers: ## the same with Orthanc beside it, in the same run
 	@tools/install-deps bench

@@ -246,7 +246,7 @@ impl IndexStore for CqlIndexStore {
             let life = &life;
             let partitions = self.generations.partitions(&self.cql, &life.id, deadline).await?;
             let reads = partitions.into_iter().map(|partition| async move {
-                let stored = self.claims.stored(&self.cql, &life.id, partition, deadline).await?;
+                let stored = self.claims.seen(&self.cql, &life.id, partition, deadline).await?;
                 let partition = u16::try_from(partition).map_err(|_| error::unreadable("offsets"))?;
                 Ok::<_, StoreError>((Partition(partition), stored.committed()))
             });

@@ -23,6 +23,7 @@ mod poison;
 mod processes;
 mod pynetdicom;
 mod raw;
+mod rebuild;
 mod s3_proxy;
 mod stow;
 mod support;

@@ -52,6 +52,17 @@ impl Http {
         self.write(head.as_bytes())
     }
 
+    /// PUT to another kind of server; any status but 200 is an error.
+    pub fn put(&mut self, host: &str, path: &str, body: &[u8]) -> Outcome<()> {
+        let head = format!("PUT {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.write(head.as_bytes())?;
+        self.write(body)?;
+        match self.answer(Instant::now(), None)?.status {
+            200 => Ok(()),
+            status => Err(format!("PUT: status {status}").into()),
+        }
+    }
+
     pub fn write(&mut self, bytes: &[u8]) -> Outcome<()> {
         Ok(self.writer.write_all(bytes)?)
     }

@@ -1,13 +1,16 @@
-//! The whole archive as a real process under load, and Orthanc beside it in the same run.
+//! The whole archive as a real process under load; in the same run Orthanc beside it, or Cairn's processes over real engines.
 //!
-//! `bench-archive [--peers] [--only NAME,...] [--studies 1000,10000,100000] [--quick] [--dir DIR] [--cairn FILE] [--out FILE]`
+//! `bench-archive [--peers] [--engines DIR] [--only NAME,...] [--studies 1000,10000,100000] [--quick] [--dir DIR] [--cairn FILE] [--out FILE]`
 //! prints a table in Markdown. Workloads: `machine`, `c-store`, `stow`, `multi-frame`, `retrieve`, `freshness`, `queries`,
-//! `sizes`, `at-rest`, `many-large` (takes 20 GB of disk). Figures are told, nothing is asserted of them; but an answer other
+//! `sizes`, `at-rest`, `many-large` (takes 20 GB of disk), `objects` (with `--engines`, the directory of engines that
+//! `tools/engines` has started). Figures are told, nothing is asserted of them; but an answer other
 //! than success, an instance that is not there or other bytes end that workload with an error, and the bench with status 1.
 #![forbid(unsafe_code)]
 #![allow(missing_docs, unreachable_pub, reason = "an executable: nothing outside sees its items")]
 
 mod asking;
+#[cfg_attr(not(feature = "cluster"), path = "no_cluster.rs")]
+mod cluster;
 mod dimse;
 mod http;
 mod large;
@@ -19,6 +22,7 @@ mod retrieving;
 mod server;
 mod storing;
 
+use cluster::Engines;
 use measure::Report;
 use server::{Kind, Place, Server};
 use std::{error::Error, path::PathBuf, process::ExitCode};
@@ -48,26 +52,24 @@ impl Bench {
     }
 }
 
-type Alone = fn(&mut Bench) -> Outcome<()>;
-type Beside = fn(&mut Bench, Kind) -> Outcome<()>;
+/// A name to choose it by, a heading, the archives that it is of, and what it does with each.
+type Workload = (&'static str, &'static str, &'static [Kind], fn(&mut Bench, Kind) -> Outcome<()>);
 
-enum Run {
-    /// Cairn alone.
-    Alone(Alone),
-    /// Also Orthanc, if it is asked for.
-    Beside(Beside),
-}
+const ALL: &[Kind] = &[Kind::Cairn, Kind::Orthanc, Kind::Cluster];
+const OURS: &[Kind] = &[Kind::Cairn, Kind::Cluster];
+const ALONE: &[Kind] = &[Kind::Cairn];
 
-const WORKLOADS: &[(&str, &str, Run)] = &[
-    ("c-store", "C-STORE", Run::Beside(storing::c_store)),
-    ("stow", "STOW-RS", Run::Beside(storing::stow_rs)),
-    ("multi-frame", "A large multi-frame instance", Run::Beside(large::multi_frame)),
-    ("retrieve", "Studies back", Run::Beside(retrieving::studies)),
-    ("freshness", "Freshness", Run::Beside(retrieving::freshness)),
-    ("queries", "Queries, stored by C-STORE", Run::Beside(querying::stored)),
-    ("sizes", "Rebuild and queries by size", Run::Alone(querying::sizes)),
-    ("at-rest", "Memory at rest", Run::Alone(querying::at_rest)),
-    ("many-large", "Many large instances at once", Run::Alone(large::many_large)),
+const WORKLOADS: &[Workload] = &[
+    ("c-store", "C-STORE", ALL, storing::c_store),
+    ("stow", "STOW-RS", ALL, storing::stow_rs),
+    ("multi-frame", "A large multi-frame instance", ALL, large::multi_frame),
+    ("retrieve", "Studies back", ALL, retrieving::studies),
+    ("freshness", "Freshness", ALL, retrieving::freshness),
+    ("queries", "Queries, stored by C-STORE", ALL, querying::stored),
+    ("sizes", "Rebuild and queries by size", OURS, querying::sizes),
+    ("at-rest", "Memory at rest", ALONE, querying::at_rest),
+    ("many-large", "Many large instances at once", ALONE, large::many_large),
+    ("objects", "What the object store takes", &[Kind::Cluster], cluster::objects),
 ];
 
 struct Arguments {
@@ -78,7 +80,7 @@ struct Arguments {
 }
 
 fn arguments() -> Outcome<Arguments> {
-    let place = Place { cairn: "target/release/cairn".into(), dir: std::env::temp_dir() };
+    let place = Place { cairn: "target/release/cairn".into(), dir: std::env::temp_dir(), engines: None };
     let bench = Bench { report: Report::default(), place, studies: vec![1_000, 10_000, 100_000], quick: false };
     let mut parsed = Arguments { bench, peers: false, only: None, out: None };
     let mut given = std::env::args().skip(1);
@@ -90,6 +92,7 @@ fn arguments() -> Outcome<Arguments> {
             "--only" => parsed.only = Some(value()?.split(',').map(str::to_owned).collect()),
             "--out" => parsed.out = Some(value()?.into()),
             "--dir" => parsed.bench.place.dir = value()?.into(),
+            "--engines" => parsed.bench.place.engines = Some(Engines::at(value()?.as_ref())?),
             "--cairn" => parsed.bench.place.cairn = value()?.into(),
             "--studies" => parsed.bench.studies = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
             _ => {
@@ -115,19 +118,17 @@ fn run() -> Outcome<bool> {
     if chosen("machine") {
         machine::limits(&mut bench.report, &bench.place.dir)?;
     }
+    let mut there = vec![Kind::Cairn];
+    there.extend(peers.then_some(Kind::Orthanc));
+    there.extend(bench.place.engines.is_some().then_some(Kind::Cluster));
     let mut well = true;
-    for (name, title, run) in WORKLOADS.iter().filter(|(name, ..)| chosen(name)) {
+    for (name, title, kinds, run) in WORKLOADS.iter().filter(|(name, ..)| chosen(name)) {
         bench.report.section(title);
-        let outcomes = match run {
-            Run::Alone(run) => vec![(Kind::Cairn, run(&mut bench))],
-            Run::Beside(run) => {
-                let kinds = if peers { &[Kind::Cairn, Kind::Orthanc][..] } else { &[Kind::Cairn] };
-                kinds.iter().map(|kind| (*kind, run(&mut bench, *kind))).collect()
+        for kind in kinds.iter().filter(|kind| there.contains(kind)) {
+            if let Err(error) = run(&mut bench, *kind) {
+                bench.report.plain(&format!("**{name} failed**"), *kind, &error.to_string().replace('\n', " "));
+                well = false;
             }
-        };
-        for (kind, error) in outcomes.into_iter().filter_map(|(kind, outcome)| Some((kind, outcome.err()?))) {
-            bench.report.plain(&format!("**{name} failed**"), kind, &error.to_string().replace('\n', " "));
-            well = false;
         }
     }
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();

@@ -30,6 +30,8 @@ pub struct Meter {
     begun: Instant,
     server: Process,
     server_cpu: f64,
+    engines: Process,
+    engines_cpu: f64,
     own: Stretch,
     idle_mib: f64,
 }
@@ -38,6 +40,7 @@ pub struct Meter {
 pub struct Load {
     pub seconds: f64,
     server_ms: f64,
+    engines_ms: Option<f64>,
     client_ms: f64,
     idle_mib: f64,
     pub peak_mib: f64,
@@ -49,7 +52,14 @@ impl Meter {
         let process = server.process.clone();
         process.forget_peak()?;
         let (server_cpu, idle_mib) = (process.cpu_seconds(), process.resident_mib());
-        Ok(Self { begun: Instant::now(), server: process, server_cpu, own: Stretch::begin(), idle_mib })
+        let (engines, engines_cpu) = (server.engines.clone(), server.engines.cpu_seconds());
+        let (begun, own) = (Instant::now(), Stretch::begin());
+        Ok(Self { begun, server: process, server_cpu, engines, engines_cpu, own, idle_mib })
+    }
+
+    /// So far.
+    pub fn seconds(&self) -> f64 {
+        self.begun.elapsed().as_secs_f64()
     }
 
     /// Until now, for so many operations.
@@ -59,6 +69,7 @@ impl Meter {
         Load {
             seconds,
             server_ms: each(self.server.cpu_seconds() - self.server_cpu),
+            engines_ms: (!self.engines.is_none()).then(|| each(self.engines.cpu_seconds() - self.engines_cpu)),
             client_ms: each(self.own.cpu_seconds()),
             idle_mib: self.idle_mib,
             peak_mib: self.server.peak_mib(),
@@ -82,17 +93,18 @@ impl Report {
     /// A heading and the head of its table.
     pub fn section(&mut self, title: &str) {
         self.say(&format!("\n## {title}\n"));
-        self.say("| what | archive | result | p50 / p99 | server CPU each | client CPU each | peak memory (before) |");
-        self.say("|---|---|---|---|---|---|---|");
+        self.say("| what | archive | result | p50 / p99 | server CPU each | engines' | client's | peak memory (before) |");
+        self.say("|---|---|---|---|---|---|---|---|");
     }
 
     /// A row with what a stretch took.
     pub fn row(&mut self, what: &str, kind: Kind, result: &str, latency: &str, load: &Load) {
         let mut line = format!("| {what} | {kind:?} | {result} | {latency} ");
+        let engines = load.engines_ms.map(|each| format!("{each:.3} ms")).unwrap_or_default();
         // Writing to a string can't fail.
         let _written = write!(
             line,
-            "| {:.3} ms | {:.3} ms | {:.0} ({:.0}) MiB |",
+            "| {:.3} ms | {engines} | {:.3} ms | {:.0} ({:.0}) MiB |",
             load.server_ms, load.client_ms, load.peak_mib, load.idle_mib
         );
         self.say(&line);
@@ -100,6 +112,6 @@ impl Report {
 
     /// A row of a result alone.
     pub fn plain(&mut self, what: &str, kind: Kind, result: &str) {
-        self.say(&format!("| {what} | {kind:?} | {result} | | | | |"));
+        self.say(&format!("| {what} | {kind:?} | {result} | | | | | |"));
     }
 }

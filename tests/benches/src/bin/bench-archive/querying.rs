@@ -3,13 +3,14 @@
 use crate::{
     Bench, Outcome,
     asking::Finder,
+    cluster::Engines,
     http::Http,
     measure::{Meter, latency},
     objects::{Template, scanner},
-    server::{Kind, Server, data},
+    server::{Kind, Place, Server, data},
     storing::{STORAGE, store_on},
 };
-use cairn_archive::{Partition, SiteId};
+use cairn_archive::Partition;
 use cairn_benches::corpus::{Headers, mixed, patient_of, study_uid};
 use cairn_dicom::{Tag, tags};
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
@@ -66,6 +67,12 @@ fn queries<'a>(studies: u64, uid: &'a dyn Fn(u64) -> String) -> Vec<Asked<'a>> {
 }
 
 const LIMIT: u64 = 101;
+
+/// Longest time that filling an index may take.
+const FILL_SECONDS_MAX: f64 = 1_800.0;
+
+/// The site's name, as it is without configuration.
+const SITE: &str = "main";
 
 fn qido_path(keys: &Keys) -> String {
     let keys: String = keys.iter().map(|(name, _, value)| format!("&{name}={value}")).collect();
@@ -155,95 +162,121 @@ pub fn stored(bench: &mut Bench, kind: Kind) -> Outcome<()> {
     Ok(())
 }
 
-/// Writes an event log of so many studies as ingest would have; gives the bytes of one event.
-fn fill(dir: &Path, studies: u64, instances: u64, headers: &Headers) -> Outcome<usize> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        let site: SiteId = "main".parse()?;
-        let config = EventLogConfig::new(site.clone());
-        let partitions = config.partitions;
-        let (disk, clock) = (Arc::new(RealDisk), Arc::new(SystemClock::new()));
-        let log = EmbeddedEventLog::open(disk, clock, dir.join("log"), config).await?;
-        let mut bytes = 0;
-        // Studies come one after the other; what of 500 goes to one partition is appended at once.
-        for first in (0..studies).step_by(500) {
-            let mut of = vec![Vec::new(); usize::from(partitions)];
-            for study in first..studies.min(first + 500) {
-                let partition = Partition::of_study(&study_uid(study), partitions);
-                for instance in 1..=instances {
-                    let record = headers.record(&site, study, instance)?;
-                    bytes = record.payload.len();
-                    of[usize::from(partition.0)].push(record);
-                }
-            }
-            let appends = of.into_iter().zip(0..).filter(|(records, _)| !records.is_empty());
-            for append in appends.map(|(records, partition)| log.append(Partition(partition), records)) {
-                append.await?;
+/// Appends so many studies to a log as ingest would have; gives the bytes of one event.
+async fn fill(log: Arc<dyn EventLog>, studies: u64, instances: u64, headers: &Headers) -> Outcome<usize> {
+    let (site, partitions) = (SITE.parse()?, log.partitions());
+    let mut bytes = 0;
+    // Studies come one after the other; what of 500 goes to one partition is appended at once.
+    for first in (0..studies).step_by(500) {
+        let mut of = vec![Vec::new(); usize::from(partitions)];
+        for study in first..studies.min(first + 500) {
+            let partition = Partition::of_study(&study_uid(study), partitions);
+            for instance in 1..=instances {
+                let record = headers.record(&site, study, instance)?;
+                bytes = record.payload.len();
+                of[usize::from(partition.0)].push(record);
             }
         }
-        log.close().await?;
-        Ok(bytes)
-    })
+        let appends = of.into_iter().zip(0..).filter(|(records, _)| !records.is_empty());
+        let appends = appends.map(|(records, partition)| log.append(Partition(partition), records));
+        for appended in futures_util::future::join_all(appends).await {
+            appended?;
+        }
+    }
+    log.close().await?;
+    Ok(bytes)
+}
+
+/// The log that a server on this directory will have.
+async fn log_of(place: &Place, kind: Kind, dir: &Path) -> Outcome<Arc<dyn EventLog>> {
+    if let Some(engines) = place.engines.as_ref().filter(|_| kind == Kind::Cluster) {
+        engines.prepare(&place.cairn, dir)?;
+        return engines.log(dir, SITE.parse()?).await;
+    }
+    let at = data(dir).join("log");
+    std::fs::create_dir_all(&at)?;
+    let (disk, clock) = (Arc::new(RealDisk), Arc::new(SystemClock::new()));
+    Ok(Arc::new(EmbeddedEventLog::open(disk, clock, at, EventLogConfig::new(SITE.parse()?)).await?))
 }
 
 /// Starts Cairn on a log and waits until its index has folded it.
-fn rebuild(bench: &mut Bench, studies: u64, instances: u64, headers: &Headers, what: &str) -> Outcome<Server> {
+fn rebuild(
+    bench: &mut Bench,
+    kind: Kind,
+    (studies, instances): (u64, u64),
+    headers: &Headers,
+    what: &str,
+) -> Outcome<Server> {
     let dir: TempDir = tempfile::tempdir_in(&bench.place.dir)?;
-    let at = data(&dir);
-    std::fs::create_dir_all(&at)?;
-    let bytes = fill(&at, studies, instances, headers)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let bytes = runtime.block_on(async {
+        let log = log_of(&bench.place, kind, dir.path()).await?;
+        fill(log, studies, instances, headers).await
+    })?;
+    drop(runtime);
     let events = studies * instances;
-    let begun = Instant::now();
-    let server = Server::start_in(&bench.place, Kind::Cairn, dir, None)?;
+    let engines = bench.place.engines.as_ref().map(Engines::process).unwrap_or_default();
+    let (begun, engines_before) = (Instant::now(), engines.cpu_seconds());
+    let server = Server::start_in(&bench.place, kind, dir, None)?;
     let meter = Meter::begin(&server)?;
-    while server.behind()? > 0 {
-        std::thread::sleep(Duration::from_millis(10));
+    loop {
+        match server.behind() {
+            Ok(0) => break,
+            // A busy index may be late with its status.
+            Ok(_) | Err(_) if meter.seconds() < FILL_SECONDS_MAX => {}
+            Ok(left) => return Err(format!("{left} of {events} events are left").into()),
+            Err(error) => return Err(error),
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
     // From the process's begin, all its processor time and all its memory.
     let (seconds, cpu) = (begun.elapsed().as_secs_f64(), server.process.cpu_seconds());
     let load = meter.end(events);
-    let result = format!("{:.0} events/s, {:.1} us of CPU each", events as f64 / seconds, cpu * 1e6 / events as f64);
+    let each = |seconds: f64| seconds * 1e6 / events as f64;
+    let mut result = format!("{:.0} events/s, {:.1} us of CPU each", events as f64 / seconds, each(cpu));
+    if kind == Kind::Cluster {
+        result += &format!(", the engines' {:.1} us", each(engines.cpu_seconds() - engines_before));
+    }
     let what = format!("index of {studies} studies of {instances}, {what}, events of {bytes} B");
-    bench.report.row(&what, Kind::Cairn, &result, "", &load);
+    bench.report.row(&what, kind, &result, "", &load);
     Ok(server)
 }
 
 /// Rebuilds and queries at each size.
-pub fn sizes(bench: &mut Bench) -> Outcome<()> {
+pub fn sizes(bench: &mut Bench, kind: Kind) -> Outcome<()> {
     let full = Headers::with(scanner());
     let studies = bench.scaled(2_000);
-    drop(rebuild(bench, studies, 10, &full, "full CT headers")?);
+    drop(rebuild(bench, kind, (studies, 10), &full, "full CT headers")?);
     let headers = Headers::of_length(2_048);
     for studies in bench.studies.clone() {
         // A million studies of ten would take 40 GB.
         let instances = if studies >= 1_000_000 { 1 } else { 10 };
-        let server = rebuild(bench, studies, instances, &headers, "2 kB headers")?;
+        let server = rebuild(bench, kind, (studies, instances), &headers, "2 kB headers")?;
         ask_all(bench, &server, studies, 50, &study_uid)?;
-        let disk = server.disk_bytes() as f64 / 1e6;
-        bench.report.plain(
-            &format!("{studies} studies of {instances}: log and index on the disk"),
-            Kind::Cairn,
-            &format!("{disk:.0} MB"),
-        );
+        if kind == Kind::Cairn {
+            let disk = server.disk_bytes() as f64 / 1e6;
+            let what = format!("{studies} studies of {instances}: log and index on the disk");
+            bench.report.plain(&what, kind, &format!("{disk:.0} MB"));
+        }
         server.stop()?;
     }
     Ok(())
 }
 
 /// Memory at rest: a new archive, and one with 10,000 studies after a restart.
-pub fn at_rest(bench: &mut Bench) -> Outcome<()> {
-    let server = bench.server(Kind::Cairn)?;
+pub fn at_rest(bench: &mut Bench, kind: Kind) -> Outcome<()> {
+    let server = bench.server(kind)?;
     std::thread::sleep(Duration::from_secs(1));
-    bench.report.plain("at rest, new", Kind::Cairn, &format!("{:.1} MiB resident", server.process.resident_mib()));
+    bench.report.plain("at rest, new", kind, &format!("{:.1} MiB resident", server.process.resident_mib()));
     server.stop()?;
     let studies = bench.scaled(10_000);
-    let server = rebuild(bench, studies, 10, &Headers::of_length(2_048), "2 kB headers")?;
+    let server = rebuild(bench, kind, (studies, 10), &Headers::of_length(2_048), "2 kB headers")?;
     let before = server.process.resident_mib();
     let begun = Instant::now();
     let dir = server.stop()?;
     let stopped = begun.elapsed();
     let begun = Instant::now();
-    let server = Server::start_in(&bench.place, Kind::Cairn, dir, None)?;
+    let server = Server::start_in(&bench.place, kind, dir, None)?;
     let started = begun.elapsed();
     std::thread::sleep(Duration::from_secs(1));
     let result = format!(
@@ -252,7 +285,7 @@ pub fn at_rest(bench: &mut Bench) -> Outcome<()> {
         stopped.as_secs_f64(),
         started.as_secs_f64()
     );
-    bench.report.plain(&format!("at rest, {studies} studies of 10, restarted"), Kind::Cairn, &result);
+    bench.report.plain(&format!("at rest, {studies} studies of 10, restarted"), kind, &result);
     server.stop()?;
     Ok(())
 }

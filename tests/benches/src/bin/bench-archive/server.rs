@@ -1,6 +1,6 @@
 //! The archives under measurement, as real processes on free ports, each with a directory of its own.
 
-use crate::{Outcome, http::Http};
+use crate::{Outcome, cluster::Engines, http::Http};
 use cairn_benches::process::Process;
 use std::{
     fs,
@@ -16,6 +16,8 @@ use tempfile::TempDir;
 pub enum Kind {
     Cairn,
     Orthanc,
+    /// Cairn as processes over real engines: ingest with the doors, index, retrieval.
+    Cluster,
 }
 
 /// How archives are started.
@@ -23,15 +25,20 @@ pub struct Place {
     pub cairn: PathBuf,
     /// Where their directories are made.
     pub dir: PathBuf,
+    /// What a cluster's stores are in.
+    pub engines: Option<Engines>,
 }
 
 /// A running archive. Dropping it kills it and removes its data; it also dies with this process.
 pub struct Server {
     pub kind: Kind,
+    /// All of its processes.
     pub process: Process,
+    /// Those of the engines below it.
+    pub engines: Process,
     pub dicom: SocketAddr,
     pub http: SocketAddr,
-    child: Child,
+    children: Vec<Child>,
     dir: TempDir,
 }
 
@@ -46,35 +53,45 @@ impl Server {
 
     /// Starts one on what a directory holds.
     pub fn start_in(place: &Place, kind: Kind, dir: TempDir, sink: Option<SocketAddr>) -> Outcome<Self> {
-        let log = fs::File::options().create(true).append(true).open(dir.path().join("stderr"))?;
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let ports = match kind {
-            Kind::Cairn => {
-                command.arg(&place.cairn).arg("serve").arg("--data").arg(data(&dir));
-                command.args(["--dicom", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
-                if let Some(sink) = sink {
-                    command.arg("--destination").arg(format!("{SINK}={sink}"));
-                }
-                None
-            }
+        let mut engines = Process::default();
+        let mut ports = None;
+        let commands = match kind {
+            Kind::Cairn => vec![cairn(place, &data(dir.path()), &["serve"], sink)],
             Kind::Orthanc => {
                 let (dicom, http) = (free_port()?, free_port()?);
+                ports = Some((dicom, http));
                 let file = dir.path().join("orthanc.json");
-                fs::write(&file, orthanc(&data(&dir), dicom, http, sink).to_string())?;
+                fs::write(&file, orthanc(&data(dir.path()), dicom, http, sink).to_string())?;
+                let mut command = contained("/usr/sbin/Orthanc".as_ref());
                 // Without it every DIMSE response waits 40 ms for the peer's delayed acknowledgement.
-                command.env("TCP_NODELAY", "1").arg("/usr/sbin/Orthanc").arg(file);
-                Some((dicom, http))
+                command.env("TCP_NODELAY", "1").arg(file);
+                vec![command]
+            }
+            Kind::Cluster => {
+                let under = place.engines.as_ref().ok_or("a cluster needs --engines")?;
+                engines = under.process();
+                cluster(place, under, &dir, sink)?
             }
         };
-        let mut child = command.spawn()?;
-        let process = Process::of(child.id());
-        match wait_until_ready(&mut child, &data(&dir), ports) {
-            Ok((dicom, http)) => Ok(Self { kind, process, dicom, http, child, dir }),
+        let (mut children, mut failed) = (Vec::new(), None);
+        for mut command in commands {
+            let log = fs::File::options().create(true).append(true).open(dir.path().join("stderr"))?;
+            match command.stderr(log).spawn() {
+                Ok(child) => children.push(child),
+                Err(error) => failed = Some(error.into()),
+            }
+        }
+        let process = Process::all(children.iter().map(Child::id));
+        let outcome = failed.map_or_else(|| wait_until_ready(&mut children, &data(dir.path()), ports), Err);
+        let none = SocketAddr::from(([0; 4], 0));
+        let mut server = Self { kind, process, engines, dicom: none, http: none, children, dir };
+        match outcome {
+            Ok((dicom, http)) => {
+                (server.dicom, server.http) = (dicom, http);
+                Ok(server)
+            }
             Err(error) => {
-                // It may have ended by itself.
-                let _ended = (child.kill(), child.wait());
-                let log = fs::read_to_string(dir.path().join("stderr")).unwrap_or_default();
+                let log = fs::read_to_string(server.dir.path().join("stderr")).unwrap_or_default();
                 Err(format!("{kind:?} did not start: {error}\n{log}").into())
             }
         }
@@ -83,20 +100,28 @@ impl Server {
     /// Its AE title.
     pub fn title(&self) -> &'static str {
         match self.kind {
-            Kind::Cairn => "CAIRN",
+            Kind::Cairn | Kind::Cluster => "CAIRN",
             Kind::Orthanc => "ORTHANC",
         }
     }
 
+    /// Its directory.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Stops it in order; gives its directory.
     pub fn stop(mut self) -> Outcome<TempDir> {
-        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        let ids = self.children.iter().map(|child| child.id().to_string());
+        Command::new("kill").arg("-TERM").args(ids).status()?;
         let deadline = Instant::now() + Duration::from_secs(60);
-        while self.child.try_wait()?.is_none() {
-            if Instant::now() > deadline {
-                return Err(format!("{:?} did not stop within a minute of SIGTERM", self.kind).into());
+        for child in &mut self.children {
+            while child.try_wait()?.is_none() {
+                if Instant::now() > deadline {
+                    return Err(format!("{:?} did not stop within a minute of SIGTERM", self.kind).into());
+                }
+                std::thread::sleep(Duration::from_millis(5));
             }
-            std::thread::sleep(Duration::from_millis(5));
         }
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir()?);
         Ok(dir)
@@ -130,7 +155,7 @@ impl Server {
 
     /// Waits until what was stored can be found.
     pub fn settle(&self) -> Outcome<()> {
-        while self.kind == Kind::Cairn && self.behind()? > 0 {
+        while self.kind != Kind::Orthanc && self.behind()? > 0 {
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
@@ -139,26 +164,72 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has ended by itself where it was stopped in order.
-        let _ended = (self.child.kill(), self.child.wait());
+        for child in &mut self.children {
+            // It has ended by itself where it was stopped in order.
+            let _ended = (child.kill(), child.wait());
+        }
     }
 }
 
 /// The data directory within a server's directory.
-pub fn data(dir: &TempDir) -> PathBuf {
-    dir.path().join("data")
+pub fn data(dir: &Path) -> PathBuf {
+    dir.join("data")
 }
 
-fn free_port() -> Outcome<u16> {
+/// A command that dies with this process.
+fn contained(executable: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).stdin(Stdio::null()).stdout(Stdio::null()).arg(executable);
+    command
+}
+
+/// A process of Cairn with doors.
+fn cairn(place: &Place, data: &Path, arguments: &[&str], sink: Option<SocketAddr>) -> Command {
+    let mut command = contained(&place.cairn);
+    command.args(arguments).arg("--data").arg(data);
+    if !arguments.contains(&"--grpc") {
+        command.args(["--grpc", "127.0.0.1:0"]);
+    }
+    command.args(["--dicom", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    if let Some(sink) = sink {
+        command.arg("--destination").arg(format!("{SINK}={sink}"));
+    }
+    command
+}
+
+/// The processes of a cluster; those with doors write their endpoints where [`data`] says.
+fn cluster(place: &Place, engines: &Engines, dir: &TempDir, sink: Option<SocketAddr>) -> Outcome<Vec<Command>> {
+    let config = engines.prepare(&place.cairn, dir.path())?;
+    let file = config.file.to_string_lossy();
+    let roles = config.grpc.iter().map(|(role, grpc)| {
+        let arguments = [*role, "--config", &file, "--grpc", grpc];
+        if *role == "ingest" {
+            return cairn(place, &data(dir.path()), &[&arguments[..], &["--doors", "dimse,dicomweb"]].concat(), sink);
+        }
+        let mut command = contained(&place.cairn);
+        command.args(arguments).args(["--http", "127.0.0.1:0", "--data"]).arg(dir.path().join(role));
+        command
+    });
+    Ok(roles.collect())
+}
+
+pub fn free_port() -> Outcome<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-fn wait_until_ready(child: &mut Child, data: &Path, ports: Option<(u16, u16)>) -> Outcome<(SocketAddr, SocketAddr)> {
+/// The first of the processes is the one with doors.
+fn wait_until_ready(
+    children: &mut [Child],
+    data: &Path,
+    ports: Option<(u16, u16)>,
+) -> Outcome<(SocketAddr, SocketAddr)> {
     let deadline = Instant::now() + Duration::from_secs(120);
-    let pid = child.id();
+    let pid = children.first().map_or(0, Child::id);
     loop {
-        if let Some(status) = child.try_wait()? {
-            return Err(format!("it ended: {status}").into());
+        for child in &mut *children {
+            if let Some(status) = child.try_wait()? {
+                return Err(format!("it ended: {status}").into());
+            }
         }
         if Instant::now() > deadline {
             return Err("not ready within two minutes".into());

@@ -46,7 +46,7 @@ pub fn store_on(
 }
 
 /// Runs `work` with numbers `0..threads`, all beginning at once; gives all times.
-fn at_once<F>(threads: u64, work: F) -> Outcome<Vec<Duration>>
+pub fn at_once<F>(threads: u64, work: F) -> Outcome<Vec<Duration>>
 where
     F: Fn(u64, &Barrier) -> Outcome<Vec<Duration>> + Sync,
 {
@@ -68,12 +68,21 @@ where
     })
 }
 
-/// Rate, bytes and the row of a stretch in which so many instances of one size were stored.
-fn tell(bench: &mut Bench, what: &str, server: &Server, meter: Meter, count: u64, length: usize, times: Vec<Duration>) {
+/// Rate, bytes and the row of a stretch in which so many instances of one size were stored. Gives the rate.
+pub fn tell(
+    bench: &mut Bench,
+    what: &str,
+    server: &Server,
+    meter: Meter,
+    count: u64,
+    length: usize,
+    times: Vec<Duration>,
+) -> f64 {
     let load = meter.end(count);
     let rate = count as f64 / load.seconds;
     let result = format!("{rate:.0}/s, {:.0} MB/s", rate * length as f64 / 1e6);
     bench.report.row(what, server.kind, &result, &latency(times), &load);
+    rate
 }
 
 /// C-STORE on 1, 4, 8 associations, each its own study.
@@ -155,7 +164,7 @@ pub fn stow_rs(bench: &mut Bench, kind: Kind) -> Outcome<()> {
         server.stop()?;
     }
     // Orthanc holds a request's body in memory several times over.
-    if kind == Kind::Cairn {
+    if kind != Kind::Orthanc {
         let count = bench.scaled(3_800);
         let server = bench.server(kind)?;
         let meter = Meter::begin(&server)?;
