@@ -15,6 +15,7 @@ mod diff;
 mod duties;
 mod instances;
 mod keeper;
+mod lag;
 mod manage;
 mod metrics;
 mod parked;

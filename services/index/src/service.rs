@@ -3,9 +3,11 @@
 use crate::{
     answering::{Place, closing},
     config::IndexConfig,
-    diff, instances, keeper, manage, metrics,
+    diff, instances, keeper,
+    lag::{Firsts, Folded},
+    manage, metrics,
     pointer::Pointer,
-    project::{Generations, Opened, Project},
+    project::{Generations, Opened, Part, Project},
     query,
     rows::Rows,
 };
@@ -57,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) generations: Generations,
     /// Wakes the keeper.
     pub(crate) told: Arc<Notify>,
+    firsts: Firsts,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -105,6 +108,7 @@ impl IndexService {
             clock,
             generations,
             told,
+            firsts: Firsts::default(),
             stop,
         });
         shared.look().await?;
@@ -189,16 +193,6 @@ impl Shared {
     }
 }
 
-/// Where a partition of the log ends, and when the first event was appended that is not folded, if there is one.
-async fn behind(log: &dyn EventLog, partition: Partition, folded: Offset) -> Result<(Offset, Option<u64>), Error> {
-    let end = log.end(partition).await?;
-    if end <= folded {
-        return Ok((end, None));
-    }
-    let next = log.read(partition, folded, 1, 1).await?;
-    Ok((end, next.records.first().map(|record| record.appended_at_ms)))
-}
-
 #[async_trait]
 impl Index for IndexService {
     #[tracing::instrument(name = "index.query", skip_all, fields(level = query::name(query.level)))]
@@ -261,23 +255,26 @@ impl Index for IndexService {
     async fn status(&self) -> Result<IndexStatus, Error> {
         let serving = self.shared.serving();
         serving.refresh(true).await?;
-        let (ends, total, parked, folded) = serving.look(|parts| {
-            let ends: Vec<Offset> = parts.iter().map(|part| part.end).collect();
+        let (parts, total, parked, folded) = serving.look(|parts| {
             let parked: Vec<_> = parts.iter().map(|part| part.parked).collect();
-            (ends, total(parts.iter().map(|part| &part.leaves)), parked, serving.positions(parts, true))
+            let (total, folded) = (total(parts.iter().map(|part| &part.leaves)), serving.positions(parts, true));
+            let part = |(partition, part): (_, &Part)| Folded { partition, end: part.end, last_ms: part.last_ms };
+            ((0..).map(Partition).zip(parts).map(part).collect::<Vec<_>>(), total, parked, folded)
         });
         let (parked, incomplete_studies) = crate::parked::count(&self.shared, &parked).await?;
         let mut log_end = PositionVector::default();
-        let (mut lag_events, mut oldest_unfolded_ms) = (0, None::<u64>);
+        let (mut lag_events, mut behind) = (0, Vec::new());
         // All at once: a log may be far away.
-        let looks = (0..).map(Partition).zip(&ends).map(|(partition, own)| behind(&*self.shared.log, partition, *own));
-        for ((partition, own), (end, next_ms)) in (0..).map(Partition).zip(&ends).zip(try_join_all(looks).await?) {
-            lag_events += end.0.saturating_sub(own.0);
-            oldest_unfolded_ms = oldest_unfolded_ms.into_iter().chain(next_ms).min();
+        let ends = try_join_all(parts.iter().map(|part| self.shared.log.end(part.partition))).await?;
+        for (part, end) in parts.into_iter().zip(ends) {
             if end > Offset(0) {
-                log_end.0.insert(serving.key(partition), end);
+                log_end.0.insert(serving.key(part.partition), end);
             }
+            let lag = end.0.saturating_sub(part.end.0);
+            lag_events += lag;
+            behind.extend((lag > 0).then_some(part));
         }
+        let oldest_unfolded_ms = self.shared.firsts.oldest(&*self.shared.log, behind).await?;
         Ok(IndexStatus {
             generation: serving.rows.generation.0,
             folded,

@@ -151,15 +151,15 @@ impl Scans {
     }
 
     fn leave(&self, client: &Arc<StreamConsumer<Context>>, partition: Partition, place: &mut Place) {
-        if place.queue.take().is_none() {
-            return;
-        }
+        let Some(queue) = place.queue.take() else { return };
         let left = self
             .list(partition, 0)
             .and_then(|list| client.incremental_unassign(&list).map_err(|error| failed("read log", &error)));
         if let Err(error) = left {
             tracing::warn!(%error, "a partition can't be let go");
         }
+        // The client keeps what it has read ahead until somebody takes it: several MiB of each partition.
+        while queue.recv().now_or_never().is_some() {}
     }
 
     fn list(&self, partition: Partition, offset: u64) -> Result<TopicPartitionList, StoreError> {

@@ -211,7 +211,7 @@ async fn load(project: &Project, follower: &mut Follower, after_failure: bool) -
     (follower.end, follower.leaves, follower.parked) = (end, leaves, parked);
     // What was listed by a commit that failed may not be.
     follower.buckets.clear();
-    publish(project, follower, |part| part.origins = origins);
+    publish(project, follower, |part| (part.origins, part.last_ms) = (origins, None));
     if after_failure {
         let ends = project.stored_ends().await?;
         if project.is_ahead_of(&ends, Some(partition)) {
@@ -286,6 +286,7 @@ async fn commit(
 ) -> Result<(), Error> {
     let began = Instant::now();
     let (partition, incarnation, events) = (follower.partition, project.log.incarnation(), records.len());
+    let last_ms = records.last().map(|last| last.appended_at_ms);
     let _spans = fold_spans(project, &records);
     let committed = Stamp::new(incarnation, follower.end);
     let context = Context { partition, committed, to: Stamp::new(incarnation, to), buckets: &follower.buckets };
@@ -325,7 +326,10 @@ async fn commit(
     leaves.into_iter().for_each(|(number, leaf)| *follower.leaves.get_mut(number) = leaf);
     metrics::committed(events, rows, began.elapsed());
     follower.parked = parked;
-    publish(project, follower, |part| batch.origins.iter().for_each(|position| part.origins.include(position)));
+    publish(project, follower, |part| {
+        batch.origins.iter().for_each(|position| part.origins.include(position));
+        part.last_ms = last_ms;
+    });
     Ok(())
 }
 

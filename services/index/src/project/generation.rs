@@ -38,6 +38,8 @@ pub(crate) struct Part {
     pub(crate) origins: PositionVector,
     /// The end that all but `end` are as of.
     pub(crate) as_of: Option<Offset>,
+    /// When the last event that was folded here was appended.
+    pub(crate) last_ms: Option<u64>,
     /// Whether a task here follows it.
     pub(crate) followed: bool,
 }
@@ -340,7 +342,7 @@ impl Project {
             let parked = parking::count(&self.rows, partition).await?;
             let origins = origins_of(&self.rows, partition).await?;
             if self.stored_end(partition).await? == end {
-                return Ok(Part { end, leaves, parked, origins, as_of: Some(end), followed: false });
+                return Ok(Part { end, leaves, parked, origins, as_of: Some(end), last_ms: None, followed: false });
             }
         }
         Err(Error::new(ErrorKind::Unavailable, "a partition is committed to faster than it can be summed up"))

@@ -10,5 +10,5 @@ mod write;
 
 pub(crate) use batch::{BUILD, HeaderReader};
 pub(crate) use follow::{Ended, Task, next_bucket};
-pub(crate) use generation::{Generations, Opened, Project};
+pub(crate) use generation::{Generations, Opened, Part, Project};
 pub(crate) use parking::{ParkedCount, is_repaired, partition_pk};

@@ -160,9 +160,8 @@ pub fn objects(bench: &mut Bench, kind: Kind) -> Outcome<()> {
         store(&server, "BENCHWARM", &template(99)?, 20)?;
         let engines = bench.place.engines.as_ref().ok_or("there are no engines")?;
         let (each, bucket) = (count / AT_ONCE, name_of(server.folder()));
-        let signed: Vec<_> = (0..AT_ONCE)
-            .map(|n| engines.signed(&bucket, &format!("raw-{n}"), each))
-            .collect::<Outcome<_>>()?;
+        let signed: Vec<_> =
+            (0..AT_ONCE).map(|n| engines.signed(&bucket, &format!("raw-{n}"), each)).collect::<Outcome<_>>()?;
         let host = engines.endpoint("S3")?.rsplit('/').next().unwrap_or_default().to_owned();
         let bytes = template(0)?.data_set;
         let address = host.parse()?;
@@ -177,7 +176,15 @@ pub fn objects(bench: &mut Bench, kind: Kind) -> Outcome<()> {
             signed[n as usize].iter().map(put).collect()
         })?;
         let count = each * AT_ONCE;
-        let raw = tell(bench, &format!("{size} put into SeaweedFS, {AT_ONCE} at once"), &server, meter, count, bytes.len(), times);
+        let raw = tell(
+            bench,
+            &format!("{size} put into SeaweedFS, {AT_ONCE} at once"),
+            &server,
+            meter,
+            count,
+            bytes.len(),
+            times,
+        );
         let meter = Meter::begin(&server)?;
         let times = at_once(AT_ONCE, |n, _| store(&server, &format!("BENCH{n}"), &template(n)?, each))?;
         let what = format!("{size} by C-STORE, {AT_ONCE} associations");

@@ -93,7 +93,9 @@ impl Report {
     /// A heading and the head of its table.
     pub fn section(&mut self, title: &str) {
         self.say(&format!("\n## {title}\n"));
-        self.say("| what | archive | result | p50 / p99 | server CPU each | engines' | client's | peak memory (before) |");
+        self.say(
+            "| what | archive | result | p50 / p99 | server CPU each | engines' | client's | peak memory (before) |",
+        );
         self.say("|---|---|---|---|---|---|---|---|");
     }
 
