@@ -3,7 +3,7 @@
 import struct
 
 from instance import Instance, exchange
-from packages import HERE, jars, java
+from packages import HERE, jars, java, jit
 
 NAME = "cassandra"
 PORTS = ("client", "storage", "jmx")
@@ -25,6 +25,7 @@ def command(instance, _all):
     instance.configure("cassandra.yaml", "logback.xml")
     return [
         java(),
+        *jit(),
         f"@{HERE}/cassandra/jvm.options",
         f"-Dcassandra.config=file://{instance.home}/cassandra.yaml",
         f"-Dcassandra.storagedir={instance.home}/data",

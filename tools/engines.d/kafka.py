@@ -6,7 +6,7 @@ import subprocess
 import uuid
 
 from instance import Instance, exchange
-from packages import HERE, Failure, jars, java
+from packages import HERE, Failure, jars, java, jit
 
 NAME = "kafka"
 PORTS = ("client", "controller")
@@ -38,7 +38,7 @@ def command(instance, all_instances):
         replicas=count,
         in_sync=count // 2 + 1,
     )
-    program = [java(), f"@{HERE}/kafka/jvm.options", "-cp", f"{jars(NAME)}/*"]
+    program = [java(), *jit(), f"@{HERE}/kafka/jvm.options", "-cp", f"{jars(NAME)}/*"]
     properties = instance.home / "server.properties"
     if not (instance.home / "data/meta.properties").exists():
         tool = [*program, "kafka.tools.StorageTool", "format", "--ignore-formatted"]

@@ -94,6 +94,12 @@ def wheel(engine, program):
     return kept(requirements, fetch) / "venv/bin" / program
 
 
+def jit():
+    """The quick compiler alone, for engines that live as long as a test; CAIRN_ENGINES_JIT=full also has the one that takes
+    its time, for those that are measured."""
+    return [] if os.environ.get("CAIRN_ENGINES_JIT") == "full" else ["-XX:TieredStopAtLevel=1"]
+
+
 def java():
     """Java 17, which is what Cassandra 5.0 asks for; else 21, the last one that still has what it needs of the old
     security manager; else whatever there is."""

@@ -4,11 +4,14 @@
 use cairn_archive::{Offset, Partition};
 use cairn_service_api::Error;
 use cairn_store_api::EventLog;
-use futures_util::future::try_join_all;
+use futures_util::{TryStreamExt, stream, stream::StreamExt};
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
 };
+
+/// Looks into the log at the same time: readers may read ahead.
+const LOOKS_AT_ONCE: usize = 8;
 
 /// A partition as it is folded.
 pub(crate) struct Folded {
@@ -28,8 +31,9 @@ impl Firsts {
     /// What comes after the last event that was folded was appended after it, so most partitions need no look.
     pub(crate) async fn oldest(&self, log: &dyn EventLog, behind: Vec<Folded>) -> Result<Option<u64>, Error> {
         let (mut bounded, unknown): (Vec<_>, Vec<_>) = behind.into_iter().partition(|folded| folded.last_ms.is_some());
-        let looks = unknown.iter().map(|folded| self.first(log, folded));
-        let mut oldest = try_join_all(looks).await?.into_iter().flatten().min();
+        let looks = unknown.iter().map(|folded| self.first(log, folded)).collect::<Vec<_>>();
+        let looks: Vec<_> = stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE).try_collect().await?;
+        let mut oldest = looks.into_iter().flatten().min();
         bounded.sort_unstable_by_key(|folded| folded.last_ms);
         for folded in &bounded {
             if oldest.is_some_and(|oldest| folded.last_ms >= Some(oldest)) {

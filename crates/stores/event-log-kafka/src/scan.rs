@@ -101,7 +101,13 @@ impl Scans {
             let read = tokio::time::timeout_at(deadline, place.read(&self.life, records_max, bytes_max)).await;
             let late = || StoreError::new(StoreErrorKind::Unavailable, "read log: the brokers did not answer in time");
             match read.unwrap_or_else(|_| Err(Stopped::Failed(late()))) {
-                Ok(records) => return Ok(records),
+                Ok(records) => {
+                    // It was a look at one event: nobody reads on from here, and much is read ahead.
+                    if records_max == 1 {
+                        self.leave(client, partition, &mut place);
+                    }
+                    return Ok(records);
+                }
                 // Once it may be what was fetched before; twice it is how the log is.
                 Err(Stopped::Elsewhere(_)) if attempts == 0 => attempts += 1,
                 Err(stopped) => {
