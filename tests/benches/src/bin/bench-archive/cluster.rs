@@ -74,7 +74,8 @@ impl Engines {
             "[stores]\nlog = \"kafka\"\nobjects = \"s3\"\nindex = \"cql\"\n\
              [kafka]\nbrokers = {:?}\ntopic = {name:?}\nreplication_factor = 1\nmin_insync_replicas = 1\n\
              [s3]\nendpoint = {:?}\nbucket = {name:?}\ncredentials_file = {credentials:?}\n\
-             [cql]\ncontact_points = [{:?}]\nkeyspace = {name:?}\ncopies = 1\n[peers]\n",
+             [cql]\ncontact_points = [{:?}]\nkeyspace = {name:?}\ncopies = 1\n\
+             [index]\nbatch_events_max = 8192\nbatch_bytes_max = \"16 MiB\"\n[peers]\n",
             self.endpoint("KAFKA")?,
             self.endpoint("S3")?,
             self.endpoint("CQL")?,
