@@ -1,10 +1,15 @@
-"""SeaweedFS: master, volume server, filer and S3 gateway in one process."""
+"""SeaweedFS: master, volume server, filer and S3 gateway in one process.
+
+Run by itself, `s3.py SET BUCKET FOLDER COUNT` prints addresses to put objects at."""
 
 import hashlib
 import hmac
 import http.client
 import secrets
+import sys
 import time
+import urllib.parse
+from pathlib import Path
 
 from instance import Instance
 from packages import wheel
@@ -66,22 +71,30 @@ def probe(instance):
     return None
 
 
-def request(instance, method, path, body):
-    """One request, signed with AWS Signature Version 4; status and body of the answer."""
-    now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+def signature(instance, now, method, path, query, headers, digest):
+    """AWS Signature Version 4, with what it is for and by whom."""
     scope = f"{now[:8]}/us-east-1/s3/aws4_request"
-    digest = hashlib.sha256(body).hexdigest()
-    headers = {"host": instance.client, "x-amz-content-sha256": digest, "x-amz-date": now}
     names = ";".join(headers)
-    canonical = "\n".join([method, path, "", *(f"{key}:{value}" for key, value in headers.items()), "", names, digest])
+    canonical = "\n".join([method, path, query, *(f"{key}:{value}" for key, value in headers.items()), "", names, digest])
     text = "\n".join(["AWS4-HMAC-SHA256", now, scope, hashlib.sha256(canonical.encode()).hexdigest()])
     key = b"AWS4" + instance.settings["secret_key"].encode()
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
-    signature = hmac.digest(key, text.encode(), "sha256").hex()
-    credential = f"{instance.settings['access_key']}/{scope}"
+    return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+def credential(instance, now):
+    return f"{instance.settings['access_key']}/{now[:8]}/us-east-1/s3/aws4_request"
+
+
+def request(instance, method, path, body):
+    """One request, signed; status and body of the answer."""
+    now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    digest = hashlib.sha256(body).hexdigest()
+    headers = {"host": instance.client, "x-amz-content-sha256": digest, "x-amz-date": now}
+    signed = signature(instance, now, method, path, "", headers, digest)
     headers["authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"
+        f"AWS4-HMAC-SHA256 Credential={credential(instance, now)}, SignedHeaders={';'.join(headers)}, Signature={signed}"
     )
     peer = http.client.HTTPConnection(instance.client, timeout=5)
     try:
@@ -101,3 +114,21 @@ def endpoints(all_instances):
         "CAIRN_TEST_S3_ACCESS_KEY": settings["access_key"],
         "CAIRN_TEST_S3_SECRET_KEY": settings["secret_key"],
     }
+
+
+def addresses(instance, bucket, folder, count):
+    """Path and query of as many puts, signed beforehand for an hour: for clients that only put."""
+    now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    query = (
+        f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={urllib.parse.quote(credential(instance, now), safe='')}"
+        f"&X-Amz-Date={now}&X-Amz-Expires=3600&X-Amz-SignedHeaders=host"
+    )
+    for number in range(count):
+        path = f"/{bucket}/{folder}/{number}"
+        signed = signature(instance, now, "PUT", path, query, {"host": instance.client}, "UNSIGNED-PAYLOAD")
+        yield f"{path}?{query}&X-Amz-Signature={signed}"
+
+
+if __name__ == "__main__":
+    [only] = instances(Path(sys.argv[1]), None)
+    print(*addresses(only, sys.argv[2], sys.argv[3], int(sys.argv[4])), sep="\n")

@@ -90,6 +90,9 @@ pub(crate) fn from_status(status: Status) -> Error {
     let detail = status.metadata().get_bin(DETAIL).and_then(|value| value.to_bytes().ok());
     match detail.and_then(|bytes| ErrorDetail::decode(bytes).ok()) {
         Some(detail) => from_detail(detail),
+        None if status.code() == Code::Unimplemented && status.message().is_empty() => {
+            Error::new(ErrorKind::Invalid, "this process does not have that service: ask one of its role, or a gateway")
+        }
         None if is_lost(&status) => Error::new(ErrorKind::Unavailable, status.message().to_owned()),
         None => Error::new(kind_of(status.code()), status.message().to_owned()),
     }
@@ -122,6 +125,13 @@ pub(crate) fn malformed(what: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_that_a_process_does_not_have_is_said() {
+        let error = from_status(Status::new(Code::Unimplemented, ""));
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        assert!(error.message.contains("does not have that service"), "{error}");
+    }
 
     #[test]
     fn every_error_comes_back_as_it_was() {

@@ -9,11 +9,6 @@ use crate::{
     server::{Kind, free_port},
     storing::{at_once, store, tell},
 };
-use aws_sdk_s3::{
-    Client,
-    config::{BehaviorVersion, Credentials, Region},
-    presigning::PresigningConfig,
-};
 use cairn_archive::SiteId;
 use cairn_benches::process::Process;
 use cairn_event_log_kafka::{KafkaConfig, KafkaEventLog};
@@ -24,11 +19,12 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// A set of engines that `tools/engines` has started.
 pub struct Engines {
+    folder: PathBuf,
     endpoints: BTreeMap<String, String>,
     process: Process,
 }
@@ -47,7 +43,7 @@ impl Engines {
         let text = fs::read_to_string(folder.join("endpoints.env"))?;
         let endpoints = text.lines().filter_map(|line| line.split_once('='));
         let endpoints = endpoints.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        Ok(Self { endpoints, process: running(&folder)? })
+        Ok(Self { process: running(&folder)?, folder, endpoints })
     }
 
     pub fn process(&self) -> Process {
@@ -105,26 +101,13 @@ impl Engines {
 
     /// Addresses to put `count` objects at, by path and query, signed beforehand: signing costs nothing where it is measured.
     fn signed(&self, bucket: &str, folder: &str, count: u64) -> Outcome<Vec<String>> {
-        let credentials =
-            Credentials::new(self.endpoint("S3_ACCESS_KEY")?, self.endpoint("S3_SECRET_KEY")?, None, None, "bench");
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(credentials)
-            .endpoint_url(self.endpoint("S3")?)
-            .force_path_style(true);
-        let client = Client::from_conf(config.build());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let mut signed = Vec::new();
-            for object in 0..count {
-                let put = client.put_object().bucket(bucket).key(format!("{folder}/{object}"));
-                let request = put.presigned(PresigningConfig::expires_in(Duration::from_secs(3_600))?).await?;
-                let path = request.uri().splitn(4, '/').nth(3).ok_or("an address without a path")?;
-                signed.push(format!("/{path}"));
-            }
-            Ok(signed)
-        })
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tools/engines.d/s3.py");
+        let mut command = Command::new("python3");
+        let output = command.arg(program).arg(&self.folder).args([bucket, folder, &count.to_string()]).output()?;
+        if !output.status.success() {
+            return Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+        Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
     }
 }
 
