@@ -102,7 +102,7 @@ impl Generations {
             if let Some(life) = self.known(generation) {
                 return Ok(life);
             }
-            match self.state(cql, generation, deadline).await? {
+            match self.state(cql, generation, cql.deadline()).await? {
                 None => {
                     let life = uuid::Uuid::now_v7().simple().to_string();
                     let begun = cql.once("begin", &self.begin, (key(generation), &life)).await;
