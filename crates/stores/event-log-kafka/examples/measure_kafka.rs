@@ -1,4 +1,4 @@
-//! Measures a log on brokers: `cargo run --release -p cairn-event-log-kafka --example measure_log -- BROKERS [linger_ms]`.
+//! Measures a log on brokers: `cargo run --release -p cairn-event-log-kafka --example measure_kafka -- BROKERS [linger_ms]`.
 //!
 //! Budget: an append alone costs a round trip and the broker's sync; many share both, so that the client's work for a record
 //! (headers as text, a queue entry, a report) is the bound; reading costs its headers' parsing and one copy of the payload.
