@@ -203,7 +203,8 @@ impl ObjectStore for VolumeStore {
             if shared.index.get(key)?.is_some() {
                 return Err(StoreError::new(StoreErrorKind::Conflict, format!("object {key} is there already")));
             }
-            if shared.index.changes() > shared.config.checkpoint_changes.saturating_mul(8) {
+            // Slow upkeep holds what comes in back; only upkeep that fails refuses it.
+            if shared.index_is_behind() && !shared.maintenance.settle() {
                 return Err(exhausted("the object index can't be written down"));
             }
             if shared.volumes.is_low() && shared.volumes.room()? == 0 {
@@ -212,7 +213,8 @@ impl ObjectStore for VolumeStore {
             Ok(())
         };
         // Memory says it all for almost every new key: no thread is needed for that.
-        let quick = !self.shared.index.may_read(key) && !self.shared.volumes.is_low();
+        let shared = &self.shared;
+        let quick = !shared.index.may_read(key) && !shared.volumes.is_low() && !shared.index_is_behind();
         if quick { check() } else { blocking(check).await }?;
         Ok(Box::new(write::VolumeWriter::new(self.shared.clone(), key, length_hint, permit)))
     }

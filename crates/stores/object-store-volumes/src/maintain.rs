@@ -76,12 +76,13 @@ impl Maintenance {
         self.changed.notify_all();
     }
 
-    /// Waits until the checkpoint under way, if any, is written or has failed.
-    pub(crate) fn settle(&self) {
+    /// Waits until the checkpoint under way, if any, is written or has failed; tells whether none is left to write.
+    pub(crate) fn settle(&self) -> bool {
         let mut state = lock(&self.state);
         while state.checkpoint.is_some() && !state.failed && !state.ended {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.checkpoint.is_none()
     }
 
     /// Ends the thread as soon as it can; what waits is left.

@@ -46,6 +46,11 @@ impl Shared {
         *lock(&self.totals)
     }
 
+    /// Whether far more changes wait for a checkpoint than one should have: the disk is too slow, or too full, for them.
+    pub(crate) fn index_is_behind(&self) -> bool {
+        self.index.changes() > self.config.checkpoint_changes.saturating_mul(8)
+    }
+
     /// Ends all writing: after a failed write or sync nobody knows what is on the disk, and a sync that succeeds later
     /// proves nothing. Reading goes on. Gives the error for those concerned.
     pub(crate) fn poison(&self, what: &str, error: &io::Error) -> StoreError {

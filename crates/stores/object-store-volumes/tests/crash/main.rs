@@ -5,6 +5,7 @@
 mod damage;
 mod floor;
 mod late;
+mod upkeep;
 mod workload;
 
 use cairn_process::disk::sim::{Event, Loss, Verdict};
