@@ -6,11 +6,13 @@ mod error;
 pub mod index;
 pub mod ingest;
 pub mod parked;
+pub mod replication;
 pub mod retrieval;
 
 pub use error::{Error, ErrorKind, Reason};
 pub use index::Index;
 pub use ingest::Ingest;
+pub use replication::{Peer, Replication};
 pub use retrieval::Retrieval;
 
 use futures_core::Stream;

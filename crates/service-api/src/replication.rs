@@ -1,0 +1,232 @@
+//! Replication: another site kept in step, and how far behind it is.
+
+use crate::{AnswerStream, Error, ingest::Body};
+use async_trait::async_trait;
+use cairn_archive::{EventId, Incarnation, Offset, Partition, Position, SiteId};
+use cairn_store_api::{ObjectRef, Record};
+use std::time::Duration;
+
+/// How far events of one origin go, by place and by name: a log that was restored from a backup has another event there,
+/// or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Site at which the events became facts.
+    pub site: SiteId,
+    /// Life of that site's log.
+    pub incarnation: Incarnation,
+    /// Partition of that log.
+    pub partition: Partition,
+    /// First offset of that log that is not meant.
+    pub end: Offset,
+    /// The last event that is meant.
+    pub last: EventId,
+}
+
+/// Who calls, and what it last heard made durable at the site that it calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// The calling site.
+    pub site: SiteId,
+    /// Life of its log.
+    pub incarnation: Incarnation,
+    /// Partitions of its log; both sites have as many.
+    pub partitions: u16,
+    /// Of the called site's log, a partition each: where it stood when it last said that something is durable.
+    pub marks: Vec<Mark>,
+}
+
+/// Who is called, and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meeting {
+    /// The called site.
+    pub site: SiteId,
+    /// Life of its log.
+    pub incarnation: Incarnation,
+    /// Partitions of its log.
+    pub partitions: u16,
+    /// Everything it holds, by origin; its own events too.
+    pub holds: Vec<Mark>,
+    /// Partitions whose mark is not what its log has: that was restored from a backup, or is another one.
+    pub strayed: Vec<Partition>,
+}
+
+/// Consecutive events of one partition of the caller's log, those left out that the called site is known to hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// The calling site.
+    pub site: SiteId,
+    /// Life of its log.
+    pub incarnation: Incarnation,
+    /// Partition, at both sites.
+    pub partition: Partition,
+    /// Offset in the caller's log with which this begins.
+    pub from: Offset,
+    /// Offset in the caller's log before which this ends.
+    pub to: Offset,
+    /// Events as they stand in the caller's log, each with its origin.
+    pub records: Vec<Record>,
+}
+
+/// A delivery is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Where the called site's log stands then; `None` while that partition is empty.
+    pub mark: Option<Mark>,
+    /// Events that it held already.
+    pub repeated: u32,
+}
+
+/// What is acknowledged at one site and not known to be durable at another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Risk {
+    /// Events.
+    pub events: u64,
+    /// Instances among them.
+    pub instances: u64,
+    /// Bytes of the objects that they name.
+    pub bytes: u64,
+    /// When the oldest of them was acknowledged, in milliseconds since the Unix epoch by the clock of the site that has it.
+    pub oldest_ms: Option<u64>,
+}
+
+impl Risk {
+    /// The recovery point that a loss of the site at `now_ms` would leave.
+    pub fn age(&self, now_ms: u64) -> Duration {
+        Duration::from_millis(self.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest)))
+    }
+}
+
+/// What a site tells its peer all the time, so that the peer, when it is all that is left, can say what is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The site that tells.
+    pub site: SiteId,
+    /// By its clock, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// What it has that the site told is not known to have.
+    pub risk: Risk,
+}
+
+/// What one site asks of another.
+#[async_trait]
+pub trait Peer: Send + Sync {
+    /// Introduces the caller, and learns what the called site holds.
+    ///
+    /// # Errors
+    /// `Denied`: it is no peer. `Conflict`: the two can't be kept in step as they are; the message says why.
+    async fn meet(&self, caller: Introduction) -> Result<Meeting, Error>;
+
+    /// Those of the objects that the called site does not have, by their index.
+    async fn missing(&self, objects: Vec<ObjectRef>) -> Result<Vec<u32>, Error>;
+
+    /// Hands over an object. It is durable on return; one that is there already changes nothing.
+    ///
+    /// # Errors
+    /// `Corrupt`: what arrived is not what `object` says; nothing is kept of it.
+    /// # Cancel safety
+    /// Dropped, it may be there or not.
+    async fn put_object(&self, object: ObjectRef, body: Body<'_>) -> Result<(), Error>;
+
+    /// Hands over events whose objects are there. They are durable on return.
+    ///
+    /// # Errors
+    /// `NotFound`: an object that they name is not there. `Conflict`: they don't go on where the last delivery of the
+    /// same partition ended. `Invalid`: they are of another partition, or their origins are not in order. Nothing is kept.
+    /// # Cancel safety
+    /// Dropped, they may be there or not.
+    async fn append(&self, delivery: Delivery) -> Result<Delivered, Error>;
+
+    /// Takes note of what the caller has that is not known to be here.
+    async fn tell(&self, report: Report) -> Result<(), Error>;
+}
+
+/// How the connection to a peer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Not met since the start.
+    Connecting,
+    /// Events go there.
+    Up,
+    /// By an operator's wish nothing goes there.
+    Paused,
+    /// The last attempt failed, and is made again.
+    Failing(String),
+    /// It can't be kept in step as it is: an operator has to do something.
+    Refused(String),
+}
+
+/// How one peer is kept in step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub site: SiteId,
+    /// Where it is called.
+    pub addresses: Vec<String>,
+    /// The connection.
+    pub link: Link,
+    /// When the peer last made something durable, or said that it holds all, in milliseconds since the Unix epoch.
+    pub answered_at_ms: Option<u64>,
+    /// What it is not known to have.
+    pub risk: Risk,
+    /// The most that the age of the oldest event at risk should be.
+    pub rpo_target: Duration,
+    /// Events delivered since the start of the process, repeats included.
+    pub events_delivered: u64,
+    /// Objects sent since then.
+    pub objects_sent: u64,
+    /// Bytes of objects sent since then.
+    pub bytes_sent: u64,
+    /// What the peer last told of what it has and this site has not, and when that came, by this site's clock.
+    pub told: Option<(u64, Report)>,
+}
+
+/// How a site's peers are kept in step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicationStatus {
+    /// This site.
+    pub site: SiteId,
+    /// Life of its log.
+    pub incarnation: Incarnation,
+    /// When this was so, in milliseconds since the Unix epoch by this site's clock.
+    pub at_ms: u64,
+    /// In the order of their names.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// An event that a peer is not known to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AtRisk {
+    /// Where it stands in this site's log.
+    pub position: Position,
+    /// When it was acknowledged, in milliseconds since the Unix epoch by this site's clock.
+    pub acknowledged_at_ms: u64,
+    /// `ce_id`.
+    pub event: EventId,
+    /// `ce_type`.
+    pub kind: String,
+    /// Study Instance UID.
+    pub study_instance_uid: String,
+    /// SOP Instance UID, where the event stores an instance.
+    pub sop_instance_uid: Option<String>,
+    /// Bytes of the objects that it names.
+    pub bytes: u64,
+}
+
+/// Replication, as operators see it.
+#[async_trait]
+pub trait Replication: Send + Sync {
+    /// How each peer is kept in step.
+    async fn status(&self) -> Result<ReplicationStatus, Error>;
+
+    /// What a peer is not known to have, partition by partition in log order.
+    ///
+    /// # Errors
+    /// `NotFound`: there is no such peer.
+    async fn at_risk(&self, peer: &SiteId) -> Result<AnswerStream<AtRisk>, Error>;
+
+    /// Stops sending to a peer, or goes on. Lasts until the process ends.
+    ///
+    /// # Errors
+    /// `NotFound`: there is no such peer.
+    async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error>;
+}
