@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
-    let files = ["common", "ingest", "index", "retrieval", "log"].map(|s| root.join(format!("cairn/{s}/v1/{s}.proto")));
+    let packages = ["common", "ingest", "index", "retrieval", "log", "replication"];
+    let files = packages.map(|package| root.join(format!("cairn/{package}/v1/{package}.proto")));
     let descriptors = protox::compile(files, [root])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;

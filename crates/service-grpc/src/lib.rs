@@ -8,6 +8,7 @@ mod error;
 mod generations;
 mod identifier;
 mod parked;
+mod replication;
 pub mod server;
 mod streams;
 mod tls;
@@ -52,6 +53,13 @@ pub mod proto {
                 tonic::include_proto!("cairn.log.v1");
             }
         }
+        /// `cairn.replication`
+        pub mod replication {
+            /// `cairn.replication.v1`
+            pub mod v1 {
+                tonic::include_proto!("cairn.replication.v1");
+            }
+        }
     }
     /// Descriptors of all packages, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -59,7 +67,7 @@ pub mod proto {
 
 pub use proto::cairn::{
     common::v1 as common, index::v1 as index_proto, ingest::v1 as ingest_proto, log::v1 as log_proto,
-    retrieval::v1 as retrieval_proto,
+    replication::v1 as replication_proto, retrieval::v1 as retrieval_proto,
 };
 
 pub use tls::Tls;

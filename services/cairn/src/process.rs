@@ -306,5 +306,6 @@ fn served(roles: Roles, services: &Services) -> Served {
         index: if all || roles.index { services.index() } else { none.index },
         retrieval: if all || roles.retrieval { services.retrieval() } else { none.retrieval },
         log: roles.log().then(|| services.log.clone()),
+        ..none
     }
 }

@@ -4,13 +4,13 @@ use super::{
         Again::{Safe, Unsent},
         Peers, call,
     },
+    upload::upload,
 };
 use crate::{
     convert::{copied, event_id, position_from, stored_from},
     error::{is_not_sent, malformed},
     ingest_proto::{self as pb, ingest_service_client::IngestServiceClient, store_request::Part},
     parked,
-    streams::IN_FLIGHT,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,8 +26,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::{Notify, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::mpsc;
 
 /// An [`Ingest`] somewhere else: in one process, or in several. A receipt is of one process; when that one goes away, the
 /// rest of the association or request gets a receipt of another.
@@ -97,31 +96,10 @@ impl IngestClient {
         body: &mut Body<'_>,
     ) -> Result<Stored, Option<Error>> {
         let Some(mut client) = self.peers.client(held.peer) else { return Err(None) };
-        let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-        let begun = Arc::new(Notify::new());
-        let asked_for = begun.clone();
-        let mut requests = ReceiverStream::new(receiver);
-        // The body is touched once the connection asks for the first message: until then another process can have it.
-        let requests = futures_util::stream::poll_fn(move |context| {
-            asked_for.notify_one();
-            requests.poll_next_unpin(context)
-        });
+        let (upload, requests) = upload();
         let first = offer(held.id, described);
-        let sending = async {
-            begun.notified().await;
-            pump(sender, first, body).await
-        };
-        let mut call = std::pin::pin!(client.store(requests));
-        let answer = tokio::select! {
-            // Look at the call first: one that was not sent has not begun.
-            biased;
-            answer = &mut call => answer,
-            // A body that broke off is why the server answers as it does: say that, not what the server made of it.
-            sent = sending => {
-                sent?;
-                call.await
-            }
-        };
+        // How long it takes the service bounds.
+        let answer = upload.drive(client.store(requests), None, |sender| pump(sender, first, body)).await?;
         match answer {
             Ok(stored) => {
                 self.peers.answered(held.peer);

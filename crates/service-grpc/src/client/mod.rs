@@ -4,11 +4,14 @@ mod connection;
 mod index;
 mod ingest;
 mod peers;
+mod replication;
 mod retrieval;
+mod upload;
 
 pub use connection::{Connection, SendTrace, Wire};
 pub use index::IndexClient;
 pub use ingest::IngestClient;
+pub use replication::{PeerClient, ReplicationClient};
 pub use retrieval::RetrievalClient;
 
 use crate::error::from_status;

@@ -1,4 +1,7 @@
-use super::{Answers, answers};
+use super::{
+    Answers, answers,
+    body::{Piece, body},
+};
 use crate::{
     convert::{copied, event_id, position_to, stored_to, uid},
     error::{malformed, to_status},
@@ -14,10 +17,9 @@ use cairn_archive::{
     ids::ReceiptId,
 };
 use cairn_service_api::{
-    Error, ErrorKind, Ingest,
-    ingest::{Body, InstanceOffer, OfferedForm, Sender},
+    Error, Ingest,
+    ingest::{InstanceOffer, OfferedForm, Sender},
 };
-use futures_util::stream;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
@@ -46,17 +48,12 @@ fn offer(offer: pb::Offer) -> Result<(ReceiptId, InstanceOffer), Error> {
     Ok((receipt_id(&offer.receipt_id)?, described))
 }
 
-/// The chunks of a store call as a body: it is whole only when the sender said so.
-fn body(requests: Streaming<StoreRequest>) -> Body<'static> {
-    Box::pin(stream::try_unfold(Some(requests), |requests| async move {
-        let Some(mut requests) = requests else { return Ok(None) };
-        match requests.message().await.map_err(crate::error::from_status)?.and_then(|request| request.part) {
-            Some(Part::Chunk(chunk)) => Ok(Some((chunk, Some(requests)))),
-            Some(Part::End(true)) => Ok(None),
-            Some(_) => Err(malformed("chunk")),
-            None => Err(Error::new(ErrorKind::Aborted, "the sender stopped before the end of the instance")),
-        }
-    }))
+fn piece(request: StoreRequest) -> Option<Piece> {
+    match request.part? {
+        Part::Chunk(chunk) => Some(Piece::Chunk(chunk)),
+        Part::End(true) => Some(Piece::End),
+        Part::End(false) | Part::Offer(_) => None,
+    }
 }
 
 #[async_trait]
@@ -86,7 +83,7 @@ impl IngestService for IngestServer {
         let first = requests.message().await?.and_then(|request| request.part);
         let Some(Part::Offer(first)) = first else { return Err(to_status(malformed("offer"))) };
         let (receipt, offer) = offer(first).map_err(to_status)?;
-        let stored = self.0.store(receipt, offer, body(requests)).await.map_err(to_status)?;
+        let stored = self.0.store(receipt, offer, body(requests, piece)).await.map_err(to_status)?;
         Ok(Response::new(stored_to(&stored)))
     }
 

@@ -1,24 +1,30 @@
 //! Serving a service's trait over gRPC.
 
+mod body;
 mod index;
 mod ingest;
 mod log;
+mod replication;
 mod retrieval;
 mod serve;
 
 pub use index::IndexServer;
 pub use ingest::IngestServer;
 pub use log::{EventLogServer, LateLog};
+pub use replication::{PeerServer, ReplicationServer};
 pub use retrieval::RetrievalServer;
 pub use serve::{Health, Server, ServerConfig};
 
 use crate::{
-    error::to_status, index_proto::index_service_server::IndexServiceServer,
+    error::to_status,
+    index_proto::index_service_server::IndexServiceServer,
     ingest_proto::ingest_service_server::IngestServiceServer,
-    log_proto::event_log_service_server::EventLogServiceServer, proto::DESCRIPTORS,
+    log_proto::event_log_service_server::EventLogServiceServer,
+    proto::DESCRIPTORS,
+    replication_proto::{peer_service_server::PeerServiceServer, replication_service_server::ReplicationServiceServer},
     retrieval_proto::retrieval_service_server::RetrievalServiceServer,
 };
-use cairn_service_api::{AnswerStream, Error, Index, Ingest, Retrieval};
+use cairn_service_api::{AnswerStream, Error, Index, Ingest, Peer, Replication, Retrieval};
 use futures_util::{Stream, StreamExt};
 use std::{pin::Pin, sync::Arc};
 use tonic::{Status, service::Routes};
@@ -37,6 +43,10 @@ pub struct Served {
     pub retrieval: Option<Arc<dyn Retrieval>>,
     /// Reading the event log.
     pub log: Option<LateLog>,
+    /// What other sites ask.
+    pub peer: Option<Arc<dyn Peer>>,
+    /// Replication, as operators see it.
+    pub replication: Option<Arc<dyn Replication>>,
 }
 
 /// Routes for the services there are, with health and reflection beside them, and the handle that sets their health.
@@ -70,6 +80,8 @@ pub(crate) async fn routes(
     serve!(served.index, IndexServer, IndexServiceServer);
     serve!(served.retrieval, RetrievalServer, RetrievalServiceServer);
     serve!(served.log, EventLogServer, EventLogServiceServer);
+    serve!(served.peer, PeerServer, PeerServiceServer);
+    serve!(served.replication, ReplicationServer, ReplicationServiceServer);
     Ok((routes, health))
 }
 

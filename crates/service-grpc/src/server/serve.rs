@@ -1,10 +1,15 @@
 //! The listener: bounds, mutual TLS, traces, and an end in order.
 
-use super::{EventLogServer, IndexServer, IngestServer, RetrievalServer, Served, routes};
+use super::{
+    EventLogServer, IndexServer, IngestServer, PeerServer, ReplicationServer, RetrievalServer, Served, routes,
+};
 use crate::{
-    index_proto::index_service_server::IndexServiceServer, ingest_proto::ingest_service_server::IngestServiceServer,
+    index_proto::index_service_server::IndexServiceServer,
+    ingest_proto::ingest_service_server::IngestServiceServer,
     log_proto::event_log_service_server::EventLogServiceServer,
-    retrieval_proto::retrieval_service_server::RetrievalServiceServer, tls::Tls,
+    replication_proto::{peer_service_server::PeerServiceServer, replication_service_server::ReplicationServiceServer},
+    retrieval_proto::retrieval_service_server::RetrievalServiceServer,
+    tls::Tls,
 };
 use cairn_process::trace;
 use cairn_service_api::{Error, ErrorKind};
@@ -114,7 +119,8 @@ fn call_span(traceparent: Option<&tonic::codegen::http::HeaderValue>, path: &str
 pub struct Health(HealthReporter);
 
 impl Health {
-    /// Says of each service named whether it can be used now: `ingest`, `index`, `retrieval`, `log`, and `""` for all.
+    /// Says of each service named whether it can be used now: `ingest`, `index`, `retrieval`, `log`, `peer`, `replication`,
+    /// and `""` for all.
     pub async fn set(&self, service: &str, serving: bool) {
         use tonic::server::NamedService;
         let name = match service {
@@ -122,6 +128,8 @@ impl Health {
             "index" => <IndexServiceServer<IndexServer> as NamedService>::NAME,
             "retrieval" => <RetrievalServiceServer<RetrievalServer> as NamedService>::NAME,
             "log" => <EventLogServiceServer<EventLogServer> as NamedService>::NAME,
+            "peer" => <PeerServiceServer<PeerServer> as NamedService>::NAME,
+            "replication" => <ReplicationServiceServer<ReplicationServer> as NamedService>::NAME,
             all => all,
         };
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };

@@ -1,0 +1,236 @@
+//! What sites ask of each other, and operators of replication, as messages and back.
+
+use crate::{
+    convert::{copied, event_id, position_from, position_to},
+    error::malformed,
+    replication_proto as pb,
+};
+use cairn_archive::{Incarnation, Offset, Partition, Position, SiteId, envelope::Envelope};
+use cairn_service_api::{
+    Error, ErrorKind,
+    replication::{
+        AtRisk, Delivered, Delivery, Introduction, Link, Mark, Meeting, PeerStatus, ReplicationStatus, Report, Risk,
+    },
+};
+use cairn_store_api::Record;
+use std::time::Duration;
+
+pub(crate) fn site(name: &str) -> Result<SiteId, Error> {
+    name.parse().map_err(|_| malformed("site"))
+}
+
+fn partition(number: u32) -> Result<Partition, Error> {
+    number.try_into().map(Partition).map_err(|_| malformed("partition"))
+}
+
+fn partitions(count: u32) -> Result<u16, Error> {
+    count.try_into().map_err(|_| malformed("number of partitions"))
+}
+
+fn mark_to(mark: &Mark) -> pb::Mark {
+    let Mark { site, incarnation, partition, end, last } = mark;
+    let end = Position { site: site.clone(), incarnation: *incarnation, partition: *partition, offset: *end };
+    pb::Mark { end: Some(position_to(&end)), last_event_id: copied(last.as_bytes()) }
+}
+
+fn mark_from(mark: pb::Mark) -> Result<Mark, Error> {
+    let end = position_from(mark.end.ok_or_else(|| malformed("position"))?)?;
+    let Position { site, incarnation, partition, offset } = end;
+    Ok(Mark { site, incarnation, partition, end: offset, last: event_id(&mark.last_event_id)? })
+}
+
+pub(crate) fn introduction_to(caller: &Introduction) -> pb::MeetRequest {
+    pb::MeetRequest {
+        site: caller.site.to_string(),
+        incarnation: caller.incarnation.0,
+        partitions: caller.partitions.into(),
+        marks: caller.marks.iter().map(mark_to).collect(),
+    }
+}
+
+pub(crate) fn introduction_from(request: pb::MeetRequest) -> Result<Introduction, Error> {
+    Ok(Introduction {
+        site: site(&request.site)?,
+        incarnation: Incarnation(request.incarnation),
+        partitions: partitions(request.partitions)?,
+        marks: request.marks.into_iter().map(mark_from).collect::<Result<_, _>>()?,
+    })
+}
+
+pub(crate) fn meeting_to(meeting: &Meeting) -> pb::MeetResponse {
+    pb::MeetResponse {
+        site: meeting.site.to_string(),
+        incarnation: meeting.incarnation.0,
+        partitions: meeting.partitions.into(),
+        holds: meeting.holds.iter().map(mark_to).collect(),
+        strayed: meeting.strayed.iter().map(|partition| partition.0.into()).collect(),
+    }
+}
+
+pub(crate) fn meeting_from(response: pb::MeetResponse) -> Result<Meeting, Error> {
+    Ok(Meeting {
+        site: site(&response.site)?,
+        incarnation: Incarnation(response.incarnation),
+        partitions: partitions(response.partitions)?,
+        holds: response.holds.into_iter().map(mark_from).collect::<Result<_, _>>()?,
+        strayed: response.strayed.into_iter().map(partition).collect::<Result<_, _>>()?,
+    })
+}
+
+fn event_to(record: Record) -> pb::Event {
+    let header = |(name, value): (&str, String)| pb::Header { name: name.to_owned(), value };
+    let headers = record.envelope.to_headers().into_iter().map(header).collect();
+    pb::Event { headers, payload: record.payload }
+}
+
+fn event_from(event: pb::Event) -> Result<Record, Error> {
+    let find = |name: &str| event.headers.iter().find(|header| header.name == name).map(|header| header.value.as_str());
+    let envelope = Envelope::from_headers(find).map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
+    Ok(Record { envelope, payload: event.payload })
+}
+
+pub(crate) fn delivery_to(delivery: Delivery) -> pb::AppendRequest {
+    pb::AppendRequest {
+        site: delivery.site.to_string(),
+        incarnation: delivery.incarnation.0,
+        partition: delivery.partition.0.into(),
+        from: delivery.from.0,
+        to: delivery.to.0,
+        events: delivery.records.into_iter().map(event_to).collect(),
+    }
+}
+
+pub(crate) fn delivery_from(request: pb::AppendRequest) -> Result<Delivery, Error> {
+    Ok(Delivery {
+        site: site(&request.site)?,
+        incarnation: Incarnation(request.incarnation),
+        partition: partition(request.partition)?,
+        from: Offset(request.from),
+        to: Offset(request.to),
+        records: request.events.into_iter().map(event_from).collect::<Result<_, _>>()?,
+    })
+}
+
+pub(crate) fn delivered_to(delivered: &Delivered) -> pb::AppendResponse {
+    pb::AppendResponse { mark: delivered.mark.as_ref().map(mark_to), repeated_events: delivered.repeated }
+}
+
+pub(crate) fn delivered_from(response: pb::AppendResponse) -> Result<Delivered, Error> {
+    Ok(Delivered { mark: response.mark.map(mark_from).transpose()?, repeated: response.repeated_events })
+}
+
+fn risk_to(risk: &Risk) -> pb::Risk {
+    let Risk { events, instances, bytes, oldest_ms } = *risk;
+    pb::Risk { events, instances, bytes, oldest_ms }
+}
+
+/// Never read as nothing when it is not there: no risk is what a peer has to say.
+fn risk_from(risk: Option<pb::Risk>) -> Result<Risk, Error> {
+    let pb::Risk { events, instances, bytes, oldest_ms } = risk.ok_or_else(|| malformed("risk"))?;
+    Ok(Risk { events, instances, bytes, oldest_ms })
+}
+
+pub(crate) fn report_to(report: &Report) -> pb::TellRequest {
+    pb::TellRequest { site: report.site.to_string(), at_ms: report.at_ms, risk: Some(risk_to(&report.risk)) }
+}
+
+pub(crate) fn report_from(request: pb::TellRequest) -> Result<Report, Error> {
+    Ok(Report { site: site(&request.site)?, at_ms: request.at_ms, risk: risk_from(request.risk)? })
+}
+
+fn link_to(link: &Link) -> (pb::Link, String) {
+    match link {
+        Link::Connecting => (pb::Link::Connecting, String::new()),
+        Link::Up => (pb::Link::Up, String::new()),
+        Link::Paused => (pb::Link::Paused, String::new()),
+        Link::Failing(why) => (pb::Link::Failing, why.clone()),
+        Link::Refused(why) => (pb::Link::Refused, why.clone()),
+    }
+}
+
+fn link_from(link: i32, why: String) -> Result<Link, Error> {
+    match pb::Link::try_from(link) {
+        Ok(pb::Link::Connecting) => Ok(Link::Connecting),
+        Ok(pb::Link::Up) => Ok(Link::Up),
+        Ok(pb::Link::Paused) => Ok(Link::Paused),
+        Ok(pb::Link::Failing) => Ok(Link::Failing(why)),
+        Ok(pb::Link::Refused) => Ok(Link::Refused(why)),
+        Ok(pb::Link::Unspecified) | Err(_) => Err(malformed("link")),
+    }
+}
+
+fn peer_to(peer: &PeerStatus) -> pb::PeerStatus {
+    let (link, why) = link_to(&peer.link);
+    pb::PeerStatus {
+        site: peer.site.to_string(),
+        addresses: peer.addresses.clone(),
+        link: link.into(),
+        why,
+        answered_at_ms: peer.answered_at_ms,
+        risk: Some(risk_to(&peer.risk)),
+        rpo_target_ms: peer.rpo_target.as_millis().try_into().unwrap_or(u64::MAX),
+        events_delivered: peer.events_delivered,
+        objects_sent: peer.objects_sent,
+        bytes_sent: peer.bytes_sent,
+        told: peer.told.as_ref().map(|(_, report)| report_to(report)),
+        told_at_ms: peer.told.as_ref().map_or(0, |(at_ms, _)| *at_ms),
+    }
+}
+
+fn peer_from(peer: pb::PeerStatus) -> Result<PeerStatus, Error> {
+    let told_at_ms = peer.told_at_ms;
+    Ok(PeerStatus {
+        site: site(&peer.site)?,
+        addresses: peer.addresses,
+        link: link_from(peer.link, peer.why)?,
+        answered_at_ms: peer.answered_at_ms,
+        risk: risk_from(peer.risk)?,
+        rpo_target: Duration::from_millis(peer.rpo_target_ms),
+        events_delivered: peer.events_delivered,
+        objects_sent: peer.objects_sent,
+        bytes_sent: peer.bytes_sent,
+        told: peer.told.map(|report| Ok::<_, Error>((told_at_ms, report_from(report)?))).transpose()?,
+    })
+}
+
+pub(crate) fn status_to(status: &ReplicationStatus) -> pb::StatusResponse {
+    pb::StatusResponse {
+        site: status.site.to_string(),
+        incarnation: status.incarnation.0,
+        at_ms: status.at_ms,
+        peers: status.peers.iter().map(peer_to).collect(),
+    }
+}
+
+pub(crate) fn status_from(response: pb::StatusResponse) -> Result<ReplicationStatus, Error> {
+    Ok(ReplicationStatus {
+        site: site(&response.site)?,
+        incarnation: Incarnation(response.incarnation),
+        at_ms: response.at_ms,
+        peers: response.peers.into_iter().map(peer_from).collect::<Result<_, _>>()?,
+    })
+}
+
+pub(crate) fn at_risk_to(event: AtRisk) -> pb::AtRiskResponse {
+    pb::AtRiskResponse {
+        position: Some(position_to(&event.position)),
+        acknowledged_at_ms: event.acknowledged_at_ms,
+        event_id: copied(event.event.as_bytes()),
+        kind: event.kind,
+        study_instance_uid: event.study_instance_uid,
+        sop_instance_uid: event.sop_instance_uid.unwrap_or_default(),
+        bytes: event.bytes,
+    }
+}
+
+pub(crate) fn at_risk_from(event: pb::AtRiskResponse) -> Result<AtRisk, Error> {
+    Ok(AtRisk {
+        position: position_from(event.position.ok_or_else(|| malformed("position"))?)?,
+        acknowledged_at_ms: event.acknowledged_at_ms,
+        event: event_id(&event.event_id)?,
+        kind: event.kind,
+        study_instance_uid: event.study_instance_uid,
+        sop_instance_uid: (!event.sop_instance_uid.is_empty()).then_some(event.sop_instance_uid),
+        bytes: event.bytes,
+    })
+}

@@ -1,0 +1,95 @@
+use super::{
+    Answers, answers,
+    body::{Piece, body},
+};
+use crate::{
+    convert::object_from,
+    error::{malformed, to_status},
+    replication as convert,
+    replication_proto::{
+        self as pb, peer_service_server::PeerService, put_object_request::Part,
+        replication_service_server::ReplicationService,
+    },
+};
+use cairn_service_api::{Peer, Replication};
+use std::sync::Arc;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+/// Serves a [`Peer`].
+pub struct PeerServer(pub(super) Arc<dyn Peer>);
+
+/// Serves a [`Replication`].
+pub struct ReplicationServer(pub(super) Arc<dyn Replication>);
+
+fn piece(request: pb::PutObjectRequest) -> Option<Piece> {
+    match request.part? {
+        Part::Chunk(chunk) => Some(Piece::Chunk(chunk)),
+        Part::End(true) => Some(Piece::End),
+        Part::End(false) | Part::Object(_) => None,
+    }
+}
+
+#[async_trait]
+impl PeerService for PeerServer {
+    async fn meet(&self, request: Request<pb::MeetRequest>) -> Result<Response<pb::MeetResponse>, Status> {
+        let caller = convert::introduction_from(request.into_inner()).map_err(to_status)?;
+        let meeting = self.0.meet(caller).await.map_err(to_status)?;
+        Ok(Response::new(convert::meeting_to(&meeting)))
+    }
+
+    async fn missing(&self, request: Request<pb::MissingRequest>) -> Result<Response<pb::MissingResponse>, Status> {
+        let objects = request.into_inner().objects.into_iter().map(object_from).collect::<Result<_, _>>();
+        let missing = self.0.missing(objects.map_err(to_status)?).await.map_err(to_status)?;
+        Ok(Response::new(pb::MissingResponse { missing }))
+    }
+
+    async fn put_object(
+        &self,
+        request: Request<Streaming<pb::PutObjectRequest>>,
+    ) -> Result<Response<pb::PutObjectResponse>, Status> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|request| request.part);
+        let Some(Part::Object(object)) = first else { return Err(to_status(malformed("object"))) };
+        let object = object_from(object).map_err(to_status)?;
+        self.0.put_object(object, body(requests, piece)).await.map_err(to_status)?;
+        Ok(Response::new(pb::PutObjectResponse {}))
+    }
+
+    async fn append(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendResponse>, Status> {
+        let delivery = convert::delivery_from(request.into_inner()).map_err(to_status)?;
+        let delivered = self.0.append(delivery).await.map_err(to_status)?;
+        Ok(Response::new(convert::delivered_to(&delivered)))
+    }
+
+    async fn tell(&self, request: Request<pb::TellRequest>) -> Result<Response<pb::TellResponse>, Status> {
+        let report = convert::report_from(request.into_inner()).map_err(to_status)?;
+        self.0.tell(report).await.map_err(to_status)?;
+        Ok(Response::new(pb::TellResponse {}))
+    }
+}
+
+#[async_trait]
+impl ReplicationService for ReplicationServer {
+    async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+        let status = self.0.status().await.map_err(to_status)?;
+        Ok(Response::new(convert::status_to(&status)))
+    }
+
+    type AtRiskStream = Answers<pb::AtRiskResponse>;
+
+    async fn at_risk(&self, request: Request<pb::AtRiskRequest>) -> Result<Response<Self::AtRiskStream>, Status> {
+        let peer = convert::site(&request.into_inner().peer).map_err(to_status)?;
+        let found = self.0.at_risk(&peer).await.map_err(to_status)?;
+        Ok(Response::new(answers(found, convert::at_risk_to)))
+    }
+
+    async fn set_paused(
+        &self,
+        request: Request<pb::SetPausedRequest>,
+    ) -> Result<Response<pb::SetPausedResponse>, Status> {
+        let request = request.into_inner();
+        let peer = convert::site(&request.peer).map_err(to_status)?;
+        self.0.set_paused(&peer, request.paused).await.map_err(to_status)?;
+        Ok(Response::new(pb::SetPausedResponse {}))
+    }
+}
