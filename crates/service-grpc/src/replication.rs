@@ -234,3 +234,78 @@ pub(crate) fn at_risk_from(event: pb::AtRiskResponse) -> Result<AtRisk, Error> {
         bytes: event.bytes,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn mark() -> pb::Mark {
+        let end = crate::common::Position { site: "south".into(), incarnation: 1, partition: 2, offset: 3 };
+        pb::Mark { end: Some(end), last_event_id: copied(&[7; 16]) }
+    }
+
+    fn refuses<T: std::fmt::Debug>(result: Result<T, Error>, what: &str) {
+        let error = result.expect_err(what);
+        assert_eq!(error.kind, ErrorKind::Invalid, "{what}");
+        assert!(error.message.contains(what), "{error}, not {what}");
+    }
+
+    #[test]
+    fn a_malformed_introduction_or_meeting_is_refused() {
+        let request = pb::MeetRequest { site: "north".into(), incarnation: 1, partitions: 64, marks: vec![mark()] };
+        assert!(introduction_from(request.clone()).is_ok());
+        refuses(introduction_from(pb::MeetRequest { site: "no/rth".into(), ..request.clone() }), "site");
+        refuses(introduction_from(pb::MeetRequest { partitions: 1 << 16, ..request.clone() }), "number of partitions");
+        let bad = |mark| introduction_from(pb::MeetRequest { marks: vec![mark], ..request.clone() });
+        refuses(bad(pb::Mark { end: None, ..mark() }), "position");
+        refuses(bad(pb::Mark { last_event_id: Bytes::from_static(b"id"), ..mark() }), "event id");
+        let response = pb::MeetResponse { site: "south".into(), strayed: vec![1 << 16], ..pb::MeetResponse::default() };
+        refuses(meeting_from(response), "partition");
+    }
+
+    #[test]
+    fn a_malformed_delivery_is_refused() {
+        let request = pb::AppendRequest { site: "north".into(), partition: 65_535, ..pb::AppendRequest::default() };
+        assert!(delivery_from(request.clone()).is_ok());
+        refuses(delivery_from(pb::AppendRequest { partition: 65_536, ..request.clone() }), "partition");
+        let header = |name: &str, value: &str| pb::Header { name: name.into(), value: value.into() };
+        let with = |headers| {
+            let events = vec![pb::Event { headers, payload: Bytes::new() }];
+            delivery_from(pb::AppendRequest { events, ..request.clone() })
+        };
+        refuses(with(Vec::new()), "ce_specversion is missing");
+        let id = header("ce_id", "a secret");
+        refuses(
+            with(vec![
+                header("ce_specversion", "1.0"),
+                header("ce_source", "/sites/a"),
+                header("ce_subject", "studies/1"),
+                id,
+            ]),
+            "ce_id is malformed",
+        );
+    }
+
+    #[test]
+    fn a_malformed_status_is_refused() {
+        let report = pb::TellRequest { site: "a".into(), at_ms: 1, risk: Some(pb::Risk::default()) };
+        assert!(report_from(report.clone()).is_ok());
+        // It would read as if nothing were at risk.
+        let silent = pb::TellRequest { risk: None, ..report };
+        refuses(report_from(silent.clone()), "risk");
+        let peer = pb::PeerStatus {
+            site: "a".into(),
+            link: pb::Link::Up.into(),
+            risk: Some(pb::Risk::default()),
+            ..pb::PeerStatus::default()
+        };
+        assert!(peer_from(peer.clone()).is_ok());
+        refuses(peer_from(pb::PeerStatus { risk: None, ..peer.clone() }), "risk");
+        refuses(peer_from(pb::PeerStatus { told: Some(silent), ..peer.clone() }), "risk");
+        for link in [0, 77] {
+            refuses(peer_from(pb::PeerStatus { link, ..peer.clone() }), "link");
+        }
+        refuses(at_risk_from(pb::AtRiskResponse::default()), "position");
+    }
+}

@@ -1,7 +1,9 @@
 //! The services' suite on an embedded site: on the local services, and on their gRPC clients over loopback.
 
+mod serving;
+
 use async_trait::async_trait;
-use cairn_conformance::services::{Site, trials};
+use cairn_conformance::services::{Site, replication, replication::Reached, trials};
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
 use cairn_index::{IndexConfig, IndexService};
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
@@ -14,16 +16,33 @@ use cairn_process::{
 use cairn_retrieval::{RetrievalConfig, RetrievalService};
 use cairn_service_api::{Index, Ingest, Retrieval};
 use cairn_service_grpc::{
-    client::{Connection, IndexClient, IngestClient, RetrievalClient},
-    server::{Served, Server, ServerConfig},
+    client::{Connection, IndexClient, IngestClient, PeerClient, ReplicationClient, RetrievalClient},
+    server::{Served, ServerConfig},
 };
 use cairn_store_api::{EventLog, IndexStore, ObjectStore, WholeLog};
-use std::sync::{Arc, Mutex, OnceLock};
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use serving::{Serving, serve};
+use std::{
+    future::ready,
+    sync::{Arc, Mutex, OnceLock},
+};
 
 fn main() {
     let mut all = trials("local", || Box::pin(async { Box::new(Embedded::open().await) as Box<dyn Site> }));
     all.extend(trials("grpc", || Box::pin(async { Box::new(Remote::open().await) as Box<dyn Site> })));
+    all.extend(replication::trials("local", |site| {
+        Box::pin(ready(Reached { peer: site.clone(), replication: site, stop: Box::pin(ready(())) }))
+    }));
+    all.extend(replication::trials("grpc", |site| {
+        Box::pin(async {
+            let served = Served { peer: Some(site.clone()), replication: Some(site), ..Served::default() };
+            let (connection, serving) = reach(served).await;
+            Reached {
+                peer: Arc::new(PeerClient::new(&connection).expect("client")),
+                replication: Arc::new(ReplicationClient::new(&connection).expect("client")),
+                stop: Box::pin(serving.stop()),
+            }
+        })
+    }));
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), all).exit();
 }
 
@@ -95,7 +114,14 @@ impl Site for Embedded {
 struct Remote {
     site: Embedded,
     connection: Connection,
-    server: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
+    serving: Mutex<Option<Serving>>,
+}
+
+/// The services at the other end of a connection.
+async fn reach(served: Served) -> (Connection, Serving) {
+    let config = ServerConfig { message_bytes_max: 4 << 20, ..ServerConfig::default() };
+    let serving = serve(served, config, None).await;
+    (Connection { message_bytes_max: 4 << 20, ..Connection::to(format!("http://{}", serving.address)) }, serving)
 }
 
 impl Remote {
@@ -106,18 +132,10 @@ impl Remote {
             index: Some(site.index()),
             retrieval: Some(site.retrieval()),
             log: Some(Arc::new(OnceLock::from(site.log.clone()))),
+            ..Served::default()
         };
-        let config = ServerConfig { message_bytes_max: 4 << 20, ..ServerConfig::default() };
-        let server = Server::new(served, config).await.expect("server");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
-        let address = format!("http://{}", listener.local_addr().expect("address"));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let serving = server.serve(listener, async move {
-            let _dropped = stopped.await;
-        });
-        let task = tokio::spawn(async move { serving.await.expect("serves") });
-        let connection = Connection { message_bytes_max: 4 << 20, ..Connection::to(address) };
-        Self { site, connection, server: Mutex::new(Some((stop, task))) }
+        let (connection, serving) = reach(served).await;
+        Self { site, connection, serving: Mutex::new(Some(serving)) }
     }
 }
 
@@ -140,10 +158,9 @@ impl Site for Remote {
     }
 
     async fn stop(&self) {
-        let server = self.server.lock().expect("not poisoned").take();
-        if let Some((stop, task)) = server {
-            let _already_gone = stop.send(());
-            task.await.expect("server ends");
+        let serving = self.serving.lock().expect("not poisoned").take();
+        if let Some(serving) = serving {
+            serving.stop().await;
         }
         self.site.stop().await;
     }

@@ -1,5 +1,7 @@
 //! One client over several processes of a service.
 
+mod serving;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{EventId, Position, events::ReceiptEnd, ids::ReceiptId};
@@ -10,9 +12,10 @@ use cairn_service_api::{
 };
 use cairn_service_grpc::{
     client::{Connection, IngestClient},
-    server::{Served, Server, ServerConfig},
+    server::{Served, ServerConfig},
 };
 use futures_util::{StreamExt, stream};
+use serving::{Serving, serve};
 use std::{
     collections::HashSet,
     net::SocketAddr,
@@ -21,7 +24,6 @@ use std::{
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 /// Takes everything; each position tells who took it.
 #[derive(Default)]
@@ -120,35 +122,24 @@ impl Ingest for Process {
 }
 
 struct Running {
-    address: SocketAddr,
+    serving: Serving,
     process: Arc<Process>,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
 }
 
 async fn start(number: u32, at: Option<SocketAddr>) -> Running {
     let process = Arc::new(Process { number, ..Process::default() });
     let served = Served { ingest: Some(process.clone()), ..Served::default() };
-    let server = Server::new(served, ServerConfig::default()).await.expect("server");
-    let listener =
-        TcpListener::bind(at.unwrap_or_else(|| "127.0.0.1:0".parse().expect("address"))).await.expect("port");
-    let address = listener.local_addr().expect("address");
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serving = server.serve(listener, async move {
-        let _dropped = stopped.await;
-    });
-    Running { address, process, stop, task: tokio::spawn(async move { serving.await.expect("serves") }) }
+    Running { serving: serve(served, ServerConfig::default(), at).await, process }
 }
 
 impl Running {
     async fn end(self) {
-        let _gone = self.stop.send(());
-        self.task.await.expect("ends");
+        self.serving.stop().await;
     }
 }
 
 fn client(processes: &[&Running]) -> IngestClient {
-    let addresses = processes.iter().map(|running| format!("http://{}", running.address)).collect();
+    let addresses = processes.iter().map(|running| format!("http://{}", running.serving.address)).collect();
     IngestClient::new(&Connection { addresses, ..Connection::to("") }).expect("client")
 }
 
@@ -200,7 +191,7 @@ async fn an_association_goes_on_with_another_process_when_its_own_has_stopped() 
     assert_eq!(store(&client, receipt).await.expect("stores"), u64::from(other.process.number));
     client.close_receipt(receipt, ReceiptEnd::Completed).await.expect("closes");
     client.ready().await.expect("one is ready");
-    let address = other.address;
+    let address = other.serving.address;
     other.end().await;
     let away = client.ready().await.expect_err("none is there");
     assert_eq!(away.kind, ErrorKind::Unavailable, "{away}");

@@ -3,6 +3,7 @@
 
 mod asking;
 mod repairing;
+pub mod replication;
 mod returning;
 mod storing;
 

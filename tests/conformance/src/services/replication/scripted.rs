@@ -1,0 +1,156 @@
+use async_trait::async_trait;
+use cairn_archive::SiteId;
+use cairn_service_api::{
+    AnswerStream, Error, Peer, Replication,
+    ingest::Body,
+    replication::{AtRisk, Delivered, Delivery, Introduction, Meeting, ReplicationStatus, Report},
+};
+use cairn_store_api::ObjectRef;
+use futures_util::{StreamExt, stream};
+use std::sync::{Mutex, MutexGuard};
+use tokio::sync::watch;
+
+/// A site that answers as it is told and keeps what it was given.
+pub struct Scripted {
+    script: Mutex<Script>,
+    arrivals: watch::Sender<Vec<Arrival>>,
+}
+
+/// What it answers, and what it was given.
+pub(super) struct Script {
+    /// Every call fails so, before anything else.
+    pub(super) failure: Option<Error>,
+    pub(super) meeting: Meeting,
+    pub(super) missing: Vec<u32>,
+    /// Objects are there already: their bytes are not read.
+    pub(super) has_all: bool,
+    pub(super) delivered: Delivered,
+    pub(super) status: ReplicationStatus,
+    pub(super) at_risk: Vec<AtRisk>,
+    /// The end of what is at risk.
+    pub(super) at_risk_failure: Option<Error>,
+    pub(super) introductions: Vec<Introduction>,
+    pub(super) offered: Vec<ObjectRef>,
+    pub(super) deliveries: Vec<Delivery>,
+    pub(super) reports: Vec<Report>,
+    pub(super) asked_at_risk: Vec<SiteId>,
+    pub(super) pauses: Vec<(SiteId, bool)>,
+}
+
+/// An object, or as much of it as came.
+#[derive(Clone)]
+pub(super) struct Arrival {
+    pub(super) object: ObjectRef,
+    pub(super) bytes: Vec<u8>,
+    /// Its body said that this is all.
+    pub(super) whole: bool,
+}
+
+/// Keeps an arrival also when the call is dropped.
+struct Arriving<'a>(Option<Arrival>, &'a watch::Sender<Vec<Arrival>>);
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        let arrival = self.0.take();
+        self.1.send_modify(|arrivals| arrivals.extend(arrival));
+    }
+}
+
+impl Scripted {
+    pub(super) fn new(meeting: Meeting, status: ReplicationStatus) -> Self {
+        let script = Script {
+            failure: None,
+            meeting,
+            missing: Vec::new(),
+            has_all: false,
+            delivered: Delivered { mark: None, repeated: 0 },
+            status,
+            at_risk: Vec::new(),
+            at_risk_failure: None,
+            introductions: Vec::new(),
+            offered: Vec::new(),
+            deliveries: Vec::new(),
+            reports: Vec::new(),
+            asked_at_risk: Vec::new(),
+            pauses: Vec::new(),
+        };
+        Self { script: Mutex::new(script), arrivals: watch::Sender::default() }
+    }
+
+    pub(super) fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+
+    /// The next call.
+    fn called(&self) -> Result<MutexGuard<'_, Script>, Error> {
+        let script = self.script();
+        script.failure.clone().map_or(Ok(()), Err)?;
+        Ok(script)
+    }
+
+    /// What arrived of an object, once the calls that bring it have ended at the site, each.
+    pub(super) async fn arrivals(&self, object: &ObjectRef) -> Vec<Arrival> {
+        let of_it = |arrival: &&Arrival| arrival.object == *object;
+        let mut arrivals = self.arrivals.subscribe();
+        let arrivals = arrivals.wait_for(|arrivals| arrivals.iter().any(|arrival| of_it(&arrival))).await.unwrap();
+        arrivals.iter().filter(of_it).cloned().collect()
+    }
+}
+
+#[async_trait]
+impl Peer for Scripted {
+    async fn meet(&self, caller: Introduction) -> Result<Meeting, Error> {
+        let mut script = self.called()?;
+        script.introductions.push(caller);
+        Ok(script.meeting.clone())
+    }
+
+    async fn missing(&self, objects: Vec<ObjectRef>) -> Result<Vec<u32>, Error> {
+        let mut script = self.called()?;
+        script.offered.extend(objects);
+        Ok(script.missing.clone())
+    }
+
+    async fn put_object(&self, object: ObjectRef, mut body: Body<'_>) -> Result<(), Error> {
+        if self.called()?.has_all {
+            return Ok(());
+        }
+        let mut arriving = Arriving(Some(Arrival { object, bytes: Vec::new(), whole: false }), &self.arrivals);
+        while let Some(chunk) = body.next().await {
+            arriving.0.as_mut().unwrap().bytes.extend_from_slice(&chunk?);
+        }
+        arriving.0.as_mut().unwrap().whole = true;
+        Ok(())
+    }
+
+    async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {
+        let mut script = self.called()?;
+        script.deliveries.push(delivery);
+        Ok(script.delivered.clone())
+    }
+
+    async fn tell(&self, report: Report) -> Result<(), Error> {
+        self.called()?.reports.push(report);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Replication for Scripted {
+    async fn status(&self) -> Result<ReplicationStatus, Error> {
+        Ok(self.called()?.status.clone())
+    }
+
+    async fn at_risk(&self, peer: &SiteId) -> Result<AnswerStream<AtRisk>, Error> {
+        let mut script = self.called()?;
+        script.asked_at_risk.push(peer.clone());
+        let end = script.at_risk_failure.clone().map(Err);
+        let answers: Vec<_> = script.at_risk.iter().cloned().map(Ok).chain(end).collect();
+        Ok(Box::pin(stream::iter(answers)))
+    }
+
+    async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {
+        self.called()?.pauses.push((peer.clone(), paused));
+        Ok(())
+    }
+}
