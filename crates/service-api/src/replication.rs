@@ -22,7 +22,7 @@ pub struct Mark {
     pub last: EventId,
 }
 
-/// Who calls, and what it last heard made durable at the site that it calls.
+/// Who calls, and what it holds of the site that it calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Introduction {
     /// The calling site.
@@ -31,7 +31,7 @@ pub struct Introduction {
     pub incarnation: Incarnation,
     /// Partitions of its log; both sites have as many.
     pub partitions: u16,
-    /// Of the called site's log, a partition each: where it stood when it last said that something is durable.
+    /// What it holds of the called site's own events, a partition each: the called site's log must have them.
     pub marks: Vec<Mark>,
 }
 
@@ -46,7 +46,7 @@ pub struct Meeting {
     pub partitions: u16,
     /// Everything it holds, by origin; its own events too.
     pub holds: Vec<Mark>,
-    /// Partitions whose mark is not what its log has: that was restored from a backup, or is another one.
+    /// Partitions in which its log does not have what the caller holds of it: it was restored from a backup.
     pub strayed: Vec<Partition>,
 }
 
@@ -70,8 +70,6 @@ pub struct Delivery {
 /// A delivery is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
-    /// Where the called site's log stands then; `None` while that partition is empty.
-    pub mark: Option<Mark>,
     /// Events that it held already.
     pub repeated: u32,
 }

@@ -1,0 +1,82 @@
+//! Reading this site's own log as it grows: what it holds, by origin, and how much.
+
+use crate::reached::{Place, Reached};
+use cairn_archive::{EventId, Offset, Partition};
+use cairn_service_api::Error;
+use cairn_store_api::{EventLog, StoreError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// Records, and bytes of them, that are read at once.
+const READ_RECORDS: usize = 256;
+const READ_BYTES: usize = 1 << 20;
+
+/// One partition of the log, followed.
+pub(crate) struct Followed {
+    log: Arc<dyn EventLog>,
+    pub(crate) place: Place,
+    reached: Mutex<Reached>,
+    /// Its `to`, for those who wait for it.
+    to: watch::Sender<Offset>,
+}
+
+impl Followed {
+    pub(crate) fn new(log: Arc<dyn EventLog>, partition: Partition, reached: Reached) -> Self {
+        let place = Place { site: log.site().clone(), incarnation: log.incarnation(), partition };
+        let to = watch::Sender::new(reached.to);
+        Self { log, place, reached: Mutex::new(reached), to }
+    }
+
+    pub(crate) fn reached(&self) -> MutexGuard<'_, Reached> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The event before an offset; `None` if the log has none there.
+    pub(crate) async fn event_before(&self, offset: Offset) -> Result<Option<EventId>, StoreError> {
+        let Some(before) = offset.0.checked_sub(1).map(Offset) else { return Ok(None) };
+        if self.log.end(self.place.partition).await? < offset {
+            return Ok(None);
+        }
+        let batch = self.log.read(self.place.partition, before, 1, 1).await?;
+        Ok(batch.records.first().map(|record| record.record.envelope.id))
+    }
+
+    /// Waits until everything before `offset` has been read.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn wait_for(&self, offset: Offset) {
+        let mut to = self.to.subscribe();
+        // The sender is `self`: it can't be gone.
+        let _never = to.wait_for(|to| *to >= offset).await;
+    }
+
+    /// Follows for ever. A log that is away is waited for.
+    pub(crate) async fn follow(&self, retry_pause: Duration) {
+        loop {
+            if let Err(error) = self.read_on().await {
+                tracing::warn!(partition = self.place.partition.0, %error, "replication can't read the log");
+                tokio::time::sleep(retry_pause).await;
+            }
+        }
+    }
+
+    async fn read_on(&self) -> Result<(), Error> {
+        let from = self.reached().to;
+        let batch = self.log.read(self.place.partition, from, READ_RECORDS, READ_BYTES).await?;
+        if batch.records.is_empty() {
+            self.log.wait_beyond(self.place.partition, from).await?;
+            return Ok(());
+        }
+        let to = {
+            let mut reached = self.reached();
+            batch.records.iter().for_each(|record| reached.include(&self.place, record));
+            reached.to
+        };
+        self.to.send_replace(to);
+        Ok(())
+    }
+}

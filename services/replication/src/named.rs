@@ -1,0 +1,50 @@
+//! What an event names, beside its meaning.
+
+use cairn_archive::{
+    Digest, ObjectKey,
+    events::{Event, InstanceStored, Object},
+};
+use cairn_store_api::{ObjectRef, ObjectStore, Record, StoreError};
+
+/// What an event names.
+pub(crate) struct Named {
+    /// SOP Instance UID, where it stores an instance.
+    pub(crate) sop_instance_uid: Option<String>,
+    /// Objects whose length and digest it says.
+    pub(crate) objects: Vec<ObjectRef>,
+    /// Objects that only the envelope tells: of an event that this build can't read, or a repair.
+    pub(crate) keys: Vec<ObjectKey>,
+}
+
+/// Reads what a record names. One that can't be read names what its envelope says.
+pub(crate) fn named(record: &Record) -> Named {
+    let keys = &record.envelope.object_keys;
+    match Event::decode(&record.envelope.kind, record.payload.clone()) {
+        Ok(Event::InstanceStored(stored)) => {
+            let InstanceStored { object, side_object, sop_instance_uid, .. } = *stored;
+            let objects: Vec<_> = object.iter().chain(&side_object).filter_map(object_ref).collect();
+            let keys = keys.iter().filter(|key| objects.iter().all(|object| object.key != **key)).copied().collect();
+            Named { sop_instance_uid: Some(sop_instance_uid), objects, keys }
+        }
+        _ => Named { sop_instance_uid: None, objects: Vec::new(), keys: keys.clone() },
+    }
+}
+
+fn object_ref(object: &Object) -> Option<ObjectRef> {
+    let key = ObjectKey::from_slice(&object.key).ok()?;
+    Some(ObjectRef { key, length: object.length_bytes, digest: Digest(object.blake3.as_ref().try_into().ok()?) })
+}
+
+impl Named {
+    /// Every object, with length and digest; those that the event does not say are the store's.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn all(self, store: &dyn ObjectStore) -> Result<Vec<ObjectRef>, StoreError> {
+        let mut objects = self.objects;
+        for key in self.keys {
+            objects.push(store.stat(key).await?.object);
+        }
+        Ok(objects)
+    }
+}

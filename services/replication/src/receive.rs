@@ -1,0 +1,267 @@
+//! What peers bring: objects first, then the events that name them.
+
+use crate::{follow::Followed, metrics, named::named, reached::Origin};
+use bytes::Bytes;
+use cairn_archive::{Incarnation, Offset, Partition, SiteId};
+use cairn_process::clock::Clock;
+use cairn_service_api::{
+    Error, ErrorKind,
+    ingest::Body,
+    replication::{Delivered, Delivery, Introduction, Mark, Meeting, Report},
+};
+use cairn_store_api::{EventLog, ObjectRef, ObjectStore, Record, StoreErrorKind};
+use futures_util::StreamExt;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::Semaphore;
+
+/// Takes what peers bring.
+pub(crate) struct Receiver {
+    log: Arc<dyn EventLog>,
+    objects: Arc<dyn ObjectStore>,
+    clock: Arc<dyn Clock>,
+    followed: Arc<[Followed]>,
+    /// Who may bring anything; what each told last, and when that came.
+    told: Mutex<BTreeMap<SiteId, Option<(u64, Report)>>>,
+    /// One permit for each object under way.
+    incoming: Semaphore,
+    /// Of each partition, what was taken since the start. Held while events of it are taken.
+    taken: Box<[tokio::sync::Mutex<Taken>]>,
+}
+
+/// What was taken of a partition since the start of the process.
+#[derive(Default)]
+struct Taken {
+    /// Whether everything that the log had at the start has been read.
+    is_read: bool,
+    /// First offset not taken, of each origin.
+    origins: BTreeMap<Origin, Offset>,
+    /// First offset of each peer's log that was not delivered.
+    delivered: BTreeMap<Origin, Offset>,
+}
+
+impl Receiver {
+    pub(crate) fn new(
+        log: Arc<dyn EventLog>,
+        objects: Arc<dyn ObjectStore>,
+        clock: Arc<dyn Clock>,
+        followed: Arc<[Followed]>,
+        told: BTreeMap<SiteId, Option<(u64, Report)>>,
+        incoming_objects_max: usize,
+    ) -> Self {
+        let taken = followed.iter().map(|_| tokio::sync::Mutex::default()).collect();
+        let incoming = Semaphore::new(incoming_objects_max);
+        Self { log, objects, clock, followed, told: Mutex::new(told), incoming, taken }
+    }
+
+    /// What a peer told last, and when that came.
+    pub(crate) fn told(&self, peer: &SiteId) -> Option<(u64, Report)> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).get(peer).cloned().flatten()
+    }
+
+    fn check_peer(&self, site: &SiteId) -> Result<(), Error> {
+        match self.told.lock().unwrap_or_else(PoisonError::into_inner).contains_key(site) {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Denied, format!("site {site} is no peer of {}", self.log.site()))),
+        }
+    }
+
+    /// Waits until the log has been read as far as it went when the process began: only then it is known what is held.
+    async fn read_to_the_end(&self, followed: &Followed) -> Result<(), Error> {
+        followed.wait_for(self.log.end(followed.place.partition).await?).await;
+        Ok(())
+    }
+
+    pub(crate) async fn meet(&self, caller: Introduction) -> Result<Meeting, Error> {
+        self.check_peer(&caller.site)?;
+        let partitions = self.log.partitions();
+        if caller.partitions != partitions {
+            let message =
+                format!("{} has {} partitions, {} has {partitions}", caller.site, caller.partitions, self.log.site());
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        let mut meeting = Meeting {
+            site: self.log.site().clone(),
+            incarnation: self.log.incarnation(),
+            partitions,
+            holds: Vec::new(),
+            strayed: Vec::new(),
+        };
+        for followed in self.followed.iter() {
+            self.read_to_the_end(followed).await?;
+            meeting.holds.extend(followed.reached().marks(followed.place.partition));
+        }
+        for mark in caller.marks {
+            if !self.has(&mark).await? {
+                meeting.strayed.push(mark.partition);
+            }
+        }
+        Ok(meeting)
+    }
+
+    /// Whether this site's log has what a mark of it says.
+    async fn has(&self, mark: &Mark) -> Result<bool, Error> {
+        if mark.site != *self.log.site() || mark.incarnation != self.log.incarnation() {
+            return Ok(false);
+        }
+        let Some(followed) = self.followed.get(usize::from(mark.partition.0)) else { return Ok(false) };
+        Ok(followed.event_before(mark.end).await? == Some(mark.last))
+    }
+
+    pub(crate) async fn missing(&self, objects: Vec<ObjectRef>) -> Result<Vec<u32>, Error> {
+        let mut missing = Vec::new();
+        for (index, object) in (0..).zip(objects) {
+            match self.holds(&object).await {
+                Ok(true) => {}
+                Ok(false) => missing.push(index),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Whether an object is here, and is the one that is meant.
+    async fn holds(&self, object: &ObjectRef) -> Result<bool, Error> {
+        match self.objects.stat(object.key).await {
+            Ok(info) if info.object == *object => Ok(true),
+            Ok(_) => Err(Error::new(ErrorKind::Conflict, format!("object {} has other bytes here", object.key))),
+            Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) async fn put_object(&self, object: ObjectRef, mut body: Body<'_>) -> Result<(), Error> {
+        let full = || Error::new(ErrorKind::Unavailable, "too many objects on their way in");
+        let _turn = self.incoming.try_acquire().map_err(|_| full())?;
+        if self.holds(&object).await? {
+            return Ok(());
+        }
+        let not_as_said = || {
+            metrics::refused_object();
+            Error::new(ErrorKind::Corrupt, format!("object {} is not what was said when it arrived", object.key))
+        };
+        let mut writer = self.objects.put(object.key, Some(object.length)).await?;
+        // The store hashes what it keeps. Something wrong must not be kept at all, so it is hashed before it is finished.
+        let (mut hasher, mut length) = (blake3::Hasher::new(), 0_u64);
+        while let Some(chunk) = body.next().await {
+            let chunk: Bytes = chunk?;
+            length += chunk.len() as u64;
+            if length > object.length {
+                return Err(not_as_said());
+            }
+            hasher.update(&chunk);
+            writer.write(chunk).await?;
+        }
+        if length != object.length || *hasher.finalize().as_bytes() != object.digest.0 {
+            return Err(not_as_said());
+        }
+        match writer.finish().await {
+            Ok(_) => Ok(()),
+            // Another delivery of the same object was faster.
+            Err(error) if error.kind() == StoreErrorKind::Conflict && self.holds(&object).await? => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {
+        self.check_peer(&delivery.site)?;
+        let Delivery { site, incarnation, partition, from, to, records } = delivery;
+        let unknown = || Error::new(ErrorKind::Invalid, format!("there is no partition {}", partition.0));
+        let place = usize::from(partition.0);
+        let (followed, taken) = self.followed.get(place).zip(self.taken.get(place)).ok_or_else(unknown)?;
+        let mut taken = taken.lock().await;
+        if !taken.is_read {
+            self.read_to_the_end(followed).await?;
+            taken.is_read = true;
+        }
+        taken.check_goes_on(&site, incarnation, from)?;
+        let (fresh, origins) = taken.fresh(followed, records, self.log.partitions())?;
+        let (count, repeated) = (fresh.len(), origins.repeated);
+        for record in &fresh {
+            self.check_objects(record).await?;
+        }
+        if !fresh.is_empty() {
+            self.log.append(partition, fresh).await?;
+        }
+        taken.origins.extend(origins.ends);
+        taken.delivered.insert((site.clone(), incarnation), to);
+        metrics::received(&site, count, repeated);
+        Ok(Delivered { repeated })
+    }
+
+    /// Whether everything that an event names is here, and is what it says (I1).
+    async fn check_objects(&self, record: &Record) -> Result<(), Error> {
+        let named = named(record);
+        for object in named.objects {
+            if !self.holds(&object).await? {
+                return Err(Error::new(ErrorKind::NotFound, format!("object {} is not here", object.key)));
+            }
+        }
+        for key in named.keys {
+            self.objects.stat(key).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes note of what a peer has that is not known to be here.
+    pub(crate) fn tell(&self, report: Report) -> Result<(), Error> {
+        self.check_peer(&report.site)?;
+        let (site, now) = (report.site.clone(), self.clock.unix_ms());
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(site, Some((now, report)));
+        Ok(())
+    }
+}
+
+/// What becomes taken with a delivery.
+struct Coming {
+    ends: BTreeMap<Origin, Offset>,
+    repeated: u32,
+}
+
+impl Taken {
+    /// A delivery must begin no later than where the one before it ended: what lies between would be missing for ever.
+    fn check_goes_on(&self, site: &SiteId, incarnation: Incarnation, from: Offset) -> Result<(), Error> {
+        match self.delivered.get(&(site.clone(), incarnation)) {
+            Some(end) if from > *end => {
+                let message = format!("a delivery from {site} begins at {}, after {}", from.0, end.0);
+                Err(Error::new(ErrorKind::Conflict, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The records that are not here, which must be of this partition and come in the order of their origins.
+    fn fresh(
+        &self,
+        followed: &Followed,
+        records: Vec<Record>,
+        partitions: u16,
+    ) -> Result<(Vec<Record>, Coming), Error> {
+        let invalid = |what: &str| Err(Error::new(ErrorKind::Invalid, format!("an event that was delivered {what}")));
+        let mut coming = Coming { ends: BTreeMap::new(), repeated: 0 };
+        let mut last: BTreeMap<Origin, Offset> = BTreeMap::new();
+        let mut fresh = Vec::with_capacity(records.len());
+        for record in records {
+            let Some(origin) = record.envelope.origin.clone() else { return invalid("has no origin") };
+            let of_study = Partition::of_study(&record.envelope.study_instance_uid, partitions);
+            if of_study != followed.place.partition || origin.partition != of_study {
+                return invalid("is of another partition");
+            }
+            let key = (origin.site, origin.incarnation);
+            if last.insert(key.clone(), origin.offset).is_some_and(|before| before >= origin.offset) {
+                return invalid("is not in the order of its origin");
+            }
+            let read = followed.reached().origins.get(&key).map_or(Offset(0), |(end, _)| *end);
+            let held = read.max(self.origins.get(&key).copied().unwrap_or_default());
+            if origin.offset < held {
+                coming.repeated += 1;
+                continue;
+            }
+            coming.ends.insert(key, origin.offset.next());
+            fresh.push(record);
+        }
+        Ok((fresh, coming))
+    }
+}

@@ -1,0 +1,380 @@
+//! Sending to one peer what it does not hold, in the order of this site's log, partition by partition.
+
+use crate::{
+    config::ReplicationConfig,
+    follow::Followed,
+    metrics,
+    named::{Named, named},
+    reached::{Holdings, Reached},
+};
+use cairn_archive::{Partition, SiteId};
+use cairn_process::clock::Clock;
+use cairn_service_api::{
+    Error, ErrorKind, Peer,
+    ingest::Body,
+    replication::{Delivery, Introduction, Link, Mark, Meeting},
+};
+use cairn_store_api::{EventLog, LogRecord, ObjectRef, ObjectStore, Record, StoreErrorKind};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+/// What sending needs of this site.
+pub(crate) struct Here {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) followed: Arc<[Followed]>,
+    pub(crate) config: ReplicationConfig,
+}
+
+/// One peer, and how far it is.
+pub(crate) struct Sending {
+    pub(crate) site: SiteId,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) rpo_target: Duration,
+    here: Arc<Here>,
+    peer: Arc<dyn Peer>,
+    state: Mutex<State>,
+    paused: watch::Sender<bool>,
+    deliveries: Semaphore,
+    objects: Semaphore,
+    pub(crate) delivered: AtomicU64,
+    pub(crate) objects_sent: AtomicU64,
+    pub(crate) bytes_sent: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    link: Option<Link>,
+    answered_at_ms: Option<u64>,
+    holds: Holdings,
+    /// Of each partition, what the peer has.
+    sent: Vec<Reached>,
+    /// Partitions that do not get on, and why.
+    troubles: BTreeMap<Partition, String>,
+}
+
+/// Why a session with a peer ended.
+enum Ended {
+    /// It is tried again.
+    Failed(Error),
+    /// It can't go on as it is.
+    Refused(String),
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        match error.kind {
+            ErrorKind::Denied | ErrorKind::Conflict => Self::Refused(error.message),
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+impl Sending {
+    pub(crate) fn new(
+        here: Arc<Here>,
+        site: SiteId,
+        addresses: Vec<String>,
+        rpo_target: Duration,
+        peer: Arc<dyn Peer>,
+        sent: Vec<Reached>,
+    ) -> Self {
+        let (deliveries, objects) =
+            (Semaphore::new(here.config.deliveries_max), Semaphore::new(here.config.objects_max));
+        let state = Mutex::new(State { sent, ..State::default() });
+        let (delivered, objects_sent, bytes_sent) = Default::default();
+        let paused = watch::Sender::new(false);
+        Self {
+            site,
+            addresses,
+            rpo_target,
+            here,
+            peer,
+            state,
+            paused,
+            deliveries,
+            objects,
+            delivered,
+            objects_sent,
+            bytes_sent,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the connection is.
+    pub(crate) fn link(&self) -> Link {
+        let state = self.state();
+        match &state.link {
+            _ if *self.paused.borrow() => Link::Paused,
+            None => Link::Connecting,
+            Some(Link::Up) => match state.troubles.values().next() {
+                Some(why) => Link::Failing(why.clone()),
+                None => Link::Up,
+            },
+            Some(link) => link.clone(),
+        }
+    }
+
+    pub(crate) fn answered_at_ms(&self) -> Option<u64> {
+        self.state().answered_at_ms
+    }
+
+    /// What the peer has of a partition of this log.
+    pub(crate) fn sent(&self, partition: Partition) -> Reached {
+        self.state().sent.get(usize::from(partition.0)).cloned().unwrap_or_default()
+    }
+
+    /// Whether the peer is known to have an event, or it is its own.
+    pub(crate) fn has(&self, followed: &Followed, record: &LogRecord) -> bool {
+        let origin = followed.place.origin(record);
+        origin.site == self.site || self.state().holds.contains(&origin)
+    }
+
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.paused.send_replace(paused);
+    }
+
+    /// Tells the peer what it lacks, if it can be reached.
+    pub(crate) fn peer(&self) -> &Arc<dyn Peer> {
+        &self.peer
+    }
+
+    /// Keeps the peer in step for ever.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let (mut pause, config) = (self.here.config.retry_pause, &self.here.config);
+        let mut paused = self.paused.subscribe();
+        loop {
+            // The sender is `self`: it can't be gone.
+            drop(paused.wait_for(|paused| !paused).await);
+            let met_before = self.state().answered_at_ms;
+            let ended = tokio::select! {
+                ended = self.session() => ended,
+                _ = paused.wait_for(|paused| *paused) => continue,
+            };
+            if self.state().answered_at_ms != met_before {
+                pause = config.retry_pause;
+            }
+            let link = match ended {
+                Ended::Failed(error) => Link::Failing(error.message),
+                Ended::Refused(why) => Link::Refused(why),
+            };
+            if self.state().link.as_ref() != Some(&link) {
+                tracing::warn!(peer = %self.site, ?link, "replication does not get on");
+            }
+            self.state().link = Some(link);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(config.retry_pause_max);
+        }
+    }
+
+    /// Meets the peer and sends to it until that fails.
+    async fn session(self: &Arc<Self>) -> Ended {
+        if let Err(ended) = self.meet().await {
+            return ended;
+        }
+        let mut partitions = JoinSet::new();
+        for partition in (0..self.here.log.partitions()).map(Partition) {
+            let this = self.clone();
+            partitions.spawn(async move { this.keep_in_step(partition).await });
+        }
+        match partitions.join_next().await {
+            Some(Ok(ended)) => ended,
+            _ => Ended::Failed(Error::new(ErrorKind::Internal, "a task of replication has ended")),
+        }
+    }
+
+    async fn meet(&self) -> Result<(), Ended> {
+        let log = &self.here.log;
+        let (site, incarnation, partitions) = (log.site().clone(), log.incarnation(), log.partitions());
+        let of_peer = |mark: &Mark| mark.site == self.site;
+        let marks = self.here.followed.iter().flat_map(|followed| {
+            let marks: Vec<_> = followed.reached().marks(followed.place.partition).filter(of_peer).collect();
+            // What is held of the life before the last is no longer a place in the peer's log.
+            let newest = marks.iter().map(|mark| mark.incarnation).max();
+            marks.into_iter().filter(move |mark| Some(mark.incarnation) == newest)
+        });
+        let marks = marks.collect();
+        let meeting = self.peer.meet(Introduction { site, incarnation, partitions, marks }).await?;
+        self.check(&meeting).await?;
+        let holds = Holdings::new(meeting.holds);
+        let now = self.here.clock.unix_ms();
+        let mut state = self.state();
+        for (partition, sent) in (0..).map(Partition).zip(&mut state.sent) {
+            if !holds.covers(partition, sent) {
+                tracing::warn!(peer = %self.site, partition = partition.0, "the peer lacks what it had: it is sent again");
+                *sent = Reached::default();
+            }
+        }
+        state.holds = holds;
+        state.troubles.clear();
+        (state.link, state.answered_at_ms) = (Some(Link::Up), Some(now));
+        drop(state);
+        tracing::info!(peer = %self.site, "replication has met its peer");
+        Ok(())
+    }
+
+    /// Whether the two sites can be kept in step.
+    async fn check(&self, meeting: &Meeting) -> Result<(), Ended> {
+        let refused = |why: String| Err(Ended::Refused(why));
+        let log = &self.here.log;
+        if meeting.site != self.site {
+            return refused(format!("site {} answers at the addresses of {}", meeting.site, self.site));
+        }
+        if meeting.partitions != log.partitions() {
+            let why =
+                format!("{} has {} partitions, this site has {}", self.site, meeting.partitions, log.partitions());
+            return refused(why);
+        }
+        if !meeting.strayed.is_empty() {
+            return refused(format!(
+                "the log of {} lacks events of its own that are held here: it was restored from a backup",
+                self.site
+            ));
+        }
+        for mark in
+            meeting.holds.iter().filter(|mark| mark.site == *log.site() && mark.incarnation == log.incarnation())
+        {
+            let Some(followed) = self.here.followed.get(usize::from(mark.partition.0)) else { continue };
+            if followed.event_before(mark.end).await.map_err(Error::from)? != Some(mark.last) {
+                let why = format!(
+                    "this site's log lacks events of its own that {} holds: it was restored from a backup",
+                    self.site
+                );
+                return refused(why);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one partition as it grows, until the connection fails. What is amiss with this partition alone is tried again.
+    async fn keep_in_step(&self, partition: Partition) -> Ended {
+        let config = &self.here.config;
+        let mut pause = config.retry_pause;
+        loop {
+            let error = match self.send_next(partition).await {
+                Ok(()) => {
+                    pause = config.retry_pause;
+                    self.state().troubles.remove(&partition);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match error.kind {
+                // Of what is at this site, or of room there: others get on.
+                ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Exhausted | ErrorKind::Invalid => {}
+                _ => return Ended::Failed(error),
+            }
+            let why = format!("partition {}: {error}", partition.0);
+            if self.state().troubles.insert(partition, why).is_none() {
+                tracing::error!(peer = %self.site, partition = partition.0, %error, "a partition is not replicated");
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(config.retry_pause_max);
+        }
+    }
+
+    /// Sends what follows in a partition, once there is something.
+    async fn send_next(&self, partition: Partition) -> Result<(), Error> {
+        let Here { log, config, .. } = &*self.here;
+        let Some(followed) = self.here.followed.get(usize::from(partition.0)) else { return Ok(()) };
+        let before = self.sent(partition);
+        log.wait_beyond(partition, before.to).await?;
+        let turn = self.deliveries.acquire().await;
+        let bytes_max = usize::try_from(config.delivery_bytes_max).unwrap_or(usize::MAX);
+        let batch = log.read(partition, before.to, config.delivery_events_max, bytes_max).await?;
+        let mut after = before.clone();
+        batch.records.iter().for_each(|record| after.include(&followed.place, record));
+        let lacking: Vec<_> = {
+            let holds = &self.state().holds;
+            batch.records.iter().filter(|record| !holds.contains(&followed.place.origin(record))).collect()
+        };
+        self.send_objects(&lacking).await?;
+        let record = |record: &&LogRecord| {
+            let mut copy = record.record.clone();
+            copy.envelope.origin = Some(followed.place.origin(record));
+            copy
+        };
+        let records: Vec<Record> = lacking.iter().map(record).collect();
+        let (site, incarnation) = (log.site().clone(), log.incarnation());
+        let events = records.len();
+        if events > 0 {
+            let delivery = Delivery { site, incarnation, partition, from: before.to, to: after.to, records };
+            self.peer.append(delivery).await?;
+        }
+        drop(turn);
+        self.is_durable_there(partition, after, &lacking, events);
+        Ok(())
+    }
+
+    fn is_durable_there(&self, partition: Partition, after: Reached, delivered: &[&LogRecord], events: usize) {
+        let now = self.here.clock.unix_ms();
+        for record in delivered {
+            metrics::was_at_risk(&self.site, Duration::from_millis(now.saturating_sub(record.appended_at_ms)));
+        }
+        metrics::delivered(&self.site, events);
+        self.delivered.fetch_add(events as u64, Ordering::Relaxed);
+        let mut state = self.state();
+        state.answered_at_ms = Some(now);
+        state.holds.add(partition, &after);
+        if let Some(sent) = state.sent.get_mut(usize::from(partition.0)) {
+            *sent = after;
+        }
+    }
+
+    /// Sends the objects that events name and the peer does not have.
+    async fn send_objects(&self, records: &[&LogRecord]) -> Result<(), Error> {
+        let mut objects = Vec::new();
+        for record in records {
+            let named: Named = named(&record.record);
+            objects.extend(named.all(&*self.here.objects).await?);
+        }
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let missing = self.peer.missing(objects.clone()).await?;
+        let missing = missing.into_iter().filter_map(|at| objects.get(usize::try_from(at).ok()?));
+        let sending = stream::iter(missing.map(Ok)).try_for_each_concurrent(self.here.config.objects_max, |object| {
+            let object = *object;
+            async move { self.send_object(object).await }
+        });
+        sending.await
+    }
+
+    async fn send_object(&self, object: ObjectRef) -> Result<(), Error> {
+        let _turn = self.objects.acquire().await;
+        let bytes = self.here.objects.read(&object, 0..object.length).await.map_err(|error| match error.kind() {
+            // What the log names must be here: it is never passed over.
+            StoreErrorKind::NotFound | StoreErrorKind::Invalid => {
+                Error::new(ErrorKind::Corrupt, format!("object {} is not here as its event says", object.key))
+            }
+            _ => Error::from(error),
+        })?;
+        let key = object.key;
+        let body: Body<'static> = Box::pin(bytes.map(move |chunk| {
+            chunk.map_err(|error| match error.kind() {
+                StoreErrorKind::Corrupt => Error::new(ErrorKind::Corrupt, format!("object {key} is damaged here")),
+                _ => Error::from(error),
+            })
+        }));
+        self.peer.put_object(object, body).await?;
+        metrics::sent(&self.site, object.length);
+        self.objects_sent.fetch_add(1, Ordering::Relaxed);
+        self.bytes_sent.fetch_add(object.length, Ordering::Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! The service: everything that it keeps running, and what operators ask.
+
+use crate::{
+    config::ReplicationConfig,
+    follow::Followed,
+    metrics,
+    notes::Notes,
+    reached::Reached,
+    receive::Receiver,
+    risk,
+    send::{Here, Sending},
+};
+use async_trait::async_trait;
+use cairn_archive::{Partition, SiteId};
+use cairn_process::clock::Clock;
+use cairn_service_api::{
+    AnswerStream, Error, ErrorKind, Peer, Replication,
+    ingest::Body,
+    replication::{AtRisk, Delivered, Delivery, Introduction, Link, Meeting, PeerStatus, ReplicationStatus, Report},
+};
+use cairn_store_api::{EventLog, IndexStore, ObjectRef, ObjectStore};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+use tokio::{task::JoinSet, time::MissedTickBehavior};
+
+/// Another site, and how it is asked.
+pub struct PeerConnection {
+    /// Its name.
+    pub site: SiteId,
+    /// Where it is called, for people.
+    pub addresses: Vec<String>,
+    /// The most that the age of the oldest event at risk should be.
+    pub rpo_target: Duration,
+    /// How it is asked.
+    pub peer: Arc<dyn Peer>,
+}
+
+/// Replication at one site.
+pub struct ReplicationService {
+    here: Arc<Here>,
+    peers: BTreeMap<SiteId, Arc<Sending>>,
+    receiver: Receiver,
+    notes: Notes,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl ReplicationService {
+    /// Goes on from what was noted down. `notes` is an index store of its own.
+    ///
+    /// # Errors
+    /// The stores'; `Corrupt` when notes can't be read.
+    pub async fn open(
+        log: Arc<dyn EventLog>,
+        objects: Arc<dyn ObjectStore>,
+        notes: Arc<dyn IndexStore>,
+        clock: Arc<dyn Clock>,
+        config: ReplicationConfig,
+        peers: Vec<PeerConnection>,
+    ) -> Result<Arc<Self>, Error> {
+        let notes = Notes::open(notes, log.incarnation()).await?;
+        let mut followed = Vec::new();
+        let mut sent: BTreeMap<SiteId, Vec<Reached>> = BTreeMap::new();
+        for partition in (0..log.partitions()).map(Partition) {
+            let mut noted = notes.partition(partition).await?;
+            for peer in &peers {
+                let reached = noted.peers.remove(&peer.site).unwrap_or_default();
+                sent.entry(peer.site.clone()).or_default().push(reached);
+            }
+            followed.push(Followed::new(log.clone(), partition, noted.own));
+        }
+        let mut told = notes.told().await?;
+        let told = peers.iter().map(|peer| (peer.site.clone(), told.remove(&peer.site))).collect();
+        let followed: Arc<[Followed]> = followed.into();
+        let incoming = config.incoming_objects_max;
+        let receiver = Receiver::new(log.clone(), objects.clone(), clock.clone(), followed.clone(), told, incoming);
+        let here = Arc::new(Here { log, objects, clock, followed, config });
+        let sending = |connection: PeerConnection| {
+            let PeerConnection { site, addresses, rpo_target, peer } = connection;
+            let sent = sent.remove(&site).unwrap_or_default();
+            (site.clone(), Arc::new(Sending::new(here.clone(), site, addresses, rpo_target, peer, sent)))
+        };
+        let peers = peers.into_iter().map(sending).collect();
+        let service = Arc::new(Self { here, peers, receiver, notes, tasks: Mutex::default() });
+        service.begin();
+        Ok(service)
+    }
+
+    fn begin(self: &Arc<Self>) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause = self.here.config.retry_pause;
+        for partition in 0..self.here.followed.len() {
+            let here = self.here.clone();
+            tasks.spawn(async move {
+                if let Some(followed) = here.followed.get(partition) {
+                    followed.follow(pause).await;
+                }
+            });
+        }
+        for peer in self.peers.values() {
+            tasks.spawn(peer.clone().run());
+            tasks.spawn(tell(self.here.clone(), peer.clone()));
+        }
+        let this = Arc::downgrade(self);
+        let interval = self.here.config.notes_interval;
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(interval).await;
+                let Some(this) = this.upgrade() else { return };
+                if let Err(error) = this.note().await {
+                    tracing::warn!(%error, "how far replication is could not be noted down");
+                }
+            }
+        });
+    }
+
+    /// Notes down how far everything is.
+    async fn note(&self) -> Result<(), Error> {
+        for followed in self.here.followed.iter() {
+            let own = followed.reached().clone();
+            let partition = followed.place.partition;
+            let peers = self.peers.values().map(|peer| (peer.site.clone(), peer.sent(partition)));
+            // It is of no partition: the first one has it.
+            let told =
+                self.peers.keys().filter(|_| partition == Partition(0)).filter_map(|peer| self.receiver.told(peer));
+            self.notes.note(partition, &own, peers, told).await?;
+        }
+        Ok(())
+    }
+
+    fn sending(&self, site: &SiteId) -> Result<&Arc<Sending>, Error> {
+        self.peers.get(site).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{site} is no peer of this site")))
+    }
+
+    /// Stops sending and taking, and notes down how far it is.
+    ///
+    /// # Errors
+    /// The notes' store's.
+    pub async fn close(&self) -> Result<(), Error> {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
+        self.note().await?;
+        self.notes.close().await
+    }
+}
+
+/// Measures what a peer lacks, and tells it, again and again.
+async fn tell(here: Arc<Here>, peer: Arc<Sending>) {
+    let mut tick = tokio::time::interval(here.config.tell_interval);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let risk = match risk::measure(&here, &peer).await {
+            Ok(risk) => risk,
+            Err(error) => {
+                tracing::debug!(peer = %peer.site, %error, "what is at risk can't be measured");
+                continue;
+            }
+        };
+        let at_ms = here.clock.unix_ms();
+        let up = peer.link() == Link::Up;
+        metrics::measured(&peer.site, up, &risk, risk.age(at_ms));
+        if up {
+            let report = Report { site: here.log.site().clone(), at_ms, risk };
+            // A peer that can't be told is one that nothing can be sent to: that is said elsewhere.
+            let _told = tokio::time::timeout(here.config.retry_pause_max, peer.peer().tell(report)).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Peer for ReplicationService {
+    async fn meet(&self, caller: Introduction) -> Result<Meeting, Error> {
+        self.receiver.meet(caller).await
+    }
+
+    async fn missing(&self, objects: Vec<ObjectRef>) -> Result<Vec<u32>, Error> {
+        self.receiver.missing(objects).await
+    }
+
+    async fn put_object(&self, object: ObjectRef, body: Body<'_>) -> Result<(), Error> {
+        self.receiver.put_object(object, body).await
+    }
+
+    async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {
+        self.receiver.append(delivery).await
+    }
+
+    async fn tell(&self, report: Report) -> Result<(), Error> {
+        self.receiver.tell(report)
+    }
+}
+
+#[async_trait]
+impl Replication for ReplicationService {
+    async fn status(&self) -> Result<ReplicationStatus, Error> {
+        let mut peers = Vec::with_capacity(self.peers.len());
+        for peer in self.peers.values() {
+            peers.push(PeerStatus {
+                site: peer.site.clone(),
+                addresses: peer.addresses.clone(),
+                link: peer.link(),
+                answered_at_ms: peer.answered_at_ms(),
+                risk: risk::measure(&self.here, peer).await?,
+                rpo_target: peer.rpo_target,
+                events_delivered: peer.delivered.load(Ordering::Relaxed),
+                objects_sent: peer.objects_sent.load(Ordering::Relaxed),
+                bytes_sent: peer.bytes_sent.load(Ordering::Relaxed),
+                told: self.receiver.told(&peer.site),
+            });
+        }
+        let (log, clock) = (&self.here.log, &self.here.clock);
+        Ok(ReplicationStatus {
+            site: log.site().clone(),
+            incarnation: log.incarnation(),
+            at_ms: clock.unix_ms(),
+            peers,
+        })
+    }
+
+    async fn at_risk(&self, peer: &SiteId) -> Result<AnswerStream<AtRisk>, Error> {
+        let peer = self.sending(peer)?.clone();
+        Ok(Box::pin(risk::list(self.here.clone(), peer)))
+    }
+
+    async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {
+        self.sending(peer)?.set_paused(paused);
+        Ok(())
+    }
+}
