@@ -38,7 +38,7 @@ struct Taken {
     is_read: bool,
     /// First offset not taken, of each origin.
     origins: BTreeMap<Origin, Offset>,
-    /// First offset of each peer's log that was not delivered.
+    /// First offset of each peer's log that was not delivered since it was met.
     delivered: BTreeMap<Origin, Offset>,
 }
 
@@ -92,6 +92,10 @@ impl Receiver {
         for followed in self.followed.iter() {
             self.read_to_the_end(followed).await?;
             meeting.holds.extend(followed.reached().marks(followed.place.partition));
+        }
+        for taken in &self.taken {
+            // It goes on from what is held, which may be further than what it delivered.
+            taken.lock().await.delivered.remove(&(caller.site.clone(), caller.incarnation));
         }
         for mark in caller.marks {
             if !self.has(&mark).await? {

@@ -7,7 +7,7 @@ use crate::{
     named::{Named, named},
     reached::{Holdings, Reached},
 };
-use cairn_archive::{Partition, SiteId};
+use cairn_archive::{Offset, Partition, SiteId};
 use cairn_process::clock::Clock;
 use cairn_service_api::{
     Error, ErrorKind, Peer,
@@ -61,6 +61,8 @@ struct State {
     holds: Holdings,
     /// Of each partition, what the peer has.
     sent: Vec<Reached>,
+    /// Of each partition, where the last delivery ended since the peer was met.
+    delivered: BTreeMap<Partition, Offset>,
     /// Partitions that do not get on, and why.
     troubles: BTreeMap<Partition, String>,
 }
@@ -221,6 +223,7 @@ impl Sending {
             }
         }
         state.holds = holds;
+        state.delivered.clear();
         state.troubles.clear();
         (state.link, state.answered_at_ms) = (Some(Link::Up), Some(now));
         drop(state);
@@ -313,8 +316,10 @@ impl Sending {
         let (site, incarnation) = (log.site().clone(), log.incarnation());
         let events = records.len();
         if events > 0 {
-            let delivery = Delivery { site, incarnation, partition, from: before.to, to: after.to, records };
-            self.peer.append(delivery).await?;
+            // What lies between two deliveries is held there.
+            let from = self.state().delivered.get(&partition).copied().unwrap_or(before.to);
+            self.peer.append(Delivery { site, incarnation, partition, from, to: after.to, records }).await?;
+            self.state().delivered.insert(partition, after.to);
         }
         drop(turn);
         self.is_durable_there(partition, after, &lacking, events);

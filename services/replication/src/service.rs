@@ -65,11 +65,20 @@ impl ReplicationService {
         let mut sent: BTreeMap<SiteId, Vec<Reached>> = BTreeMap::new();
         for partition in (0..log.partitions()).map(Partition) {
             let mut noted = notes.partition(partition).await?;
+            let (noted_to, noted_last) = (noted.own.to, noted.own.last);
+            let mut own = Followed::new(log.clone(), partition, noted.own);
+            if own.event_before(noted_to).await? != noted_last {
+                tracing::error!(
+                    partition = partition.0,
+                    "the log is not the one that was read before: it is read anew"
+                );
+                (own, noted.peers) = (Followed::new(log.clone(), partition, Reached::default()), BTreeMap::new());
+            }
             for peer in &peers {
                 let reached = noted.peers.remove(&peer.site).unwrap_or_default();
                 sent.entry(peer.site.clone()).or_default().push(reached);
             }
-            followed.push(Followed::new(log.clone(), partition, noted.own));
+            followed.push(own);
         }
         let mut told = notes.told().await?;
         let told = peers.iter().map(|peer| (peer.site.clone(), told.remove(&peer.site))).collect();

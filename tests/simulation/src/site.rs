@@ -1,0 +1,213 @@
+//! A site: its stores, and the services that run over them until it crashes.
+
+use crate::{
+    instances::Instance,
+    stores::{MemoryLog, MemoryObjects, MemoryRows},
+};
+use cairn_archive::{
+    ObjectKey, SiteId,
+    events::{Door as By, ReceiptEnd},
+};
+use cairn_index::{IndexConfig, IndexService};
+use cairn_ingest::{IngestConfig, IngestService, Quarantine, QuarantineConfig};
+use cairn_process::{clock::Clock, disk::sim::SimDisk};
+use cairn_replication::{PeerConnection, ReplicationConfig, ReplicationService};
+use cairn_service_api::{
+    Error, ErrorKind, Index, Ingest, Peer, Replication,
+    index::Conflict,
+    ingest::{InstanceOffer, OfferedForm, Sender, Stored},
+    replication::ReplicationStatus,
+};
+use cairn_store_api::{EventLog, LogRecord, ObjectInfo, WholeLog};
+use futures_util::TryStreamExt;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::watch, time::Instant};
+
+/// 2026-06-01
+const BEGIN_MS: i64 = 1_780_272_000_000;
+/// Partitions of each log.
+pub const PARTITIONS: u16 = 4;
+
+/// Virtual time, and how far off it the site is.
+pub struct SkewedClock {
+    start: Instant,
+    skew_ms: AtomicI64,
+}
+
+impl Clock for SkewedClock {
+    fn unix_ms(&self) -> u64 {
+        let since = i64::try_from(self.start.elapsed().as_millis()).unwrap();
+        (BEGIN_MS + since + self.skew_ms.load(Ordering::Relaxed)) as u64
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// Where a site's replication is asked; nobody answers while it is down.
+#[derive(Default)]
+pub struct Door(Mutex<Option<(Arc<ReplicationService>, watch::Receiver<bool>)>>);
+
+impl Door {
+    /// Calls who answers now. When the site crashes the call ends where it is.
+    pub async fn call<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        call: impl Fn(Arc<dyn Peer>) -> F,
+    ) -> Result<T, Error> {
+        let away = || Error::new(ErrorKind::Unavailable, "the site is down");
+        let (service, mut crashed) = self.0.lock().unwrap().clone().ok_or_else(away)?;
+        tokio::select! {
+            answer = call(service) => answer,
+            _ = crashed.changed() => Err(away()),
+        }
+    }
+}
+
+struct Running {
+    ingest: IngestService,
+    replication: Arc<ReplicationService>,
+    crash: watch::Sender<bool>,
+}
+
+/// A site.
+pub struct Site {
+    pub name: SiteId,
+    pub log: Arc<MemoryLog>,
+    pub objects: Arc<MemoryObjects>,
+    pub clock: Arc<SkewedClock>,
+    pub door: Arc<Door>,
+    notes: Arc<MemoryRows>,
+    disk: SimDisk,
+    running: Option<Running>,
+}
+
+/// What a backup of a site has.
+pub struct Backup {
+    log: Vec<Vec<LogRecord>>,
+    objects: BTreeMap<ObjectKey, (ObjectInfo, bytes::Bytes)>,
+    notes: Arc<MemoryRows>,
+}
+
+impl Site {
+    pub fn new(name: &str) -> Self {
+        let name: SiteId = name.parse().unwrap();
+        let clock = Arc::new(SkewedClock { start: Instant::now(), skew_ms: 0.into() });
+        Self {
+            log: MemoryLog::new(name.clone(), PARTITIONS, clock.clone()),
+            objects: Arc::default(),
+            clock,
+            door: Arc::default(),
+            notes: Arc::default(),
+            disk: SimDisk::new(),
+            running: None,
+            name,
+        }
+    }
+
+    pub fn set_skew(&self, skew_ms: i64) {
+        self.clock.skew_ms.store(skew_ms, Ordering::Relaxed);
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Starts the services over what the stores have.
+    pub async fn start(&mut self, peers: Vec<(SiteId, Arc<dyn Peer>)>) {
+        let mut config = IngestConfig::default();
+        config.compare.search_interval = Duration::from_secs(36_000);
+        config.clock.observe_interval = Duration::from_millis(50);
+        let quarantine =
+            Quarantine::open(Arc::new(self.disk.clone()), "/quarantine".into(), QuarantineConfig::default());
+        let (log, objects) = (self.log.clone(), self.objects.clone());
+        let ingest =
+            IngestService::open(log.clone(), objects.clone(), None, quarantine.unwrap(), self.clock.clone(), config);
+        let ingest = ingest.await.unwrap();
+        ingest.observe_others();
+        let peers = peers.into_iter().map(|(site, peer)| PeerConnection {
+            site,
+            addresses: Vec::new(),
+            rpo_target: Duration::from_secs(1),
+            peer,
+        });
+        let replication = ReplicationService::open(
+            log,
+            objects,
+            self.notes.clone(),
+            self.clock.clone(),
+            ReplicationConfig { delivery_events_max: 7, ..ReplicationConfig::default() },
+            peers.collect(),
+        );
+        let replication = replication.await.unwrap();
+        let (crash, crashed) = watch::channel(false);
+        *self.door.0.lock().unwrap() = Some((replication.clone(), crashed));
+        self.running = Some(Running { ingest, replication, crash });
+    }
+
+    /// Ends the services where they are.
+    pub fn crash(&mut self) {
+        *self.door.0.lock().unwrap() = None;
+        if let Some(running) = self.running.take() {
+            running.crash.send_replace(true);
+        }
+    }
+
+    /// Sends an instance to the site; `Err` when it is down or refuses.
+    pub async fn store(&self, instance: Instance) -> Result<Stored, Error> {
+        let running = self.running.as_ref().ok_or_else(|| Error::new(ErrorKind::Unavailable, "the site is down"))?;
+        let sender = Sender { tenant: "default".into(), door: By::Import, ..Sender::default() };
+        let receipt = running.ingest.open_receipt(sender).await?;
+        let offer = InstanceOffer { form: OfferedForm::File, length_hint: None, study_instance_uid: None };
+        let body = futures_util::stream::iter([Ok(instance.file())]);
+        let stored = running.ingest.store(receipt, offer, Box::pin(body)).await;
+        running.ingest.close_receipt(receipt, ReceiptEnd::Completed).await?;
+        stored
+    }
+
+    pub async fn status(&self) -> ReplicationStatus {
+        self.replication().status().await.unwrap()
+    }
+
+    pub fn replication(&self) -> &Arc<ReplicationService> {
+        &self.running.as_ref().unwrap().replication
+    }
+
+    pub fn backup(&self) -> Backup {
+        let notes = Arc::new(self.notes.backup());
+        Backup { log: self.log.records(), objects: self.objects.backup(), notes }
+    }
+
+    /// Everything goes back to what it was; the site must be down.
+    pub fn restore(&mut self, backup: Backup) {
+        assert!(!self.is_up());
+        self.log.restore(backup.log);
+        self.objects.restore(backup.objects);
+        self.notes = backup.notes;
+    }
+
+    /// An index filled from the whole log: its digest, and the conflicts that it lists.
+    pub async fn folded(&self) -> (Vec<u8>, Vec<Conflict>) {
+        let log: Arc<dyn EventLog> = self.log.clone();
+        let mut end = cairn_archive::PositionVector::default();
+        for (partition, records) in (0..).map(cairn_archive::Partition).zip(self.log.records()) {
+            let key = (self.name.clone(), log.incarnation(), partition);
+            end.0.insert(key, cairn_archive::Offset(records.len() as u64));
+        }
+        let join = Box::new(WholeLog::new(PARTITIONS));
+        let index =
+            IndexService::open(log, Arc::new(MemoryRows::default()), join, IndexConfig::default()).await.unwrap();
+        index.wait_for(&end, Duration::from_secs(60)).await.unwrap();
+        let (digest, _) = index.digest().await.unwrap();
+        let conflicts = index.conflicts("default", true).await.unwrap().try_collect().await.unwrap();
+        index.close().await.unwrap();
+        (format!("{digest:?}").into_bytes(), conflicts)
+    }
+}

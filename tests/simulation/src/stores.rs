@@ -1,0 +1,373 @@
+//! The three ports in memory. What they hold outlives the services, as a disk does.
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use cairn_archive::{Digest, Incarnation, ObjectKey, Offset, Partition, SiteId};
+use cairn_process::clock::Clock;
+use cairn_store_api::{
+    ByteStream, CkRange, Commit, EventLog, Generation, IndexStore, LogBatch, LogRecord, Mutation, ObjectInfo,
+    ObjectPage, ObjectRef, ObjectStore, ObjectWriter, Page, Record, Row, StoreError, StoreErrorKind, StoreSpace, Table,
+};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::{Bound, Range},
+    sync::{Arc, Mutex, MutexGuard},
+};
+use tokio::sync::Notify;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
+}
+
+/// A log.
+pub struct MemoryLog {
+    site: SiteId,
+    clock: Arc<dyn Clock>,
+    partitions: Mutex<Vec<Vec<LogRecord>>>,
+    appended: Notify,
+}
+
+impl MemoryLog {
+    pub fn new(site: SiteId, partitions: u16, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let partitions = Mutex::new(vec![Vec::new(); usize::from(partitions)]);
+        Arc::new(Self { site, clock, partitions, appended: Notify::new() })
+    }
+
+    /// Everything, partition by partition.
+    pub fn records(&self) -> Vec<Vec<LogRecord>> {
+        lock(&self.partitions).clone()
+    }
+
+    /// Goes back to what it was.
+    pub fn restore(&self, backup: Vec<Vec<LogRecord>>) {
+        *lock(&self.partitions) = backup;
+    }
+}
+
+#[async_trait]
+impl EventLog for MemoryLog {
+    fn site(&self) -> &SiteId {
+        &self.site
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        Incarnation(1)
+    }
+
+    fn partitions(&self) -> u16 {
+        lock(&self.partitions).len() as u16
+    }
+
+    async fn append(&self, partition: Partition, records: Vec<Record>) -> Result<Offset, StoreError> {
+        // As with a real log, others run before an append is done.
+        tokio::task::yield_now().await;
+        let first = {
+            let mut partitions = lock(&self.partitions);
+            let place = &mut partitions[usize::from(partition.0)];
+            let first = place.len() as u64;
+            // Append times never decrease, whatever the clock does.
+            let appended_at_ms = place.last().map_or(0, |last| last.appended_at_ms).max(self.clock.unix_ms());
+            let record = |(offset, record)| LogRecord { offset: Offset(offset), appended_at_ms, record };
+            place.extend((first..).zip(records).map(record));
+            first
+        };
+        self.appended.notify_waiters();
+        Ok(Offset(first))
+    }
+
+    async fn read(&self, partition: Partition, from: Offset, max: usize, bytes: usize) -> Result<LogBatch, StoreError> {
+        let partitions = lock(&self.partitions);
+        let place = &partitions[usize::from(partition.0)];
+        let mut size = 0;
+        let fits = |record: &&LogRecord| {
+            let fits = size < bytes;
+            size += record.record.payload.len();
+            fits
+        };
+        let records = place.iter().skip(from.0 as usize).take(max).take_while(fits).cloned().collect();
+        Ok(LogBatch { records, end: Offset(place.len() as u64) })
+    }
+
+    async fn end(&self, partition: Partition) -> Result<Offset, StoreError> {
+        Ok(Offset(lock(&self.partitions)[usize::from(partition.0)].len() as u64))
+    }
+
+    async fn wait_beyond(&self, partition: Partition, offset: Offset) -> Result<Offset, StoreError> {
+        loop {
+            let appended = self.appended.notified();
+            tokio::pin!(appended);
+            appended.as_mut().enable();
+            let end = self.end(partition).await?;
+            if end > offset {
+                return Ok(end);
+            }
+            appended.await;
+        }
+    }
+
+    async fn offset_at(&self, partition: Partition, unix_ms: u64) -> Result<Offset, StoreError> {
+        let partitions = lock(&self.partitions);
+        let place = &partitions[usize::from(partition.0)];
+        Ok(Offset(place.partition_point(|record| record.appended_at_ms < unix_ms) as u64))
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Objects.
+#[derive(Default)]
+pub struct MemoryObjects {
+    held: Arc<Mutex<BTreeMap<ObjectKey, ObjectAndBytes>>>,
+    damaged: Mutex<HashSet<ObjectKey>>,
+    full: Mutex<bool>,
+}
+
+type ObjectAndBytes = (ObjectInfo, Bytes);
+
+impl MemoryObjects {
+    /// The bytes of an object.
+    pub fn bytes(&self, key: ObjectKey) -> Option<Bytes> {
+        lock(&self.held).get(&key).map(|(_, bytes)| bytes.clone())
+    }
+
+    /// Whether reads of an object fail as damaged.
+    pub fn set_damaged(&self, key: ObjectKey, damaged: bool) {
+        let mut set = lock(&self.damaged);
+        if damaged {
+            set.insert(key)
+        } else {
+            set.remove(&key)
+        };
+    }
+
+    /// Whether there is no room.
+    pub fn set_full(&self, full: bool) {
+        *lock(&self.full) = full;
+    }
+
+    /// Goes back to what it was.
+    pub fn restore(&self, backup: BTreeMap<ObjectKey, ObjectAndBytes>) {
+        *lock(&self.held) = backup;
+    }
+
+    /// Everything.
+    pub fn backup(&self) -> BTreeMap<ObjectKey, ObjectAndBytes> {
+        lock(&self.held).clone()
+    }
+}
+
+struct Writer {
+    key: ObjectKey,
+    bytes: BytesMut,
+    held: Arc<Mutex<BTreeMap<ObjectKey, ObjectAndBytes>>>,
+}
+
+fn conflict() -> StoreError {
+    StoreError::new(StoreErrorKind::Conflict, "object is there already")
+}
+
+#[async_trait]
+impl ObjectWriter for Writer {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.bytes.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<ObjectInfo, StoreError> {
+        tokio::task::yield_now().await;
+        let digest = Digest(*blake3::hash(&self.bytes).as_bytes());
+        let object = ObjectRef { key: self.key, length: self.bytes.len() as u64, digest };
+        let info = ObjectInfo { object, put_ended_at_ms: 0 };
+        let mut held = lock(&self.held);
+        if held.contains_key(&self.key) {
+            return Err(conflict());
+        }
+        held.insert(self.key, (info, self.bytes.freeze()));
+        Ok(info)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for MemoryObjects {
+    async fn put(&self, key: ObjectKey, _length_hint: Option<u64>) -> Result<Box<dyn ObjectWriter>, StoreError> {
+        if *lock(&self.full) {
+            return Err(StoreError::new(StoreErrorKind::Exhausted, "no room"));
+        }
+        if lock(&self.held).contains_key(&key) {
+            return Err(conflict());
+        }
+        Ok(Box::new(Writer { key, bytes: BytesMut::new(), held: self.held.clone() }))
+    }
+
+    async fn read(&self, object: &ObjectRef, range: Range<u64>) -> Result<ByteStream, StoreError> {
+        if lock(&self.damaged).contains(&object.key) {
+            return Err(StoreError::new(StoreErrorKind::Corrupt, "object is damaged"));
+        }
+        let (info, bytes) = lock(&self.held).get(&object.key).cloned().ok_or_else(absent)?;
+        if info.object != *object {
+            return Err(StoreError::new(StoreErrorKind::Invalid, "not what was stored"));
+        }
+        // In pieces, so that others run, and faults strike, within an object.
+        let bytes = bytes.slice(range.start as usize..range.end as usize);
+        let pieces: Vec<_> = bytes.chunks(512).map(|piece| Ok(bytes.slice_ref(piece))).collect();
+        Ok(Box::pin(futures_util::stream::iter(pieces)))
+    }
+
+    async fn stat(&self, key: ObjectKey) -> Result<ObjectInfo, StoreError> {
+        lock(&self.held).get(&key).map(|(info, _)| *info).ok_or_else(absent)
+    }
+
+    async fn list(&self, after: Option<ObjectKey>, max: usize) -> Result<ObjectPage, StoreError> {
+        let held = lock(&self.held);
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut objects: Vec<_> =
+            held.range((from, Bound::Unbounded)).take(max + 1).map(|(_, (info, _))| *info).collect();
+        let more = objects.len() > max;
+        objects.truncate(max);
+        Ok(ObjectPage { objects, more })
+    }
+
+    async fn delete(&self, key: ObjectKey) -> Result<(), StoreError> {
+        lock(&self.held).remove(&key);
+        Ok(())
+    }
+
+    async fn space(&self) -> Result<StoreSpace, StoreError> {
+        Ok(StoreSpace { available: None, used: 0 })
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+fn absent() -> StoreError {
+    StoreError::new(StoreErrorKind::NotFound, "no such object")
+}
+
+/// Rows in order.
+#[derive(Default)]
+pub struct MemoryRows(Mutex<Rows>);
+
+type RowKey = (Generation, u8, Bytes, Bytes);
+
+#[derive(Clone, Default)]
+struct Rows {
+    rows: BTreeMap<RowKey, Bytes>,
+    offsets: BTreeMap<(Generation, Partition), (Incarnation, Offset, Bytes)>,
+    pointer: Bytes,
+}
+
+impl MemoryRows {
+    /// A copy as it is now.
+    pub fn backup(&self) -> Self {
+        Self(Mutex::new(lock(&self.0).clone()))
+    }
+}
+
+#[async_trait]
+impl IndexStore for MemoryRows {
+    fn is_exact(&self) -> bool {
+        true
+    }
+
+    async fn get(
+        &self,
+        generation: Generation,
+        table: Table,
+        pk: &[u8],
+        ck: &[u8],
+    ) -> Result<Option<Bytes>, StoreError> {
+        let key = (generation, table.id, Bytes::copy_from_slice(pk), Bytes::copy_from_slice(ck));
+        Ok(lock(&self.0).rows.get(&key).cloned())
+    }
+
+    async fn get_many(
+        &self,
+        generation: Generation,
+        table: Table,
+        keys: &[(Bytes, Bytes)],
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let rows = &lock(&self.0).rows;
+        let get = |(pk, ck): &(Bytes, Bytes)| rows.get(&(generation, table.id, pk.clone(), ck.clone())).cloned();
+        Ok(keys.iter().map(get).collect())
+    }
+
+    async fn scan(
+        &self,
+        generation: Generation,
+        table: Table,
+        pk: &[u8],
+        range: &CkRange,
+        reverse: bool,
+        max: usize,
+    ) -> Result<Page, StoreError> {
+        let state = lock(&self.0);
+        let pk = Bytes::copy_from_slice(pk);
+        let from = (generation, table.id, pk.clone(), range.from.clone().unwrap_or_default());
+        let of_key = state.rows.range(from..).take_while(|((g, t, p, ck), _)| {
+            (*g, *t, p) == (generation, table.id, &pk) && range.to.as_ref().is_none_or(|to| ck < to)
+        });
+        let mut rows: Vec<_> = of_key.map(|((.., ck), value)| Row { ck: ck.clone(), value: value.clone() }).collect();
+        if reverse {
+            rows.reverse();
+        }
+        let more = rows.len() > max;
+        rows.truncate(max);
+        Ok(Page { rows, more })
+    }
+
+    async fn commit(&self, generation: Generation, commit: Commit) -> Result<(), StoreError> {
+        let mut state = lock(&self.0);
+        let place = (generation, commit.partition);
+        let committed = state.offsets.get(&place).filter(|(life, ..)| *life == commit.incarnation);
+        if committed.map_or(Offset(0), |(_, offset, _)| *offset) != commit.from {
+            return Err(StoreError::new(StoreErrorKind::Conflict, "does not go on"));
+        }
+        for mutation in commit.mutations {
+            match mutation {
+                Mutation::Put { table, pk, ck, value } => {
+                    drop(state.rows.insert((generation, table.id, pk, ck), value))
+                }
+                Mutation::Delete { table, pk, ck } => drop(state.rows.remove(&(generation, table.id, pk, ck))),
+            }
+        }
+        state.offsets.insert(place, (commit.incarnation, commit.to, commit.note));
+        Ok(())
+    }
+
+    async fn offsets(
+        &self,
+        generation: Generation,
+    ) -> Result<Vec<(Incarnation, Partition, Offset, Bytes)>, StoreError> {
+        let state = lock(&self.0);
+        let of = state.offsets.iter().filter(|((of, _), _)| *of == generation);
+        Ok(of.map(|((_, partition), (life, offset, note))| (*life, *partition, *offset, note.clone())).collect())
+    }
+
+    async fn pointer(&self) -> Result<Bytes, StoreError> {
+        Ok(lock(&self.0).pointer.clone())
+    }
+
+    async fn compare_and_set_pointer(&self, expected: &[u8], new: Bytes) -> Result<bool, StoreError> {
+        let mut state = lock(&self.0);
+        let same = state.pointer == expected;
+        if same {
+            state.pointer = new;
+        }
+        Ok(same)
+    }
+
+    async fn drop_generation(&self, generation: Generation) -> Result<(), StoreError> {
+        let mut state = lock(&self.0);
+        state.rows.retain(|(of, ..), _| *of != generation);
+        state.offsets.retain(|(of, _), _| *of != generation);
+        Ok(())
+    }
+
+    async fn sync(&self, _close: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! Some sites, the links between them, and what happened.
+
+use crate::{
+    instances::Instance,
+    link::{Faults, Link},
+    site::Site,
+};
+use bytes::Bytes;
+use cairn_archive::{EventId, ObjectKey, Offset, SiteId};
+use cairn_service_api::{Peer, replication::Link as State};
+use cairn_store_api::LogRecord;
+use cairn_synthetic::Random;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Sites and links.
+pub struct World {
+    pub sites: Vec<Site>,
+    /// By (from, to).
+    pub links: BTreeMap<(usize, usize), Arc<Link>>,
+    pub random: Random,
+    /// What was acknowledged: digest of the object, by the site and the identity.
+    pub acknowledged: BTreeSet<([u8; 32], usize)>,
+}
+
+impl World {
+    /// Sites that all know each other, or that stand in a ring in which each sends to the next alone.
+    pub async fn new(seed: u64, count: usize, ring: bool) -> Self {
+        let sites: Vec<_> = (0..count).map(|n| Site::new(&format!("site-{n}"))).collect();
+        let mut random = Random::new(seed);
+        let mut links = BTreeMap::new();
+        for from in 0..count {
+            for to in (0..count).filter(|to| *to != from) {
+                if !ring || to == (from + 1) % count || from == (to + 1) % count {
+                    links.insert((from, to), Link::new(sites[to].door.clone(), random.next()));
+                }
+            }
+        }
+        let mut world = Self { sites, links, random, acknowledged: BTreeSet::new() };
+        if ring {
+            // Who is not next is known, and can bring things, but nothing goes there.
+            for ((from, to), link) in &world.links {
+                link.faults().requests_cut = *to != (from + 1) % count;
+            }
+        }
+        for site in 0..count {
+            world.start(site).await;
+        }
+        world
+    }
+
+    pub async fn start(&mut self, site: usize) {
+        let to = self.links.iter().filter(|((from, _), _)| *from == site);
+        let peers = to.map(|((_, to), link)| (self.sites[*to].name.clone(), link.clone() as Arc<dyn Peer>)).collect();
+        self.sites[site].start(peers).await;
+    }
+
+    /// Stores an instance at a site, and takes note if that was acknowledged.
+    pub async fn store(&mut self, site: usize, instance: Instance) {
+        if let Ok(stored) = self.sites[site].store(instance).await {
+            self.acknowledged.insert((stored.digest.0, site));
+        }
+    }
+
+    /// One random thing happens.
+    pub async fn step(&mut self) {
+        let sites = self.sites.len() as u64;
+        let site = self.random.below(sites) as usize;
+        match self.random.below(20) {
+            0..=11 => {
+                let instance = Instance {
+                    study: self.random.below(6),
+                    number: self.random.below(12),
+                    version: self.random.below(3) as u8,
+                };
+                self.store(site, instance).await;
+            }
+            12..=15 => {
+                let at = self.random.below(self.links.len() as u64) as usize;
+                let faults = self.some_faults();
+                if let Some(link) = self.links.values().nth(at) {
+                    *link.faults() = faults;
+                }
+            }
+            16 => self.sites[site].crash(),
+            17 => {
+                let skew = self.random.below(12 * 3_600_000) as i64 - 6 * 3_600_000;
+                self.sites[site].set_skew(skew);
+            }
+            _ => {
+                let pause = self.random.below(3_000);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+        }
+        for site in 0..self.sites.len() {
+            if !self.sites[site].is_up() && self.random.below(4) == 0 {
+                self.start(site).await;
+            }
+        }
+    }
+
+    fn some_faults(&mut self) -> Faults {
+        match self.random.below(4) {
+            0 => Faults::default(),
+            1 => Faults { requests_cut: true, ..Faults::default() },
+            2 => Faults { answers_cut: true, ..Faults::default() },
+            _ => Faults {
+                lost_requests: self.random.below(30),
+                lost_answers: self.random.below(30),
+                repeated: self.random.below(50),
+                flipped: self.random.below(20),
+                delay_ms_max: self.random.below(500),
+                ..Faults::default()
+            },
+        }
+    }
+
+    /// Every site is up, every link is whole.
+    pub async fn heal(&mut self) {
+        for link in self.links.values() {
+            *link.faults() = Faults::default();
+        }
+        for site in 0..self.sites.len() {
+            if !self.sites[site].is_up() {
+                self.start(site).await;
+            }
+        }
+    }
+
+    /// Waits until no site has anything at risk.
+    pub async fn settle(&self) {
+        for _ in 0..10_000 {
+            let mut at_risk = 0;
+            for site in &self.sites {
+                at_risk += site.status().await.peers.iter().map(|peer| peer.risk.events).sum::<u64>();
+            }
+            let ends: BTreeSet<_> =
+                self.sites.iter().map(|site| site.log.records().iter().map(Vec::len).collect::<Vec<_>>()).collect();
+            if at_risk == 0 && ends.len() == 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for site in &self.sites {
+            println!("{:#?}", site.status().await);
+        }
+        panic!("the sites do not come into step");
+    }
+
+    /// Everything that must hold once the sites are in step.
+    pub async fn check(&self) {
+        let first = events(&self.sites[0]);
+        for site in &self.sites {
+            let own = events(site);
+            assert!(own.keys().eq(first.keys()), "{} has other events", site.name);
+            assert_eq!(own, first, "{} has other bytes of an event", site.name);
+            check_log(site);
+            check_objects(site);
+        }
+        let digests: BTreeSet<_> = first.values().filter_map(|(_, digest)| *digest).collect();
+        for (digest, site) in &self.acknowledged {
+            assert!(digests.contains(digest), "what {} acknowledged is gone", self.sites[*site].name);
+        }
+        let (digest, conflicts) = self.sites[0].folded().await;
+        for site in &self.sites[1..] {
+            let (other, listed) = site.folded().await;
+            assert_eq!(other, digest, "{} folds to another state", site.name);
+            assert_eq!(listed, conflicts, "{} lists other conflicts", site.name);
+        }
+    }
+
+    pub fn link_is_up(
+        &self,
+        site: usize,
+        peer: &SiteId,
+        status: &cairn_service_api::replication::ReplicationStatus,
+    ) -> bool {
+        let _ = site;
+        status.peers.iter().any(|of| of.site == *peer && of.link == State::Up)
+    }
+}
+
+type Events = BTreeMap<EventId, (Bytes, Option<[u8; 32]>)>;
+
+/// Payloads of a site's events, and the digests of what they store.
+fn events(site: &Site) -> Events {
+    let records = site.log.records();
+    let event = |record: &LogRecord| {
+        let record = &record.record;
+        let digest = match cairn_archive::events::Event::decode(&record.envelope.kind, record.payload.clone()) {
+            Ok(cairn_archive::events::Event::InstanceStored(stored)) => {
+                stored.object.and_then(|object| object.blake3.as_ref().try_into().ok())
+            }
+            _ => None,
+        };
+        (record.envelope.id, (record.payload.clone(), digest))
+    };
+    records.iter().flatten().map(event).collect()
+}
+
+/// No event twice; of each origin a partition has a prefix, in order.
+fn check_log(site: &Site) {
+    let mut seen = BTreeSet::new();
+    for records in site.log.records() {
+        let mut origins: BTreeMap<_, Offset> = BTreeMap::new();
+        for LogRecord { record, .. } in records {
+            assert!(seen.insert(record.envelope.id), "{} has an event twice", site.name);
+            let Some(origin) = record.envelope.origin else { continue };
+            let before = origins.insert((origin.site, origin.incarnation), origin.offset);
+            assert!(before.is_none_or(|before| before < origin.offset), "{} has events out of order", site.name);
+        }
+    }
+}
+
+/// I1: every object that an event names is there, with the bytes that the event says.
+pub fn check_objects(site: &Site) {
+    for LogRecord { record, .. } in site.log.records().into_iter().flatten() {
+        for key in &record.envelope.object_keys {
+            assert!(site.objects.bytes(*key).is_some(), "I1: {} has an event without its bytes", site.name);
+        }
+        let Ok(cairn_archive::events::Event::InstanceStored(stored)) =
+            cairn_archive::events::Event::decode(&record.envelope.kind, record.payload.clone())
+        else {
+            continue;
+        };
+        let object = stored.object.unwrap();
+        let bytes = site.objects.bytes(ObjectKey::from_slice(&object.key).unwrap()).unwrap();
+        assert_eq!(object.blake3.as_ref(), blake3::hash(&bytes).as_bytes(), "I1: {} has other bytes", site.name);
+    }
+}
