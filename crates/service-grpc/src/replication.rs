@@ -112,11 +112,11 @@ pub(crate) fn delivery_from(request: pb::AppendRequest) -> Result<Delivery, Erro
 }
 
 pub(crate) fn delivered_to(delivered: &Delivered) -> pb::AppendResponse {
-    pb::AppendResponse { mark: delivered.mark.as_ref().map(mark_to), repeated_events: delivered.repeated }
+    pb::AppendResponse { repeated_events: delivered.repeated }
 }
 
 pub(crate) fn delivered_from(response: pb::AppendResponse) -> Result<Delivered, Error> {
-    Ok(Delivered { mark: response.mark.map(mark_from).transpose()?, repeated: response.repeated_events })
+    Ok(Delivered { repeated: response.repeated_events })
 }
 
 fn risk_to(risk: &Risk) -> pb::Risk {

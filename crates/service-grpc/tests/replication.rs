@@ -95,7 +95,7 @@ impl Peer for Process {
     }
 
     async fn append(&self, _: Delivery) -> Result<Delivered, Error> {
-        self.called("append").map(|()| Delivered { mark: None, repeated: 0 })
+        self.called("append").map(|()| Delivered { repeated: 0 })
     }
 
     async fn tell(&self, _: Report) -> Result<(), Error> {

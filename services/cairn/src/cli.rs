@@ -1,8 +1,10 @@
 //! The command line.
 
 mod index;
+mod replication;
 
 pub use index::{Common, IndexAction};
+pub use replication::{ReplicationAction, ReplicationArgs};
 
 use crate::{commands::parked::ParkedArgs, config::Destination};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -17,7 +19,7 @@ pub struct Cli {
 }
 
 const EXIT_STATUSES: &str = "Exit statuses: 0 done, 1 failed, 2 usage, 3 some items failed, 4 verification found a \
-difference, 5 server or peer not reached, 64 configuration can't be used, 130 interrupted.";
+difference, 5 server or peer not reached, 7 an objective was missed, 64 configuration can't be used, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -47,6 +49,8 @@ pub enum Command {
     Quarantine(QuarantineArgs),
     /// Run a process that keeps the index and answers queries; or with a command: how far it is, rebuild, compare, switch
     Index(IndexArgs),
+    /// Run a process that keeps other sites in step; or with a command: how far they are, what is at risk, compare
+    Replication(ReplicationArgs),
     /// Look for what is wrong with a configuration, a machine, and a running archive
     Doctor(DoctorArgs),
     /// Run an archive in a directory of its own, filled with synthetic studies
@@ -69,6 +73,7 @@ impl Command {
             Self::Parked(args) => Some(&args.server),
             Self::Quarantine(args) => Some(&args.server),
             Self::Index(args) => args.action.as_ref().map(IndexAction::server),
+            Self::Replication(args) => args.action.as_ref().map(ReplicationAction::server),
             Self::Serve(_)
             | Self::Ingest(_)
             | Self::Retrieval(_)

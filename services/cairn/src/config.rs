@@ -18,6 +18,7 @@ use cairn_dicomweb::DicomWebConfig;
 use cairn_index::IndexConfig;
 use cairn_ingest::IngestConfig;
 use cairn_process::units;
+use cairn_replication::ReplicationConfig;
 use cairn_retrieval::RetrievalConfig;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
@@ -57,6 +58,8 @@ pub struct Config {
     pub index: IndexConfig,
     /// The retrieval role.
     pub retrieval: RetrievalConfig,
+    /// The replication role: which other sites there are, and how they are kept in step.
+    pub replication: ReplicationConfig,
     /// Logs, traces and metrics.
     pub telemetry: TelemetryConfig,
     /// Stopping.
@@ -83,7 +86,7 @@ impl Default for SiteConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Directory of the embedded stores: `objects`, `log`, `index`, `quarantine`.
+    /// Directory of the embedded stores: `objects`, `log`, `index`, `quarantine`; and of replication's notes.
     pub directory: PathBuf,
     /// Partitions of the log; fixed once data is there.
     pub partitions: u16,

@@ -1,7 +1,7 @@
 //! Whether this process can do its work now: for orchestrators and people.
 
 use crate::{roles::Roles, services::Services};
-use cairn_service_api::{Error, ErrorKind};
+use cairn_service_api::{Error, ErrorKind, Replication};
 use std::{
     sync::{
         Arc,
@@ -37,7 +37,7 @@ impl Readiness {
         let process = if draining { Err("draining".into()) } else { Ok(String::new()) };
         let mut checks = vec![Check { name: "process", needed: true, outcome: process }];
         let done = |(): ()| String::new();
-        let (ingest, index, retrieval) = tokio::join!(
+        let (ingest, index, retrieval, replication) = tokio::join!(
             self.ask(async { Some(services.ingest()?.ready().await.map(done)) }),
             self.ask(async {
                 let status = services.index()?.status().await;
@@ -47,11 +47,21 @@ impl Readiness {
                 services.retrieval()?;
                 Some(services.retrieval_ready().await.map(done))
             }),
+            self.ask(async {
+                let status = services.replication()?.operated.status().await;
+                Some(status.map(|status| {
+                    let at_risk: u64 = status.peers.iter().map(|peer| peer.risk.events).sum();
+                    format!("{at_risk} events that another site does not have")
+                }))
+            }),
         );
         let needs_index = roles.doors() || roles.index || roles.retrieval;
-        for (name, needed, outcome) in
-            [("ingest", true, ingest), ("index", needs_index, index), ("retrieval", true, retrieval)]
-        {
+        for (name, needed, outcome) in [
+            ("ingest", true, ingest),
+            ("index", needs_index, index),
+            ("retrieval", true, retrieval),
+            ("replication", roles == Roles::replication(), replication),
+        ] {
             checks.extend(outcome.map(|outcome| Check { name, needed, outcome }));
         }
         checks

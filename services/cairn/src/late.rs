@@ -2,18 +2,20 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_archive::{EventId, Position, PositionVector, events::ReceiptEnd, ids::ReceiptId};
+use cairn_archive::{EventId, Position, PositionVector, SiteId, events::ReceiptEnd, ids::ReceiptId};
 use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
-    AnswerStream, Error, ErrorKind, Index, Ingest, Retrieval,
+    AnswerStream, Error, ErrorKind, Index, Ingest, Peer, Replication, Retrieval,
     index::{
         Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Query, Selection,
         StateDigest, StudyDifference,
     },
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, Stored},
     parked::{ParkedEvent, ParkedSelection, Repair},
+    replication::{AtRisk, Delivered, Delivery, Introduction, Meeting, ReplicationStatus, Report},
     retrieval::{Frame, Part, RetrievedInstance},
 };
+use cairn_store_api::ObjectRef;
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -149,5 +151,43 @@ impl Retrieval for Late<dyn Retrieval> {
 
     async fn bulk_data(&self, record: &InstanceRecord, path: &[u32]) -> Result<(u64, AnswerStream<Bytes>), Error> {
         self.get()?.bulk_data(record, path).await
+    }
+}
+
+#[async_trait]
+impl Peer for Late<dyn Peer> {
+    async fn meet(&self, caller: Introduction) -> Result<Meeting, Error> {
+        self.get()?.meet(caller).await
+    }
+
+    async fn missing(&self, objects: Vec<ObjectRef>) -> Result<Vec<u32>, Error> {
+        self.get()?.missing(objects).await
+    }
+
+    async fn put_object(&self, object: ObjectRef, body: Body<'_>) -> Result<(), Error> {
+        self.get()?.put_object(object, body).await
+    }
+
+    async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {
+        self.get()?.append(delivery).await
+    }
+
+    async fn tell(&self, report: Report) -> Result<(), Error> {
+        self.get()?.tell(report).await
+    }
+}
+
+#[async_trait]
+impl Replication for Late<dyn Replication> {
+    async fn status(&self) -> Result<ReplicationStatus, Error> {
+        self.get()?.status().await
+    }
+
+    async fn at_risk(&self, peer: &SiteId) -> Result<AnswerStream<AtRisk>, Error> {
+        self.get()?.at_risk(peer).await
+    }
+
+    async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {
+        self.get()?.set_paused(peer, paused).await
     }
 }

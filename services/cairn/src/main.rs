@@ -17,7 +17,7 @@ mod stores;
 mod telemetry;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, IndexArgs};
+use cli::{Cli, Command, IndexArgs, ReplicationArgs};
 use commands::Failure;
 use roles::Roles;
 use std::{process::ExitCode, time::Duration};
@@ -78,6 +78,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Quarantine(args) => commands::quarantine::run(args).await,
         Command::Index(IndexArgs { action: Some(action), .. }) => commands::index::run(action).await,
         Command::Index(args) => process::run(commands::load(&args.role)?.config, Roles::index()).await,
+        Command::Replication(ReplicationArgs { action: Some(action), .. }) => commands::replication::run(action).await,
+        Command::Replication(args) => process::run(commands::load(&args.role)?.config, Roles::replication()).await,
         Command::Doctor(args) => commands::doctor::run(args).await,
         Command::Demo(args) => commands::demo::run(args).await,
         Command::Completion { shell } => {

@@ -305,7 +305,8 @@ fn served(roles: Roles, services: &Services) -> Served {
         ingest: if all || roles.ingest { services.ingest() } else { none.ingest },
         index: if all || roles.index { services.index() } else { none.index },
         retrieval: if all || roles.retrieval { services.retrieval() } else { none.retrieval },
+        peer: services.replication().map(|own| own.peer.clone() as _),
+        replication: services.replication().map(|own| own.operated.clone() as _),
         log: roles.log().then(|| services.log.clone()),
-        ..none
     }
 }

@@ -14,17 +14,33 @@ pub struct Roles {
     pub ingest: bool,
     pub index: bool,
     pub retrieval: bool,
+    /// Where the configuration has other sites.
+    pub replication: bool,
     pub dimse: bool,
     pub dicomweb: bool,
 }
 
 impl Roles {
-    const NONE: Self =
-        Self { name: "gateway", ingest: false, index: false, retrieval: false, dimse: false, dicomweb: false };
+    const NONE: Self = Self {
+        name: "gateway",
+        ingest: false,
+        index: false,
+        retrieval: false,
+        replication: false,
+        dimse: false,
+        dicomweb: false,
+    };
 
     /// Everything in one process.
-    pub const ALL: Self =
-        Self { name: "serve", ingest: true, index: true, retrieval: true, dimse: true, dicomweb: true };
+    pub const ALL: Self = Self {
+        name: "serve",
+        ingest: true,
+        index: true,
+        retrieval: true,
+        replication: true,
+        dimse: true,
+        dicomweb: true,
+    };
 
     /// The doors alone.
     pub fn gateway(doors: &[DoorName]) -> Self {
@@ -46,6 +62,11 @@ impl Roles {
         Self { name: "retrieval", retrieval: true, ..Self::NONE }.with(doors)
     }
 
+    /// Replication.
+    pub fn replication() -> Self {
+        Self { name: "replication", replication: true, ..Self::NONE }
+    }
+
     fn with(self, doors: &[DoorName]) -> Self {
         Self { dimse: doors.contains(&DoorName::Dimse), dicomweb: doors.contains(&DoorName::Dicomweb), ..self }
     }
@@ -57,17 +78,17 @@ impl Roles {
 
     /// Whether it reads or writes the log itself.
     pub fn log(self) -> bool {
-        self.ingest || self.index
+        self.ingest || self.index || self.replication
     }
 
     /// Whether it reads or writes objects itself.
     pub fn objects(self) -> bool {
-        self.ingest || self.retrieval
+        self.ingest || self.retrieval || self.replication
     }
 
     /// Whether it keeps anything in the data directory.
     pub fn data(self) -> bool {
-        self.ingest || self.index || self.retrieval
+        self.log() || self.objects()
     }
 
     /// Whether the configuration is enough for it: stores that others use too must be such as others can reach, and what
@@ -89,6 +110,10 @@ impl Roles {
         }
         if self.index && !alone && config.stores.index == IndexKind::Embedded {
             return apart("index", "stores.index", "embedded");
+        }
+        if self == Self::replication() && config.replication.peers.is_empty() {
+            let message = "`cairn replication` needs the name and the addresses of at least one other site";
+            return Err(Failure::Config(ConfigError::new("replication.peers", message)));
         }
         let (peers, doors) = (&config.peers, self.doors());
         for (needed, here, addresses, key) in [

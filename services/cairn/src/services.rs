@@ -10,14 +10,22 @@ use crate::{
 };
 use cairn_index::IndexService;
 use cairn_ingest::IngestService;
+use cairn_replication::{PeerConnection, ReplicationService};
 use cairn_retrieval::RetrievalService;
-use cairn_service_api::{Index, Ingest, Retrieval};
+use cairn_service_api::{Index, Ingest, Peer, Replication, Retrieval};
 use cairn_service_grpc::{
-    client::{IndexClient, IngestClient, RetrievalClient},
+    client::{IndexClient, IngestClient, PeerClient, RetrievalClient},
     server::LateLog,
 };
 use cairn_store_api::ObjectStore;
 use std::sync::Arc;
+
+/// Replication, for operators and for other sites.
+#[derive(Clone)]
+pub struct OwnReplication {
+    pub operated: Arc<Late<dyn Replication>>,
+    pub peer: Arc<Late<dyn Peer>>,
+}
 
 /// The services that this process has or knows. Its own are there once they are opened.
 #[derive(Clone)]
@@ -26,6 +34,8 @@ pub struct Services {
     own_ingest: Arc<Late<dyn Ingest>>,
     own_index: Arc<Late<dyn Index>>,
     own_retrieval: Arc<Late<dyn Retrieval>>,
+    /// Where there are other sites.
+    replication: Option<OwnReplication>,
     pub objects: Arc<Late<dyn ObjectStore>>,
     pub log: LateLog,
     other_ingest: Option<Arc<IngestClient>>,
@@ -54,6 +64,8 @@ impl Services {
             own_ingest: Late::new("ingest"),
             own_index: Late::new("the index"),
             own_retrieval: Late::new("retrieval"),
+            replication: (roles.replication && !config.replication.peers.is_empty())
+                .then(|| OwnReplication { operated: Late::new("replication"), peer: Late::new("replication") }),
             objects: Late::new("the object store"),
             log: LateLog::default(),
             other_ingest: ingest.map(|to| IngestClient::new(&to).map(Arc::new)).transpose()?,
@@ -80,6 +92,11 @@ impl Services {
         if self.roles.retrieval { Some(self.own_retrieval.clone()) } else { other }
     }
 
+    /// Replication, if it is here and there are other sites.
+    pub fn replication(&self) -> Option<&OwnReplication> {
+        self.replication.as_ref()
+    }
+
     /// Whether retrieval, here or elsewhere, can give instances now.
     ///
     /// # Errors
@@ -100,6 +117,7 @@ pub struct Running {
     stores: Stores,
     ingest: Option<Arc<IngestService>>,
     index: Option<Arc<IndexService>>,
+    replication: Option<Arc<ReplicationService>>,
 }
 
 impl Running {
@@ -110,7 +128,7 @@ impl Running {
     pub async fn open(config: Config, services: Services) -> Result<Self, Failure> {
         let roles = services.roles;
         let stores = Stores::open(&config, roles).await?;
-        let mut running = Self { stores, ingest: None, index: None };
+        let mut running = Self { stores, ingest: None, index: None, replication: None };
         if let Err(failure) = running.open_roles(&config, &services).await {
             running.stop().await;
             return Err(failure);
@@ -131,7 +149,8 @@ impl Running {
             self.index = Some(index);
         }
         if let (Some(log), Some(objects), Some(quarantine)) = (&stores.log, &stores.objects, &stores.quarantine) {
-            let log_is_shared = config.stores.log != LogKind::Embedded;
+            // By other processes, or with what other sites bring.
+            let log_is_shared = config.stores.log != LogKind::Embedded || stores.notes.is_some();
             let (clock, config) = (stores.clock.clone(), config.ingest_config());
             let quarantine = quarantine.clone();
             let ingest = IngestService::open(log.clone(), objects.clone(), services.index(), quarantine, clock, config);
@@ -141,6 +160,16 @@ impl Running {
             }
             services.own_ingest.set(ingest.clone());
             self.ingest = Some(ingest);
+        }
+        if let (Some(log), Some(objects), Some(notes), Some(own)) =
+            (&stores.log, &stores.objects, &stores.notes, &services.replication)
+        {
+            let (log, objects, notes, clock) = (log.clone(), objects.clone(), notes.clone(), stores.clock.clone());
+            let (peers, settings) = (other_sites(config)?, config.replication.clone());
+            let replication = ReplicationService::open(log, objects, notes, clock, settings, peers).await?;
+            own.operated.set(replication.clone());
+            own.peer.set(replication.clone());
+            self.replication = Some(replication);
         }
         if let Some(objects) = &stores.objects {
             services.objects.set(objects.clone());
@@ -152,12 +181,17 @@ impl Running {
         Ok(())
     }
 
-    /// Receipts are summed up, the index commits, stores close.
+    /// Receipts are summed up, replication notes down how far it is, the index commits, stores close.
     pub async fn stop(self) {
         if let Some(ingest) = self.ingest
             && let Err(error) = ingest.close().await
         {
             tracing::warn!(%error, "receipts were not summed up");
+        }
+        if let Some(replication) = self.replication
+            && let Err(error) = replication.close().await
+        {
+            tracing::warn!(%error, "how far other sites are was not noted down");
         }
         if let Some(index) = self.index
             && let Err(error) = index.close().await
@@ -166,4 +200,19 @@ impl Running {
         }
         self.stores.close().await;
     }
+}
+
+/// The other sites, each called over gRPC.
+fn other_sites(config: &Config) -> Result<Vec<PeerConnection>, Failure> {
+    let mut sites = Vec::new();
+    for (site, peer) in &config.replication.peers {
+        let Some(connection) = peers::connection(config, &peer.addresses)? else { continue };
+        sites.push(PeerConnection {
+            site: site.parse().map_err(Failure::failed)?,
+            addresses: peer.addresses.clone(),
+            rpo_target: peer.rpo_target,
+            peer: Arc::new(PeerClient::new(&connection)?),
+        });
+    }
+    Ok(sites)
 }

@@ -26,6 +26,8 @@ pub struct Stores {
     pub join: Option<Join>,
     pub objects: Option<Arc<dyn ObjectStore>>,
     pub index: Option<Arc<dyn IndexStore>>,
+    /// Replication's, where there are other sites: of this process alone, whatever the other stores are.
+    pub notes: Option<Arc<dyn IndexStore>>,
     /// Ingest's.
     pub quarantine: Option<Quarantine>,
     pub clock: Arc<dyn Clock>,
@@ -49,8 +51,15 @@ impl Stores {
         let directory = &config.data.directory;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let mut stores =
-            Self { log: None, join: None, objects: None, index: None, quarantine: None, clock: clock.clone() };
+        let mut stores = Self {
+            log: None,
+            join: None,
+            objects: None,
+            index: None,
+            notes: None,
+            quarantine: None,
+            clock: clock.clone(),
+        };
         if roles.log() {
             let (log, join) = log(config, &disk, &clock).await?;
             (stores.log, stores.join) = (Some(log), roles.index.then_some(join));
@@ -60,6 +69,11 @@ impl Stores {
         }
         if roles.index {
             stores.index = Some(index(config).await?);
+        }
+        if roles.replication && !config.replication.peers.is_empty() {
+            let directory = directory.join("replication");
+            let store = EmbeddedIndexStore::open(directory.clone(), notes_config(config)).await;
+            stores.notes = Some(Arc::new(store.map_err(|error| failed(&directory, "notes", error))?));
         }
         if roles.ingest {
             let kept =
@@ -145,6 +159,16 @@ async fn objects(
             Ok(Arc::new(objects.map_err(|error| failed(directory, "objects", error))?))
         }
         ObjectsKind::S3 => cluster::objects(config, clock).await,
+    }
+}
+
+/// A few rows, written again and again.
+fn notes_config(config: &Config) -> IndexStoreConfig {
+    IndexStoreConfig {
+        cache_bytes: 1 << 20,
+        memtable_bytes: 1 << 20,
+        reserve_bytes: config.data.reserve_bytes / 4,
+        ..IndexStoreConfig::default()
     }
 }
 

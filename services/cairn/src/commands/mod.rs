@@ -10,6 +10,7 @@ pub mod index;
 pub mod parked;
 pub mod quarantine;
 pub mod query;
+pub mod replication;
 pub mod stores;
 mod table;
 
@@ -37,6 +38,8 @@ pub enum Failure {
     Differs(String),
     /// 5
     Unreachable(String),
+    /// 7: what was found was printed.
+    Objective(String),
     /// 64
     Config(ConfigError),
     /// 130
@@ -52,6 +55,7 @@ impl Failure {
             Self::Partial(_) => 3,
             Self::Differs(_) => 4,
             Self::Unreachable(_) => 5,
+            Self::Objective(_) => 7,
             Self::Config(_) => 64,
             Self::Interrupted => 130,
         })
@@ -71,9 +75,11 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(message) | Self::Usage(message) | Self::Partial(message) | Self::Differs(message) => {
-                f.write_str(message)
-            }
+            Self::Failed(message)
+            | Self::Usage(message)
+            | Self::Partial(message)
+            | Self::Differs(message)
+            | Self::Objective(message) => f.write_str(message),
             Self::Unreachable(message) => write!(f, "{message}\nis the archive running? `cairn serve` starts one"),
             Self::Config(error) => write!(f, "{error}\n`cairn config schema` describes every key"),
             Self::Interrupted => f.write_str("interrupted"),

@@ -39,8 +39,32 @@ impl Config {
             return wrong("data.partitions".into(), "at least 1".into());
         }
         self.stores.check()?;
+        self.check_replication()?;
         self.check_grpc()?;
         self.check_reach()
+    }
+
+    /// Other sites have names and addresses, and none is this one.
+    fn check_replication(&self) -> Result<(), ConfigError> {
+        for (site, peer) in &self.replication.peers {
+            let key = |field: &str| format!("replication.peers.{site}{field}");
+            if site.parse::<cairn_archive::SiteId>().is_err() {
+                return Err(ConfigError::new(
+                    key(""),
+                    "a site's name is 1 to 64 letters, digits, dots, hyphens and underscores",
+                ));
+            }
+            if *site == self.site.name {
+                return Err(ConfigError::new(key(""), "this is the name of this site itself: site.name"));
+            }
+            if peer.addresses.is_empty() {
+                return Err(ConfigError::new(
+                    key(".addresses"),
+                    "the HOST:PORT of at least one gRPC listener of the site",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Plaintext stays on this machine unless the configuration says otherwise.
@@ -52,9 +76,13 @@ impl Config {
             return Err(ConfigError::new("grpc.listen", remedy));
         }
         let peers = &self.peers;
-        for (key, addresses) in [("ingest", &peers.ingest), ("index", &peers.index), ("retrieval", &peers.retrieval)] {
+        let services =
+            [("peers.ingest", &peers.ingest), ("peers.index", &peers.index), ("peers.retrieval", &peers.retrieval)];
+        let services = services.map(|(key, addresses)| (key.to_owned(), addresses));
+        let sites = self.replication.peers.iter();
+        let sites = sites.map(|(site, peer)| (format!("replication.peers.{site}.addresses"), &peer.addresses));
+        for (key, addresses) in services.into_iter().chain(sites) {
             for address in addresses {
-                let key = format!("peers.{key}");
                 let (host, _) = host_and_port(address).map_err(|message| ConfigError::new(&key, message))?;
                 let here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
                 if plaintext && !here {

@@ -244,10 +244,7 @@ async fn events_arrive_as_they_stand(scripted: Arc<Scripted>, peer: Arc<dyn Peer
         records: records(),
     };
     let passed_over = Delivery { partition: Partition(0), from: Offset(0), records: Vec::new(), ..full.clone() };
-    let mark = Some(mark("south", 2, u16::MAX, 12));
-    for (delivery, delivered) in
-        [(full, Delivered { mark, repeated: u32::MAX }), (passed_over, Delivered { mark: None, repeated: 0 })]
-    {
+    for (delivery, delivered) in [(full, Delivered { repeated: u32::MAX }), (passed_over, Delivered { repeated: 0 })] {
         scripted.script().delivered = delivered.clone();
         assert_eq!(peer.append(delivery.clone()).await.unwrap(), delivered);
         let given = scripted.script().deliveries.pop().unwrap();

@@ -63,7 +63,7 @@ impl Scripted {
             meeting,
             missing: Vec::new(),
             has_all: false,
-            delivered: Delivered { mark: None, repeated: 0 },
+            delivered: Delivered { repeated: 0 },
             status,
             at_risk: Vec::new(),
             at_risk_failure: None,
