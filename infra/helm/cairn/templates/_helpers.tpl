@@ -38,8 +38,10 @@ projected:
         items:
           - { key: secrets.toml, path: conf.d/3-secrets.toml }
           - { key: s3.toml, path: secret/s3.toml }
+    {{- end }}
+    {{- if or (eq .root.Values.mode "cluster") .root.Values.sites }}
     - secret:
-        name: {{ .root.Values.cluster.tls.secretName }}
+        name: {{ .root.Values.tls.secretName }}
         items:
           - { key: tls.crt, path: tls/tls.crt }
           - { key: tls.key, path: tls/tls.key }
