@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster demonstrate-rebuild test test-long check bench bench-archive bench-cluster bench-peers deps fuzz engines engines-stop
+.PHONY: help run run-cluster demonstrate-rebuild demo-two-sites test test-long check bench bench-archive bench-cluster bench-peers deps fuzz engines engines-stop
 
 CARGO ?= cargo
 DATA ?= ./data
@@ -24,6 +24,12 @@ run-cluster: deps ## engines and two processes of each role on loopback, with th
 demonstrate-rebuild: deps ## a cluster whose index is rebuilt under load by two processes, with the certificate
 	$(CARGO) build --release --locked -p cairn --features cluster
 	tools/run-cluster --directory target/demonstration --demonstrate-rebuild
+
+# What it takes besides: DEMO="--cut 60 --keep", --rate 50, --down 30.
+DEMO ?=
+demo-two-sites: deps ## two sites kept in step, a link that is cut and a site that is killed: RPO, digests, a report
+	$(CARGO) build --release --locked -p cairn
+	exec target/py/bin/python tools/demo-two-sites $(DEMO)
 
 test: deps ## install what is needed, then every test, with the minutes of each layer
 	tools/test
