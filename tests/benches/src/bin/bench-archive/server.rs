@@ -73,6 +73,31 @@ impl Server {
                 cluster(place, under, &dir, sink)?
             }
         };
+        Self::run(kind, commands, ports, engines, dir)
+    }
+
+    /// Starts a site that keeps another one in step; returns when it is ready.
+    pub fn start_site(place: &Place, (name, grpc): (&str, u16), (peer, at): (&str, u16)) -> Outcome<Self> {
+        let dir = tempfile::tempdir_in(&place.dir)?;
+        let config = format!(
+            "[site]\nname = \"{name}\"\n[replication]\ntell_interval = \"100ms\"\n\
+             [replication.peers.{peer}]\naddresses = [\"127.0.0.1:{at}\"]\n"
+        );
+        let file = dir.path().join("cairn.toml");
+        fs::write(&file, config)?;
+        let (file, grpc) = (file.to_string_lossy().into_owned(), format!("127.0.0.1:{grpc}"));
+        let arguments = ["serve", "--config", &file, "--grpc", &grpc];
+        let command = cairn(place, &data(dir.path()), &arguments, None);
+        Self::run(Kind::Cairn, vec![command], None, Process::default(), dir)
+    }
+
+    fn run(
+        kind: Kind,
+        commands: Vec<Command>,
+        ports: Option<(u16, u16)>,
+        engines: Process,
+        dir: TempDir,
+    ) -> Outcome<Self> {
         let (mut children, mut failed) = (Vec::new(), None);
         for mut command in commands {
             let log = fs::File::options().create(true).append(true).open(dir.path().join("stderr"))?;
