@@ -53,6 +53,8 @@ pub enum Reason {
     UnusableKey,
     /// The index did not reach the position asked for in time.
     NotYetIndexed,
+    /// It is durable here, but not confirmed by as many other sites as its sender wants before success (A700, 503).
+    NotConfirmed,
 }
 
 /// A failure of a service. The message holds no patient attribute (I9); it is lower case, without a full stop.

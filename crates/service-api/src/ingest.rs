@@ -37,6 +37,8 @@ pub struct Sender {
     /// Issuer of Patient ID that applies where a data set names none, ahead of the sender's profile (rule
     /// `receipt`); an import gives it.
     pub issuer_of_patient_id: Option<String>,
+    /// Other sites that must hold an instance before success, where the sender's profile does not want more.
+    pub confirmed_sites: u32,
 }
 
 /// What is known of an instance before its bytes arrive.
@@ -87,6 +89,8 @@ pub struct Stored {
     pub outcome: StoreOutcome,
     /// Deviations from the Standard that were tolerated: stable codes with the element concerned.
     pub findings: Vec<(String, cairn_dicom::Tag)>,
+    /// Other sites that were waited for, and hold it: the level of durability that was reached.
+    pub confirmed_sites: u32,
 }
 
 /// How a stored instance relates to what was there, as far as could be known before the answer.
@@ -133,6 +137,7 @@ pub trait Ingest: Send + Sync {
     /// # Errors
     /// `Invalid` (`CannotUnderstand`, `DoesNotMatch`, `BadIdentifier`, `TransferSyntax`, `TooLarge`): refused, in quarantine.
     /// `Conflict` (`ConflictRefused`), `Exhausted`, `Unavailable`: nothing was stored as far as is known; a retry is safe.
+    /// `Unavailable` (`NotConfirmed`): it is stored, but not at as many other sites as wanted; a retry is a repeat.
     /// `Aborted`: the body ended early; nothing was stored.
     /// # Cancel safety
     /// Dropped before the append: nothing is stored. Dropped during it: it may be, unacknowledged.

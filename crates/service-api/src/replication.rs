@@ -222,6 +222,14 @@ pub trait Replication: Send + Sync {
     /// `NotFound`: there is no such peer.
     async fn at_risk(&self, peer: &SiteId) -> Result<AnswerStream<AtRisk>, Error>;
 
+    /// Waits until so many peers hold everything up to an event of this site's log; gives how many do then.
+    ///
+    /// # Errors
+    /// `Unavailable` (`NotConfirmed`): not within `timeout`. `Invalid`: there are not so many peers.
+    /// # Cancel safety
+    /// Nothing is changed.
+    async fn confirm(&self, position: &Position, sites: u32, timeout: Duration) -> Result<u32, Error>;
+
     /// Stops sending to a peer, or goes on. Lasts until the process ends.
     ///
     /// # Errors

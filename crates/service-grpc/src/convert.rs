@@ -352,6 +352,7 @@ pub(crate) fn stored_to(stored: &Stored) -> ingest_proto::StoreResponse {
         position: Some(position_to(&stored.position)),
         outcome: outcome.into(),
         findings: stored.findings.iter().map(finding).collect(),
+        confirmed_sites: stored.confirmed_sites,
     }
 }
 
@@ -374,6 +375,7 @@ pub(crate) fn stored_from(stored: ingest_proto::StoreResponse) -> Result<Stored,
             Ok(Wire::Unspecified) | Err(_) => return Err(malformed("outcome")),
         },
         findings: stored.findings.into_iter().map(|finding| (finding.code, Tag(finding.tag))).collect(),
+        confirmed_sites: stored.confirmed_sites,
     })
 }
 

@@ -74,6 +74,7 @@ impl Ingest for Process {
             position: format!("main/1/0/{}", self.number).parse().expect("position"),
             outcome: StoreOutcome::New,
             findings: Vec::new(),
+            confirmed_sites: 0,
         })
     }
 

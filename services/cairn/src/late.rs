@@ -187,6 +187,10 @@ impl Replication for Late<dyn Replication> {
         self.get()?.at_risk(peer).await
     }
 
+    async fn confirm(&self, position: &Position, sites: u32, timeout: Duration) -> Result<u32, Error> {
+        self.get()?.confirm(position, sites, timeout).await
+    }
+
     async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {
         self.get()?.set_paused(peer, paused).await
     }

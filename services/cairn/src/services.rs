@@ -14,7 +14,7 @@ use cairn_replication::{PeerConnection, ReplicationService};
 use cairn_retrieval::RetrievalService;
 use cairn_service_api::{Index, Ingest, Peer, Replication, Retrieval};
 use cairn_service_grpc::{
-    client::{IndexClient, IngestClient, PeerClient, RetrievalClient},
+    client::{IndexClient, IngestClient, PeerClient, ReplicationClient, RetrievalClient},
     server::LateLog,
 };
 use cairn_store_api::ObjectStore;
@@ -41,6 +41,7 @@ pub struct Services {
     other_ingest: Option<Arc<IngestClient>>,
     other_index: Option<Arc<IndexClient>>,
     other_retrieval: Option<Arc<RetrievalClient>>,
+    other_replication: Option<Arc<ReplicationClient>>,
 }
 
 impl Services {
@@ -54,10 +55,11 @@ impl Services {
             true => Ok(None),
             false => peers::connection(config, addresses),
         };
-        let (ingest, index, retrieval) = (
+        let (ingest, index, retrieval, replication) = (
             connection(roles.ingest, &peers.ingest)?,
             connection(roles.index, &peers.index)?,
             connection(roles.retrieval, &peers.retrieval)?,
+            connection(roles.replication, &peers.replication)?,
         );
         Ok(Self {
             roles,
@@ -71,6 +73,7 @@ impl Services {
             other_ingest: ingest.map(|to| IngestClient::new(&to).map(Arc::new)).transpose()?,
             other_index: index.map(|to| IndexClient::new(&to).map(Arc::new)).transpose()?,
             other_retrieval: retrieval.map(|to| RetrievalClient::new(&to).map(Arc::new)).transpose()?,
+            other_replication: replication.map(|to| ReplicationClient::new(&to).map(Arc::new)).transpose()?,
         })
     }
 
@@ -95,6 +98,12 @@ impl Services {
     /// Replication, if it is here and there are other sites.
     pub fn replication(&self) -> Option<&OwnReplication> {
         self.replication.as_ref()
+    }
+
+    /// Whom to ask whether other sites hold something: replication, here or elsewhere.
+    fn confirming(&self) -> Option<Arc<dyn Replication>> {
+        let other = self.other_replication.clone().map(|client| client as Arc<dyn Replication>);
+        self.replication.as_ref().map(|own| own.operated.clone() as _).or(other)
     }
 
     /// Whether retrieval, here or elsewhere, can give instances now.
@@ -157,6 +166,9 @@ impl Running {
             let ingest = Arc::new(ingest.await?);
             if log_is_shared {
                 ingest.observe_others();
+            }
+            if let Some(replication) = services.confirming() {
+                ingest.set_replication(replication);
             }
             services.own_ingest.set(ingest.clone());
             self.ingest = Some(ingest);

@@ -18,6 +18,10 @@ pub struct IngestConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub append_deadline: Duration,
+    /// Longest wait for other sites to hold an instance, where its sender wants that; then it is told to try again.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub confirm_timeout: Duration,
     /// Room in the object store below which no more instances are taken.
     #[schemars(with = "String")]
     #[serde(with = "units::size")]
@@ -65,6 +69,7 @@ impl Default for IngestConfig {
             default_profile: ProfileConfig::default(),
             profiles: BTreeMap::new(),
             append_deadline: Duration::from_secs(30),
+            confirm_timeout: Duration::from_secs(10),
             reserved_room: 256 << 20,
             event_bytes_max: 512 << 10,
             held_bytes_max: 1 << 20,
@@ -103,6 +108,9 @@ pub struct ProfileConfig {
     #[schemars(with = "Option<String>")]
     #[serde(skip_serializing_if = "Option::is_none", with = "optional_size")]
     pub object_bytes_max: Option<u64>,
+    /// Other sites that must hold an instance before its sender hears of success. 0 by default: durable here is enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirmed_sites: Option<u32>,
 }
 
 /// What happens when an instance differs from the one that is there.
@@ -261,6 +269,7 @@ pub(crate) struct Profile {
     pub(crate) time_zone: String,
     pub(crate) resend_policy: ResendPolicy,
     pub(crate) object_bytes_max: u64,
+    pub(crate) confirmed_sites: u32,
 }
 
 const OBJECT_BYTES_MAX: u64 = 64 << 30;
@@ -290,6 +299,7 @@ impl IngestConfig {
             time_zone: text(|profile| &profile.time_zone),
             resend_policy: policy.unwrap_or(ResendPolicyConfig::Keep).into(),
             object_bytes_max: bytes_max.unwrap_or(OBJECT_BYTES_MAX),
+            confirmed_sites: own.and_then(|own| own.confirmed_sites).or(default.confirmed_sites).unwrap_or(0),
         })
     }
 }

@@ -259,6 +259,7 @@ mod tests {
             implementation_version_name: "V".into(),
             traceparent: None,
             issuer_of_patient_id: None,
+            confirmed_sites: 0,
         }
     }
 

@@ -21,14 +21,14 @@ use cairn_archive::{
 use cairn_dicom::Uid;
 use cairn_process::clock::Clock;
 use cairn_service_api::{
-    AnswerStream, Error, ErrorKind, Index, Ingest, Reason,
+    AnswerStream, Error, ErrorKind, Index, Ingest, Reason, Replication,
     index::{Detail, Selection},
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, Stored},
     parked::Repair,
 };
 use cairn_store_api::{EventLog, ObjectStore};
 use futures_util::TryStreamExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::task::JoinSet;
 
 /// Receipts tried again whenever another is closed.
@@ -52,6 +52,8 @@ pub(crate) struct Service {
     receipts: Receipts,
     /// Looks at what other processes append.
     observing: Mutex<JoinSet<()>>,
+    /// Asked whether other sites hold what was stored.
+    replication: OnceLock<Arc<dyn Replication>>,
 }
 
 impl IngestService {
@@ -83,6 +85,7 @@ impl IngestService {
             large_headers: Arc::new(crate::intake::Turns::new(config.large_headers_max)),
             config,
             observing: Mutex::default(),
+            replication: OnceLock::new(),
         });
         service.comparer.start(pairs, Arc::downgrade(&service));
         Ok(Self(service))
@@ -91,6 +94,12 @@ impl IngestService {
     /// Takes note of an event made elsewhere, so that events made here come after it.
     pub fn observe(&self, reading: Hlc) {
         self.0.appender.observe(reading);
+    }
+
+    /// Whom to ask whether other sites hold what was stored. Without it nothing can be confirmed.
+    pub fn set_replication(&self, replication: Arc<dyn Replication>) {
+        // Set once, by the one who opens.
+        let _already = self.0.replication.set(replication);
     }
 
     /// Takes note of what other processes append to the same log from now on, until it is closed.
@@ -110,6 +119,28 @@ impl IngestService {
             outcome = outcome.and(self.0.append_sums(&receipt, end).await);
         }
         outcome
+    }
+}
+
+impl Service {
+    /// Waits until as many other sites as its sender wants hold an instance. A repeat is confirmed with its first copy: its
+    /// event comes later in the same partition.
+    async fn confirm(&self, receipt: &OpenReceipt, position: &Position) -> Result<u32, Error> {
+        let wanted = receipt.sender.confirmed_sites.max(receipt.profile.confirmed_sites);
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let nobody = || {
+            let message = "other sites are to confirm it, and none are configured; it is stored here";
+            Error::because(ErrorKind::Unavailable, Reason::NotConfirmed, message)
+        };
+        let replication = self.replication.get().ok_or_else(nobody)?;
+        replication.confirm(position, wanted, self.config.confirm_timeout).await.map_err(|error| Error {
+            // Whatever kept it from being confirmed, it is stored.
+            kind: ErrorKind::Unavailable,
+            reason: Reason::NotConfirmed,
+            ..error
+        })
     }
 }
 
@@ -135,7 +166,10 @@ impl Ingest for IngestService {
         let begun = service.appender.clock().elapsed();
         let receipt = service.receipts.use_one(receipt, begun)?;
         let outcome = service.store_instance(&receipt.0, &offer, body).await;
-        let outcome = service.conclude(&receipt, outcome, begun).await;
+        let mut outcome = service.conclude(&receipt, outcome, begun).await;
+        if let Ok(stored) = &mut outcome {
+            stored.confirmed_sites = service.confirm(&receipt.0, &stored.position).await?;
+        }
         crash_point(Step::BeforeAnswer);
         outcome
     }

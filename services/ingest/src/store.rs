@@ -460,5 +460,6 @@ fn stored(
         position,
         outcome,
         findings,
+        confirmed_sites: 0,
     }
 }

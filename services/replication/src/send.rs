@@ -14,7 +14,7 @@ use cairn_service_api::{
     ingest::Body,
     replication::{Delivery, Introduction, Link, Mark, Meeting},
 };
-use cairn_store_api::{EventLog, LogRecord, ObjectRef, ObjectStore, Record, StoreErrorKind};
+use cairn_store_api::{EventLog, LogRecord, ObjectRef, ObjectStore, Record, StoreError, StoreErrorKind};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
 };
 
@@ -47,6 +47,8 @@ pub(crate) struct Sending {
     peer: Arc<dyn Peer>,
     state: Mutex<State>,
     paused: watch::Sender<bool>,
+    /// Told when more is durable there.
+    got_on: Notify,
     deliveries: Semaphore,
     objects: Semaphore,
     pub(crate) delivered: AtomicU64,
@@ -106,6 +108,7 @@ impl Sending {
             peer,
             state,
             paused,
+            got_on: Notify::new(),
             deliveries,
             objects,
             delivered,
@@ -339,6 +342,24 @@ impl Sending {
         if let Some(sent) = state.sent.get_mut(usize::from(partition.0)) {
             *sent = after;
         }
+        drop(state);
+        self.got_on.notify_waiters();
+    }
+
+    /// Waits until the peer has everything of a partition before `end`.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub(crate) async fn wait_for(&self, partition: Partition, end: Offset) {
+        loop {
+            let mut got_on = std::pin::pin!(self.got_on.notified());
+            got_on.as_mut().enable();
+            let reached = self.state().sent.get(usize::from(partition.0)).is_some_and(|sent| sent.to >= end);
+            if reached {
+                return;
+            }
+            got_on.await;
+        }
     }
 
     /// Sends the objects that events name and the peer does not have.
@@ -362,20 +383,17 @@ impl Sending {
 
     async fn send_object(&self, object: ObjectRef) -> Result<(), Error> {
         let _turn = self.objects.acquire().await;
-        let bytes = self.here.objects.read(&object, 0..object.length).await.map_err(|error| match error.kind() {
-            // What the log names must be here: it is never passed over.
+        let key = object.key;
+        // What the log names must be here, and whole: it is never passed over.
+        let failed = move |error: StoreError| match error.kind() {
+            StoreErrorKind::Corrupt => Error::new(ErrorKind::Corrupt, format!("object {key} is damaged here")),
             StoreErrorKind::NotFound | StoreErrorKind::Invalid => {
-                Error::new(ErrorKind::Corrupt, format!("object {} is not here as its event says", object.key))
+                Error::new(ErrorKind::Corrupt, format!("object {key} is not here as its event says"))
             }
             _ => Error::from(error),
-        })?;
-        let key = object.key;
-        let body: Body<'static> = Box::pin(bytes.map(move |chunk| {
-            chunk.map_err(|error| match error.kind() {
-                StoreErrorKind::Corrupt => Error::new(ErrorKind::Corrupt, format!("object {key} is damaged here")),
-                _ => Error::from(error),
-            })
-        }));
+        };
+        let bytes = self.here.objects.read(&object, 0..object.length).await.map_err(failed)?;
+        let body: Body<'static> = Box::pin(bytes.map(move |chunk| chunk.map_err(failed)));
         self.peer.put_object(object, body).await?;
         metrics::sent(&self.site, object.length);
         self.objects_sent.fetch_add(1, Ordering::Relaxed);

@@ -11,14 +11,15 @@ use crate::{
     send::{Here, Sending},
 };
 use async_trait::async_trait;
-use cairn_archive::{Partition, SiteId};
+use cairn_archive::{Partition, Position, SiteId};
 use cairn_process::clock::Clock;
 use cairn_service_api::{
-    AnswerStream, Error, ErrorKind, Peer, Replication,
+    AnswerStream, Error, ErrorKind, Peer, Reason, Replication,
     ingest::Body,
     replication::{AtRisk, Delivered, Delivery, Introduction, Link, Meeting, PeerStatus, ReplicationStatus, Report},
 };
 use cairn_store_api::{EventLog, IndexStore, ObjectRef, ObjectStore};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
@@ -232,6 +233,27 @@ impl Replication for ReplicationService {
     async fn at_risk(&self, peer: &SiteId) -> Result<AnswerStream<AtRisk>, Error> {
         let peer = self.sending(peer)?.clone();
         Ok(Box::pin(risk::list(self.here.clone(), peer)))
+    }
+
+    async fn confirm(&self, position: &Position, sites: u32, timeout: Duration) -> Result<u32, Error> {
+        let (log, wanted) = (&self.here.log, usize::try_from(sites).unwrap_or(usize::MAX));
+        if position.site != *log.site() || position.incarnation != log.incarnation() {
+            return Err(Error::new(ErrorKind::Invalid, "the position is not of this site's log"));
+        }
+        if wanted > self.peers.len() {
+            let message = format!("{sites} other sites are to confirm, and there are {}", self.peers.len());
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let end = position.offset.next();
+        let waiting = self.peers.values().map(|peer| peer.wait_for(position.partition, end));
+        let confirming = waiting.collect::<FuturesUnordered<_>>().take(wanted).count();
+        match tokio::time::timeout(timeout, confirming).await {
+            Ok(confirmed) => Ok(u32::try_from(confirmed).unwrap_or(u32::MAX)),
+            Err(_) => {
+                let message = format!("not confirmed by {sites} other sites within {timeout:?}; it is stored here");
+                Err(Error::because(ErrorKind::Unavailable, Reason::NotConfirmed, message))
+            }
+        }
     }
 
     async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {

@@ -147,6 +147,7 @@ impl Site {
             peers.collect(),
         );
         let replication = replication.await.unwrap();
+        ingest.set_replication(replication.clone());
         let (crash, crashed) = watch::channel(false);
         *self.door.0.lock().unwrap() = Some((replication.clone(), crashed));
         self.running = Some(Running { ingest, replication, crash });
@@ -160,10 +161,10 @@ impl Site {
         }
     }
 
-    /// Sends an instance to the site; `Err` when it is down or refuses.
-    pub async fn store(&self, instance: Instance) -> Result<Stored, Error> {
+    /// Sends an instance to the site, to be confirmed by so many others; `Err` when it is down or refuses.
+    pub async fn store(&self, instance: Instance, confirmed_sites: u32) -> Result<Stored, Error> {
         let running = self.running.as_ref().ok_or_else(|| Error::new(ErrorKind::Unavailable, "the site is down"))?;
-        let sender = Sender { tenant: "default".into(), door: By::Import, ..Sender::default() };
+        let sender = Sender { tenant: "default".into(), door: By::Import, confirmed_sites, ..Sender::default() };
         let receipt = running.ingest.open_receipt(sender).await?;
         let offer = InstanceOffer { form: OfferedForm::File, length_hint: None, study_instance_uid: None };
         let body = futures_util::stream::iter([Ok(instance.file())]);

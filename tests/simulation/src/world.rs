@@ -6,8 +6,8 @@ use crate::{
     site::Site,
 };
 use bytes::Bytes;
-use cairn_archive::{EventId, ObjectKey, Offset, SiteId};
-use cairn_service_api::{Peer, replication::Link as State};
+use cairn_archive::{EventId, ObjectKey, Offset};
+use cairn_service_api::Peer;
 use cairn_store_api::LogRecord;
 use cairn_synthetic::Random;
 use std::{
@@ -60,7 +60,7 @@ impl World {
 
     /// Stores an instance at a site, and takes note if that was acknowledged.
     pub async fn store(&mut self, site: usize, instance: Instance) {
-        if let Ok(stored) = self.sites[site].store(instance).await {
+        if let Ok(stored) = self.sites[site].store(instance, 0).await {
             self.acknowledged.insert((stored.digest.0, site));
         }
     }
@@ -170,16 +170,6 @@ impl World {
             assert_eq!(other, digest, "{} folds to another state", site.name);
             assert_eq!(listed, conflicts, "{} lists other conflicts", site.name);
         }
-    }
-
-    pub fn link_is_up(
-        &self,
-        site: usize,
-        peer: &SiteId,
-        status: &cairn_service_api::replication::ReplicationStatus,
-    ) -> bool {
-        let _ = site;
-        status.peers.iter().any(|of| of.site == *peer && of.link == State::Up)
     }
 }
 

@@ -3,7 +3,8 @@
 //! `CAIRN_SEEDS=FROM..TO` runs other seeds than the default.
 #![allow(clippy::unwrap_used)]
 
-use cairn_simulation::{instances::Instance, world::World};
+use cairn_service_api::{ErrorKind, Reason};
+use cairn_simulation::{instances::Instance, link::Faults, world::World};
 use std::{ops::Range, time::Duration};
 
 const STEPS: u64 = 120;
@@ -57,6 +58,91 @@ fn what_one_site_takes_goes_round_a_ring_once() {
         let ends: Vec<usize> = world.sites.iter().map(|site| site.log.records().iter().map(Vec::len).sum()).collect();
         assert_eq!(ends[0], ends[1]);
         assert_eq!(ends[0], ends[2]);
+        world.check().await;
+    });
+}
+
+/// What was confirmed by another site is there when that is all that is left.
+#[test]
+fn what_was_confirmed_survives_the_loss_of_its_site() {
+    for seed in seeds(2_000..2_020) {
+        simulate(seed, || async move {
+            let mut world = World::new(seed, 3, false).await;
+            let mut confirmed = Vec::new();
+            for number in 0..30 {
+                for link in world.links.values() {
+                    *link.faults() = match world.random.below(3) {
+                        0 => Faults { requests_cut: true, ..Faults::default() },
+                        1 => Faults { lost_requests: 20, lost_answers: 20, repeated: 20, ..Faults::default() },
+                        _ => Faults::default(),
+                    };
+                }
+                let instance = Instance { study: number % 3, number, version: 0 };
+                match world.sites[0].store(instance, 1).await {
+                    Ok(stored) => {
+                        assert!(stored.confirmed_sites >= 1);
+                        confirmed.push(stored.digest);
+                    }
+                    Err(error) => {
+                        assert_eq!((error.kind, error.reason), (ErrorKind::Unavailable, Reason::NotConfirmed));
+                    }
+                }
+            }
+            assert!(!confirmed.is_empty());
+            world.sites[0].crash();
+            let left: Vec<_> = world.sites[1..].iter().flat_map(|site| site.objects.backup().into_values()).collect();
+            for digest in confirmed {
+                assert!(left.iter().any(|(info, _)| info.object.digest == digest), "what was confirmed is gone");
+            }
+            // And a sender that tries again hears of success once it can be had.
+            world.heal().await;
+            let again = world.sites[0].store(Instance { study: 0, number: 0, version: 0 }, 2).await.unwrap();
+            assert_eq!(again.confirmed_sites, 2);
+            let refused = world.sites[0].store(Instance { study: 0, number: 0, version: 0 }, 3).await.unwrap_err();
+            assert_eq!(refused.reason, Reason::NotConfirmed);
+        });
+    }
+}
+
+/// A damaged object is not shipped, and holds back its own partition alone.
+#[test]
+fn a_damaged_object_is_never_shipped() {
+    simulate(3, || async {
+        let mut world = World::new(3, 2, false).await;
+        world.links[&(0, 1)].faults().requests_cut = true;
+        for number in 1..9 {
+            world.store(0, Instance { study: number, number, version: 0 }).await;
+        }
+        let damaged = *world.sites[0].objects.backup().keys().next().unwrap();
+        world.sites[0].objects.set_damaged(damaged, true);
+        world.heal().await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let status = world.sites[0].status().await;
+        let [peer] = &status.peers[..] else { panic!("one peer") };
+        assert!(format!("{:?}", peer.link).contains("is damaged here"), "{:?}", peer.link);
+        assert!(world.sites[1].objects.bytes(damaged).is_none());
+        assert!((1..8).contains(&peer.risk.instances), "others got on: {:?}", peer.risk);
+        world.sites[0].objects.set_damaged(damaged, false);
+        world.settle().await;
+        world.check().await;
+    });
+}
+
+/// A full disk at the peer is waited for.
+#[test]
+fn a_full_peer_is_waited_for() {
+    simulate(4, || async {
+        let mut world = World::new(4, 2, false).await;
+        world.sites[1].objects.set_full(true);
+        for number in 0..5 {
+            world.store(0, Instance { study: number, number, version: 0 }).await;
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let risk = world.sites[0].status().await.peers[0].risk;
+        assert_eq!(risk.instances, 5);
+        assert!(risk.age(world.sites[0].status().await.at_ms) >= Duration::from_secs(59));
+        world.sites[1].objects.set_full(false);
+        world.settle().await;
         world.check().await;
     });
 }

@@ -143,6 +143,7 @@ mod tests {
             (ErrorKind::Exhausted, Reason::OutOfRoom, 507, true),
             (ErrorKind::Exhausted, Reason::Unspecified, 429, true),
             (ErrorKind::Unavailable, Reason::NotYetIndexed, 503, true),
+            (ErrorKind::Unavailable, Reason::NotConfirmed, 503, true),
             (ErrorKind::Denied, Reason::Unspecified, 403, false),
             (ErrorKind::Corrupt, Reason::Unspecified, 500, false),
             (ErrorKind::Aborted, Reason::Unspecified, 400, false),

@@ -14,6 +14,9 @@ use cairn_dicom::Uid;
 /// Carries the position after which an answer is wanted, and that after which an instance can be found.
 pub(crate) const READ_AFTER: &str = "cairn-read-after";
 
+/// Other sites that must hold the instances of a STOW-RS request before success; in its answer, how many do at least.
+pub(crate) const CONFIRMED_SITES: &str = "cairn-confirmed-sites";
+
 /// One parameter of a query string, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Parameter {
@@ -90,6 +93,15 @@ impl Call {
         };
         let token = value.to_str().ok().and_then(|text| text.parse().ok());
         token.map(Some).ok_or_else(|| Problem::bad_request("Cairn-Read-After is not a token of this server"))
+    }
+
+    /// Other sites that must hold what is stored before success; 0 where the request does not say.
+    pub(crate) fn confirmed_sites(&self) -> Result<u32, Problem> {
+        let Some(value) = self.headers.get(CONFIRMED_SITES) else {
+            return Ok(0);
+        };
+        let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+        number.ok_or_else(|| Problem::bad_request("Cairn-Confirmed-Sites is not a number of sites"))
     }
 
     /// Refuses parameters that the resource does not have. Those of the media types are for every retrieval.

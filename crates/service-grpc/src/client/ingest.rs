@@ -125,6 +125,7 @@ fn open_request(sender: Sender) -> pb::OpenReceiptRequest {
         implementation_version_name: sender.implementation_version_name,
         traceparent: sender.traceparent.unwrap_or_default(),
         issuer_of_patient_id: sender.issuer_of_patient_id.unwrap_or_default(),
+        confirmed_sites: sender.confirmed_sites,
     }
 }
 

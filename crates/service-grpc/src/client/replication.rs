@@ -7,7 +7,7 @@ use super::{
     upload::upload,
 };
 use crate::{
-    convert::object_to,
+    convert::{object_to, position_to},
     error::is_not_sent,
     replication as convert,
     replication_proto::{
@@ -17,7 +17,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_archive::SiteId;
+use cairn_archive::{Position, SiteId};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Peer, Replication,
     ingest::Body,
@@ -149,6 +149,12 @@ impl Replication for ReplicationClient {
     async fn at_risk(&self, peer: &SiteId) -> Result<AnswerStream<AtRisk>, Error> {
         let found = call!(self.0, Safe, at_risk, pb::AtRiskRequest { peer: peer.to_string() })?;
         Ok(answers(found, convert::at_risk_from))
+    }
+
+    async fn confirm(&self, position: &Position, sites: u32, timeout: Duration) -> Result<u32, Error> {
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let request = pb::ConfirmRequest { position: Some(position_to(position)), sites, timeout_ms };
+        Ok(call!(self.0, Safe, confirm, request)?.sites)
     }
 
     async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {

@@ -73,6 +73,7 @@ impl IngestService for IngestServer {
             implementation_version_name: request.implementation_version_name,
             traceparent: (!request.traceparent.is_empty()).then_some(request.traceparent),
             issuer_of_patient_id: (!request.issuer_of_patient_id.is_empty()).then_some(request.issuer_of_patient_id),
+            confirmed_sites: request.confirmed_sites,
         };
         let receipt = self.0.open_receipt(sender).await.map_err(to_status)?;
         Ok(Response::new(OpenReceiptResponse { receipt_id: copied(receipt.as_bytes()) }))

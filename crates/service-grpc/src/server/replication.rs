@@ -3,7 +3,7 @@ use super::{
     body::{Piece, body},
 };
 use crate::{
-    convert::object_from,
+    convert::{object_from, position_from},
     error::{malformed, to_status},
     replication as convert,
     replication_proto::{
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 use cairn_service_api::{Peer, Replication};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 /// Serves a [`Peer`].
@@ -81,6 +81,15 @@ impl ReplicationService for ReplicationServer {
         let peer = convert::site(&request.into_inner().peer).map_err(to_status)?;
         let found = self.0.at_risk(&peer).await.map_err(to_status)?;
         Ok(Response::new(answers(found, convert::at_risk_to)))
+    }
+
+    async fn confirm(&self, request: Request<pb::ConfirmRequest>) -> Result<Response<pb::ConfirmResponse>, Status> {
+        let request = request.into_inner();
+        let position = request.position.ok_or_else(|| malformed("position")).and_then(position_from);
+        let position = position.map_err(to_status)?;
+        let timeout = Duration::from_millis(request.timeout_ms);
+        let sites = self.0.confirm(&position, request.sites, timeout).await.map_err(to_status)?;
+        Ok(Response::new(pb::ConfirmResponse { sites }))
     }
 
     async fn set_paused(

@@ -33,6 +33,9 @@ pub struct AeConfig {
     /// What happens when an instance differs from the one that is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resend_policy: Option<ResendPolicyConfig>,
+    /// Other sites that must hold an instance before it hears of success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirmed_sites: Option<u32>,
 }
 
 /// A service that can be offered.
@@ -57,6 +60,7 @@ impl AeConfig {
             default_character_set: self.default_character_set.clone(),
             time_zone: self.time_zone.clone(),
             resend_policy: self.resend_policy,
+            confirmed_sites: self.confirmed_sites,
             ..ProfileConfig::default()
         }
     }

@@ -117,6 +117,8 @@ pub struct PeersConfig {
     pub index: Vec<String>,
     /// gRPC addresses of retrieval processes.
     pub retrieval: Vec<String>,
+    /// gRPC addresses of the replication process: ingest asks it whether other sites hold what was stored.
+    pub replication: Vec<String>,
     /// For a connection to be made.
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
@@ -149,6 +151,7 @@ impl Default for PeersConfig {
             ingest: Vec::new(),
             index: Vec::new(),
             retrieval: Vec::new(),
+            replication: Vec::new(),
             connect_timeout: Duration::from_secs(3),
             answer_timeout: Duration::from_secs(30),
             pause: Duration::from_millis(100),

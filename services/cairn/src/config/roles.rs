@@ -76,8 +76,12 @@ impl Config {
             return Err(ConfigError::new("grpc.listen", remedy));
         }
         let peers = &self.peers;
-        let services =
-            [("peers.ingest", &peers.ingest), ("peers.index", &peers.index), ("peers.retrieval", &peers.retrieval)];
+        let services = [
+            ("peers.ingest", &peers.ingest),
+            ("peers.index", &peers.index),
+            ("peers.retrieval", &peers.retrieval),
+            ("peers.replication", &peers.replication),
+        ];
         let services = services.map(|(key, addresses)| (key.to_owned(), addresses));
         let sites = self.replication.peers.iter();
         let sites = sites.map(|(site, peer)| (format!("replication.peers.{site}.addresses"), &peer.addresses));

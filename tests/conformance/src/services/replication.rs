@@ -8,8 +8,8 @@ pub use scripted::Scripted;
 use super::all;
 use bytes::Bytes;
 use cairn_archive::{
-    Digest, EventId, Incarnation, ObjectKey, Offset, Partition, SiteId, envelope::Envelope, events::EVENT_TYPES,
-    hlc::Hlc,
+    Digest, EventId, Incarnation, ObjectKey, Offset, Partition, Position, SiteId, envelope::Envelope,
+    events::EVENT_TYPES, hlc::Hlc,
 };
 use cairn_dicom::tags;
 use cairn_service_api::{
@@ -59,6 +59,7 @@ pub fn trials(
         what_is_at_risk_comes_in_order;
         what_is_at_risk_breaks_off_with_its_reason;
         a_peer_is_paused_and_goes_on;
+        what_is_to_be_confirmed_arrives;
         every_failure_comes_back_as_it_was;
     };
     let trial = |(what, run): (&str, Run)| {
@@ -352,6 +353,12 @@ async fn a_peer_is_paused_and_goes_on(scripted: Arc<Scripted>, _: Arc<dyn Peer>,
     replication.set_paused(&site("south"), true).await.unwrap();
     replication.set_paused(&site("west"), false).await.unwrap();
     assert_eq!(scripted.script().pauses, [(site("south"), true), (site("west"), false)]);
+}
+
+async fn what_is_to_be_confirmed_arrives(scripted: Arc<Scripted>, _: Arc<dyn Peer>, replication: Arc<dyn Replication>) {
+    let position: Position = "north/3/7/41".parse().unwrap();
+    assert_eq!(replication.confirm(&position, 2, Duration::from_millis(1_500)).await.unwrap(), 3);
+    assert_eq!(scripted.script().confirmations, [(position, 2, Duration::from_millis(1_500))]);
 }
 
 const KINDS: [ErrorKind; 9] = [

@@ -29,14 +29,14 @@ use store::StoreRun;
 pub(crate) async fn store(State(door): State<Arc<Door>>, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
     let body = RequestBody::new(body, &door.config);
-    let (call, answer_type, content) = match read_head(&parts, &door.config) {
+    let Head { call, answer_type, content, confirmed_sites } = match read_head(&parts, &door.config) {
         Ok(head) => head,
         Err(problem) => {
             refuse(&door, body).await;
             return Err(problem);
         }
     };
-    let mut run = StoreRun::new(Arc::clone(&door), call);
+    let mut run = StoreRun::new(Arc::clone(&door), call, confirmed_sites);
     let read = match content {
         Content::Single => run.take_single(body).await,
         Content::Multipart { boundary } => {
@@ -61,14 +61,23 @@ async fn refuse(door: &Door, body: RequestBody) {
     body::discard(body, door.config.limits.discarded_bytes_max, door.config.timeouts.discard).await;
 }
 
-fn read_head(parts: &Parts, config: &DicomWebConfig) -> Result<(Call, &'static str, Content), Problem> {
+/// What a request says ahead of its body.
+struct Head {
+    call: Call,
+    answer_type: &'static str,
+    content: Content,
+    confirmed_sites: u32,
+}
+
+fn read_head(parts: &Parts, config: &DicomWebConfig) -> Result<Head, Problem> {
     let call = Call::read(parts, config)?;
     call.no_other_parameters()?;
     let answer_type =
         call.accept.choose(&[DICOM_JSON, JSON]).ok_or_else(|| Problem::not_acceptable("the answer is DICOM JSON"))?;
     let content = Content::of(&call.headers)?;
     refuse_announced_length(&call.headers, config.limits.request_bytes_max)?;
-    Ok((call, answer_type, content))
+    let confirmed_sites = call.confirmed_sites()?;
+    Ok(Head { call, answer_type, content, confirmed_sites })
 }
 
 /// How instances are packed in a request's body.

@@ -13,7 +13,7 @@ pub(super) struct Receipt {
 }
 
 impl Receipt {
-    pub(super) async fn open(door: &Arc<Door>, call: &Call) -> Result<Self, Error> {
+    pub(super) async fn open(door: &Arc<Door>, call: &Call, confirmed_sites: u32) -> Result<Self, Error> {
         let header = |name: &str| call.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let sender = Sender {
             tenant: door.config.tenant.clone(),
@@ -25,6 +25,7 @@ impl Receipt {
             implementation_version_name: String::new(),
             traceparent: header("traceparent"),
             issuer_of_patient_id: None,
+            confirmed_sites,
         };
         let id = door.services.ingest.open_receipt(sender).await?;
         Ok(Self { door: Arc::clone(door), id: Some(id) })

@@ -1,7 +1,7 @@
 use crate::{
     multipart::BodyError,
     problem::{Answer, Problem, json_string, status_of},
-    request::{Address, PathUids, READ_AFTER},
+    request::{Address, CONFIRMED_SITES, PathUids, READ_AFTER},
 };
 use axum::{
     body::Body,
@@ -91,6 +91,8 @@ pub(super) struct Report {
     warnings: bool,
     statuses: Vec<StatusCode>,
     positions: PositionVector,
+    /// The least number of other sites that hold any of the instances stored.
+    confirmed_sites: Option<u32>,
     bytes: usize,
 }
 
@@ -106,6 +108,7 @@ impl Report {
             warnings: false,
             statuses: Vec::new(),
             positions: PositionVector::default(),
+            confirmed_sites: None,
             bytes: 0,
         }
     }
@@ -122,6 +125,8 @@ impl Report {
 
     pub(super) fn stored(&mut self, number: u32, stored: &Stored) {
         self.positions.include(&stored.position);
+        let least = self.confirmed_sites.unwrap_or(u32::MAX);
+        self.confirmed_sites = Some(least.min(stored.confirmed_sites));
         crate::metrics::instance(match stored.outcome {
             StoreOutcome::New => "stored",
             StoreOutcome::Repeat => "repeated",
@@ -198,7 +203,7 @@ impl Report {
             (false, [only]) => *only,
             (false, _) => StatusCode::CONFLICT,
         };
-        let positions = self.positions.to_string();
+        let (positions, confirmed_sites) = (self.positions.to_string(), self.confirmed_sites);
         let mut response = Response::new(Body::from(self.json()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -208,6 +213,9 @@ impl Report {
         }
         if let (true, Ok(token)) = (any_stored, HeaderValue::try_from(positions)) {
             headers.insert(READ_AFTER, token);
+        }
+        if let Some(sites) = confirmed_sites {
+            headers.insert(CONFIRMED_SITES, HeaderValue::from(sites));
         }
         Ok(response)
     }

@@ -30,6 +30,7 @@ const CHUNKS_IN_FLIGHT: usize = 4;
 pub(super) struct StoreRun {
     door: Arc<Door>,
     call: Call,
+    confirmed_sites: u32,
     receipt: Option<Receipt>,
     stores: JoinSet<(u32, Result<Stored, Error>)>,
     sniffers: Vec<(u32, Sniffer)>,
@@ -63,9 +64,10 @@ impl Chunks for Single {
 }
 
 impl StoreRun {
-    pub(super) fn new(door: Arc<Door>, call: Call) -> Self {
+    pub(super) fn new(door: Arc<Door>, call: Call, confirmed_sites: u32) -> Self {
         let report = Report::new(call.address.clone(), call.uids.clone());
-        Self { door, call, receipt: None, stores: JoinSet::new(), sniffers: Vec::new(), parts: 0, report }
+        let (stores, sniffers) = (JoinSet::new(), Vec::new());
+        Self { door, call, confirmed_sites, receipt: None, stores, sniffers, parts: 0, report }
     }
 
     /// Stores a body that is one instance.
@@ -129,7 +131,7 @@ impl StoreRun {
         length_hint: Option<u64>,
     ) -> Result<mpsc::Sender<Result<Bytes, Error>>, Error> {
         if self.receipt.is_none() {
-            self.receipt = Some(Receipt::open(&self.door, &self.call).await?);
+            self.receipt = Some(Receipt::open(&self.door, &self.call, self.confirmed_sites).await?);
         }
         let Some(receipt) = self.receipt.as_ref().and_then(Receipt::id) else {
             return Err(Error::new(ErrorKind::Internal, "the receipt is closed"));

@@ -235,6 +235,7 @@ impl Ingest for Archive {
             state.held.push(Held { record, ..held.clone() });
         }
         Ok(Stored {
+            confirmed_sites: 0,
             study_instance_uid: record.study_instance_uid,
             series_instance_uid: record.series_instance_uid,
             sop_instance_uid: record.sop_instance_uid,

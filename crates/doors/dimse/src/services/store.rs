@@ -108,6 +108,7 @@ async fn open_receipt(session: &mut Session, peer: &Peer, ingest: &dyn Ingest) -
             implementation_version_name: peer.implementation_version_name.clone().unwrap_or_default(),
             traceparent: None,
             issuer_of_patient_id: None,
+            confirmed_sites: 0,
         })
         .await?;
     session.receipt = Some(receipt);

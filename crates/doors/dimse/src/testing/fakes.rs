@@ -103,6 +103,7 @@ impl Ingest for FakeIngest {
             position: position(stored.len() as u64 - 1),
             outcome,
             findings: vec![],
+            confirmed_sites: 0,
         })
     }
 

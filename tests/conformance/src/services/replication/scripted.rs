@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use cairn_archive::SiteId;
+use cairn_archive::{Position, SiteId};
 use cairn_service_api::{
     AnswerStream, Error, Peer, Replication,
     ingest::Body,
@@ -7,7 +7,10 @@ use cairn_service_api::{
 };
 use cairn_store_api::ObjectRef;
 use futures_util::{StreamExt, stream};
-use std::sync::{Mutex, MutexGuard};
+use std::{
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// A site that answers as it is told and keeps what it was given.
@@ -35,6 +38,7 @@ pub(super) struct Script {
     pub(super) reports: Vec<Report>,
     pub(super) asked_at_risk: Vec<SiteId>,
     pub(super) pauses: Vec<(SiteId, bool)>,
+    pub(super) confirmations: Vec<(Position, u32, Duration)>,
 }
 
 /// An object, or as much of it as came.
@@ -73,6 +77,7 @@ impl Scripted {
             reports: Vec::new(),
             asked_at_risk: Vec::new(),
             pauses: Vec::new(),
+            confirmations: Vec::new(),
         };
         Self { script: Mutex::new(script), arrivals: watch::Sender::default() }
     }
@@ -147,6 +152,11 @@ impl Replication for Scripted {
         let end = script.at_risk_failure.clone().map(Err);
         let answers: Vec<_> = script.at_risk.iter().cloned().map(Ok).chain(end).collect();
         Ok(Box::pin(stream::iter(answers)))
+    }
+
+    async fn confirm(&self, position: &Position, sites: u32, timeout: Duration) -> Result<u32, Error> {
+        self.called()?.confirmations.push((position.clone(), sites, timeout));
+        Ok(sites + 1)
     }
 
     async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {
