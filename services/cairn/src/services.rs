@@ -221,8 +221,7 @@ fn other_sites(config: &Config) -> Result<Vec<PeerConnection>, Failure> {
         let Some(connection) = peers::connection(config, &peer.addresses)? else { continue };
         sites.push(PeerConnection {
             site: site.parse().map_err(Failure::failed)?,
-            addresses: peer.addresses.clone(),
-            rpo_target: peer.rpo_target,
+            config: peer.clone(),
             peer: Arc::new(PeerClient::new(&connection)?),
         });
     }

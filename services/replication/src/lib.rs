@@ -15,11 +15,12 @@ mod follow;
 mod metrics;
 mod named;
 mod notes;
+mod pace;
 mod reached;
 mod receive;
 mod risk;
 mod send;
 mod service;
 
-pub use config::{PeerConfig, ReplicationConfig};
+pub use config::{BandwidthRule, Day, PeerConfig, ReplicationConfig, TimeOfDay};
 pub use service::{PeerConnection, ReplicationService};

@@ -1,12 +1,14 @@
 //! Sending to one peer what it does not hold, in the order of this site's log, partition by partition.
 
 use crate::{
-    config::ReplicationConfig,
+    config::{PeerConfig, ReplicationConfig},
     follow::Followed,
     metrics,
     named::{Named, named},
+    pace::{PIECE_BYTES, Pace},
     reached::{Holdings, Reached},
 };
+use bytes::Bytes;
 use cairn_archive::{Offset, Partition, SiteId};
 use cairn_process::clock::Clock;
 use cairn_service_api::{
@@ -15,7 +17,7 @@ use cairn_service_api::{
     replication::{Delivery, Introduction, Link, Mark, Meeting},
 };
 use cairn_store_api::{EventLog, LogRecord, ObjectRef, ObjectStore, Record, StoreError, StoreErrorKind};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -51,6 +53,7 @@ pub(crate) struct Sending {
     got_on: Notify,
     deliveries: Semaphore,
     objects: Semaphore,
+    pace: Arc<Pace>,
     pub(crate) delivered: AtomicU64,
     pub(crate) objects_sent: AtomicU64,
     pub(crate) bytes_sent: AtomicU64,
@@ -90,11 +93,12 @@ impl Sending {
     pub(crate) fn new(
         here: Arc<Here>,
         site: SiteId,
-        addresses: Vec<String>,
-        rpo_target: Duration,
+        config: &PeerConfig,
         peer: Arc<dyn Peer>,
         sent: Vec<Reached>,
     ) -> Self {
+        let PeerConfig { addresses, rpo_target, .. } = config.clone();
+        let pace = Arc::new(Pace::new(here.clock.clone(), config));
         let (deliveries, objects) =
             (Semaphore::new(here.config.deliveries_max), Semaphore::new(here.config.objects_max));
         let state = Mutex::new(State { sent, ..State::default() });
@@ -111,6 +115,7 @@ impl Sending {
             got_on: Notify::new(),
             deliveries,
             objects,
+            pace,
             delivered,
             objects_sent,
             bytes_sent,
@@ -393,11 +398,36 @@ impl Sending {
             _ => Error::from(error),
         };
         let bytes = self.here.objects.read(&object, 0..object.length).await.map_err(failed)?;
-        let body: Body<'static> = Box::pin(bytes.map(move |chunk| chunk.map_err(failed)));
+        let bytes = bytes.map(move |chunk| chunk.map_err(failed));
+        let body: Body<'static> =
+            if self.pace.is_limited() { Box::pin(paced(bytes, self.pace.clone())) } else { Box::pin(bytes) };
         self.peer.put_object(object, body).await?;
         metrics::sent(&self.site, object.length);
         self.objects_sent.fetch_add(1, Ordering::Relaxed);
         self.bytes_sent.fetch_add(object.length, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Hands bytes on in small pieces, each when it may go.
+fn paced(
+    bytes: impl Stream<Item = Result<Bytes, Error>> + Send + 'static,
+    pace: Arc<Pace>,
+) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
+    let pieces = bytes.flat_map(|chunk| {
+        let pieces: Vec<_> = match chunk {
+            Ok(chunk) => chunk.chunks(PIECE_BYTES).map(|piece| Ok(chunk.slice_ref(piece))).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        stream::iter(pieces)
+    });
+    pieces.then(move |piece| {
+        let pace = pace.clone();
+        async move {
+            if let Ok(piece) = &piece {
+                pace.take(piece.len()).await;
+            }
+            piece
+        }
+    })
 }

@@ -1,7 +1,7 @@
 //! The service: everything that it keeps running, and what operators ask.
 
 use crate::{
-    config::ReplicationConfig,
+    config::{PeerConfig, ReplicationConfig},
     follow::Followed,
     metrics,
     notes::Notes,
@@ -31,10 +31,8 @@ use tokio::{task::JoinSet, time::MissedTickBehavior};
 pub struct PeerConnection {
     /// Its name.
     pub site: SiteId,
-    /// Where it is called, for people.
-    pub addresses: Vec<String>,
-    /// The most that the age of the oldest event at risk should be.
-    pub rpo_target: Duration,
+    /// What is set for it.
+    pub config: PeerConfig,
     /// How it is asked.
     pub peer: Arc<dyn Peer>,
 }
@@ -88,9 +86,9 @@ impl ReplicationService {
         let receiver = Receiver::new(log.clone(), objects.clone(), clock.clone(), followed.clone(), told, incoming);
         let here = Arc::new(Here { log, objects, clock, followed, config });
         let sending = |connection: PeerConnection| {
-            let PeerConnection { site, addresses, rpo_target, peer } = connection;
+            let PeerConnection { site, config, peer } = connection;
             let sent = sent.remove(&site).unwrap_or_default();
-            (site.clone(), Arc::new(Sending::new(here.clone(), site, addresses, rpo_target, peer, sent)))
+            (site.clone(), Arc::new(Sending::new(here.clone(), site, &config, peer, sent)))
         };
         let peers = peers.into_iter().map(sending).collect();
         let service = Arc::new(Self { here, peers, receiver, notes, tasks: Mutex::default() });

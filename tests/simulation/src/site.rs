@@ -11,7 +11,7 @@ use cairn_archive::{
 use cairn_index::{IndexConfig, IndexService};
 use cairn_ingest::{IngestConfig, IngestService, Quarantine, QuarantineConfig};
 use cairn_process::{clock::Clock, disk::sim::SimDisk};
-use cairn_replication::{PeerConnection, ReplicationConfig, ReplicationService};
+use cairn_replication::{PeerConfig, PeerConnection, ReplicationConfig, ReplicationService};
 use cairn_service_api::{
     Error, ErrorKind, Index, Ingest, Peer, Replication,
     index::Conflict,
@@ -84,6 +84,8 @@ pub struct Site {
     pub objects: Arc<MemoryObjects>,
     pub clock: Arc<SkewedClock>,
     pub door: Arc<Door>,
+    /// Limit of what it sends to each peer, from its next start on.
+    pub bytes_per_second: Option<u64>,
     notes: Arc<MemoryRows>,
     disk: SimDisk,
     running: Option<Running>,
@@ -105,6 +107,7 @@ impl Site {
             objects: Arc::default(),
             clock,
             door: Arc::default(),
+            bytes_per_second: None,
             notes: Arc::default(),
             disk: SimDisk::new(),
             running: None,
@@ -134,8 +137,11 @@ impl Site {
         ingest.observe_others();
         let peers = peers.into_iter().map(|(site, peer)| PeerConnection {
             site,
-            addresses: Vec::new(),
-            rpo_target: Duration::from_secs(1),
+            config: PeerConfig {
+                rpo_target: Duration::from_secs(1),
+                bytes_per_second: self.bytes_per_second,
+                ..PeerConfig::default()
+            },
             peer,
         });
         let replication = ReplicationService::open(

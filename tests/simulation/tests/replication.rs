@@ -146,3 +146,23 @@ fn a_full_peer_is_waited_for() {
         world.check().await;
     });
 }
+
+/// A link has the bandwidth that is set for it, and no more.
+#[test]
+fn bandwidth_is_bounded() {
+    simulate(5, || async {
+        let mut world = World::new(5, 2, false).await;
+        world.sites[0].crash();
+        world.sites[0].bytes_per_second = Some(500);
+        world.start(0).await;
+        for number in 1..11 {
+            world.store(0, Instance { study: number, number, version: 0 }).await;
+        }
+        let bytes: u64 = world.sites[0].objects.backup().values().map(|(info, _)| info.object.length).sum();
+        let begun = tokio::time::Instant::now();
+        world.settle().await;
+        let (took, least) = (begun.elapsed(), Duration::from_secs(bytes / 500));
+        assert!(took > least * 9 / 10 && took < least * 2, "{bytes} bytes took {took:?}");
+        world.check().await;
+    });
+}

@@ -57,6 +57,7 @@ impl Config {
             if *site == self.site.name {
                 return Err(ConfigError::new(key(""), "this is the name of this site itself: site.name"));
             }
+            peer.check().map_err(|message| ConfigError::new(key(""), message))?;
             if peer.addresses.is_empty() {
                 return Err(ConfigError::new(
                     key(".addresses"),
