@@ -38,6 +38,9 @@ pub struct Introduction {
 /// Who is called, and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meeting {
+    /// Names the process that answers. A later one of the same site may stand over an older log: what is said to it in the
+    /// name of this meeting it refuses.
+    pub process: u64,
     /// The called site.
     pub site: SiteId,
     /// Life of its log.
@@ -53,6 +56,8 @@ pub struct Meeting {
 /// Consecutive events of one partition of the caller's log, those left out that the called site is known to hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
+    /// The process that was met.
+    pub process: u64,
     /// The calling site.
     pub site: SiteId,
     /// Life of its log.
@@ -129,13 +134,16 @@ pub trait Peer: Send + Sync {
     ///
     /// # Errors
     /// `NotFound`: an object that they name is not there. `Conflict`: they don't go on where the last delivery of the
-    /// same partition ended. `Invalid`: they are of another partition, or their origins are not in order. Nothing is kept.
+    /// same partition ended, or another process was met. `Invalid`: they are of another partition, or their origins are not in order. Nothing is kept.
     /// # Cancel safety
     /// Dropped, they may be there or not.
     async fn append(&self, delivery: Delivery) -> Result<Delivered, Error>;
 
     /// Takes note of what the caller has that is not known to be here.
-    async fn tell(&self, report: Report) -> Result<(), Error>;
+    ///
+    /// # Errors
+    /// `Conflict`: another process was met.
+    async fn tell(&self, process: u64, report: Report) -> Result<(), Error>;
 }
 
 /// How the connection to a peer is.

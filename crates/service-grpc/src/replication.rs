@@ -59,6 +59,7 @@ pub(crate) fn introduction_from(request: pb::MeetRequest) -> Result<Introduction
 
 pub(crate) fn meeting_to(meeting: &Meeting) -> pb::MeetResponse {
     pb::MeetResponse {
+        process: meeting.process,
         site: meeting.site.to_string(),
         incarnation: meeting.incarnation.0,
         partitions: meeting.partitions.into(),
@@ -69,6 +70,7 @@ pub(crate) fn meeting_to(meeting: &Meeting) -> pb::MeetResponse {
 
 pub(crate) fn meeting_from(response: pb::MeetResponse) -> Result<Meeting, Error> {
     Ok(Meeting {
+        process: response.process,
         site: site(&response.site)?,
         incarnation: Incarnation(response.incarnation),
         partitions: partitions(response.partitions)?,
@@ -91,6 +93,7 @@ fn event_from(event: pb::Event) -> Result<Record, Error> {
 
 pub(crate) fn delivery_to(delivery: Delivery) -> pb::AppendRequest {
     pb::AppendRequest {
+        process: delivery.process,
         site: delivery.site.to_string(),
         incarnation: delivery.incarnation.0,
         partition: delivery.partition.0.into(),
@@ -102,6 +105,7 @@ pub(crate) fn delivery_to(delivery: Delivery) -> pb::AppendRequest {
 
 pub(crate) fn delivery_from(request: pb::AppendRequest) -> Result<Delivery, Error> {
     Ok(Delivery {
+        process: request.process,
         site: site(&request.site)?,
         incarnation: Incarnation(request.incarnation),
         partition: partition(request.partition)?,
@@ -130,8 +134,9 @@ fn risk_from(risk: Option<pb::Risk>) -> Result<Risk, Error> {
     Ok(Risk { events, instances, bytes, oldest_ms })
 }
 
-pub(crate) fn report_to(report: &Report) -> pb::TellRequest {
-    pb::TellRequest { site: report.site.to_string(), at_ms: report.at_ms, risk: Some(risk_to(&report.risk)) }
+/// `process`: the one that was met; 0 where it is told on.
+pub(crate) fn report_to(process: u64, report: &Report) -> pb::TellRequest {
+    pb::TellRequest { site: report.site.to_string(), at_ms: report.at_ms, risk: Some(risk_to(&report.risk)), process }
 }
 
 pub(crate) fn report_from(request: pb::TellRequest) -> Result<Report, Error> {
@@ -172,7 +177,7 @@ fn peer_to(peer: &PeerStatus) -> pb::PeerStatus {
         events_delivered: peer.events_delivered,
         objects_sent: peer.objects_sent,
         bytes_sent: peer.bytes_sent,
-        told: peer.told.as_ref().map(|(_, report)| report_to(report)),
+        told: peer.told.as_ref().map(|(_, report)| report_to(0, report)),
         told_at_ms: peer.told.as_ref().map_or(0, |(at_ms, _)| *at_ms),
     }
 }
@@ -289,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_malformed_status_is_refused() {
-        let report = pb::TellRequest { site: "a".into(), at_ms: 1, risk: Some(pb::Risk::default()) };
+        let report = pb::TellRequest { site: "a".into(), at_ms: 1, risk: Some(pb::Risk::default()), process: 2 };
         assert!(report_from(report.clone()).is_ok());
         // It would read as if nothing were at risk.
         let silent = pb::TellRequest { risk: None, ..report };

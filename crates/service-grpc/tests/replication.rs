@@ -68,7 +68,7 @@ impl Peer for Process {
     async fn meet(&self, _: Introduction) -> Result<Meeting, Error> {
         self.called("meet")?;
         let (site, incarnation) = ("south".parse().expect("site"), Incarnation(1));
-        Ok(Meeting { site, incarnation, partitions: 1, holds: Vec::new(), strayed: Vec::new() })
+        Ok(Meeting { process: 0, site, incarnation, partitions: 1, holds: Vec::new(), strayed: Vec::new() })
     }
 
     async fn missing(&self, _: Vec<ObjectRef>) -> Result<Vec<u32>, Error> {
@@ -98,7 +98,7 @@ impl Peer for Process {
         self.called("append").map(|()| Delivered { repeated: 0 })
     }
 
-    async fn tell(&self, _: Report) -> Result<(), Error> {
+    async fn tell(&self, _: u64, _: Report) -> Result<(), Error> {
         self.called("tell")
     }
 }
@@ -208,6 +208,7 @@ async fn what_goes_on_is_not_silent() {
 
 fn delivery() -> Delivery {
     Delivery {
+        process: 0,
         site: "north".parse().expect("site"),
         incarnation: Incarnation(1),
         partition: Partition(0),

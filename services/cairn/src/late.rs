@@ -172,8 +172,8 @@ impl Peer for Late<dyn Peer> {
         self.get()?.append(delivery).await
     }
 
-    async fn tell(&self, report: Report) -> Result<(), Error> {
-        self.get()?.tell(report).await
+    async fn tell(&self, process: u64, report: Report) -> Result<(), Error> {
+        self.get()?.tell(process, report).await
     }
 }
 

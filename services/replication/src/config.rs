@@ -34,6 +34,10 @@ pub struct ReplicationConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub tell_interval: Duration,
+    /// For a peer to answer to that; then the connection counts as failing.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub tell_timeout: Duration,
     /// How often it is noted down how far each peer is: what a restart looks at again.
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
@@ -52,6 +56,7 @@ impl Default for ReplicationConfig {
             retry_pause: Duration::from_millis(200),
             retry_pause_max: Duration::from_secs(10),
             tell_interval: Duration::from_secs(1),
+            tell_timeout: Duration::from_secs(5),
             notes_interval: Duration::from_secs(1),
         }
     }

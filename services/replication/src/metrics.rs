@@ -1,7 +1,7 @@
 //! What replication counts. Label values are names of configured sites.
 
 use cairn_archive::SiteId;
-use cairn_service_api::replication::Risk;
+use cairn_service_api::replication::{Link, Risk};
 use metrics::{counter, gauge, histogram};
 use std::time::Duration;
 
@@ -28,8 +28,11 @@ pub(crate) fn refused_object() {
     counter!("cairn_replication_objects_refused_total").increment(1);
 }
 
-pub(crate) fn measured(peer: &SiteId, up: bool, risk: &Risk, age: Duration) {
-    gauge!("cairn_replication_peer_up", "peer" => peer.to_string()).set(f64::from(u8::from(up)));
+pub(crate) fn measured(peer: &SiteId, link: &Link, risk: &Risk, age: Duration, target: Duration) {
+    let is = |so: bool| f64::from(u8::from(so));
+    gauge!("cairn_replication_peer_up", "peer" => peer.to_string()).set(is(*link == Link::Up));
+    gauge!("cairn_replication_peer_refused", "peer" => peer.to_string()).set(is(matches!(link, Link::Refused(_))));
+    gauge!("cairn_replication_rpo_target_seconds", "peer" => peer.to_string()).set(target.as_secs_f64());
     gauge!("cairn_replication_at_risk_events", "peer" => peer.to_string()).set(risk.events as f64);
     gauge!("cairn_replication_at_risk_instances", "peer" => peer.to_string()).set(risk.instances as f64);
     gauge!("cairn_replication_at_risk_bytes", "peer" => peer.to_string()).set(risk.bytes as f64);

@@ -131,6 +131,15 @@ impl Holdings {
         self.end(&origin.site, origin.incarnation, origin.partition).is_some_and(|(end, _)| origin.offset < end)
     }
 
+    /// Adds one event, which is the latest of its origin.
+    pub(crate) fn add_event(&mut self, origin: &Position, id: EventId) {
+        let key = (origin.site.clone(), origin.incarnation, origin.partition);
+        let held = self.0.entry(key).or_insert((Offset(0), id));
+        if origin.offset >= held.0 {
+            *held = (origin.offset.next(), id);
+        }
+    }
+
     /// Adds everything that a partition has.
     pub(crate) fn add(&mut self, partition: Partition, reached: &Reached) {
         for ((site, incarnation), (end, last)) in &reached.origins {

@@ -19,6 +19,8 @@ use tokio::sync::Semaphore;
 
 /// Takes what peers bring.
 pub(crate) struct Receiver {
+    /// Names this process among those of the site.
+    process: u64,
     log: Arc<dyn EventLog>,
     objects: Arc<dyn ObjectStore>,
     clock: Arc<dyn Clock>,
@@ -53,7 +55,9 @@ impl Receiver {
     ) -> Self {
         let taken = followed.iter().map(|_| tokio::sync::Mutex::default()).collect();
         let incoming = Semaphore::new(incoming_objects_max);
-        Self { log, objects, clock, followed, told: Mutex::new(told), incoming, taken }
+        // The end of it is random.
+        let process = uuid::Uuid::now_v7().as_u64_pair().1;
+        Self { process, log, objects, clock, followed, told: Mutex::new(told), incoming, taken }
     }
 
     /// What a peer told last, and when that came.
@@ -65,6 +69,14 @@ impl Receiver {
         match self.told.lock().unwrap_or_else(PoisonError::into_inner).contains_key(site) {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::Denied, format!("site {site} is no peer of {}", self.log.site()))),
+        }
+    }
+
+    /// What the caller knows of this site must be of this process: the one before may have had a longer log.
+    fn check_process(&self, met: u64) -> Result<(), Error> {
+        match met == self.process {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Conflict, "another process of this site was met")),
         }
     }
 
@@ -83,6 +95,7 @@ impl Receiver {
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         let mut meeting = Meeting {
+            process: self.process,
             site: self.log.site().clone(),
             incarnation: self.log.incarnation(),
             partitions,
@@ -171,7 +184,8 @@ impl Receiver {
 
     pub(crate) async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {
         self.check_peer(&delivery.site)?;
-        let Delivery { site, incarnation, partition, from, to, records } = delivery;
+        self.check_process(delivery.process)?;
+        let Delivery { site, incarnation, partition, from, to, records, .. } = delivery;
         let unknown = || Error::new(ErrorKind::Invalid, format!("there is no partition {}", partition.0));
         let place = usize::from(partition.0);
         let (followed, taken) = self.followed.get(place).zip(self.taken.get(place)).ok_or_else(unknown)?;
@@ -210,8 +224,9 @@ impl Receiver {
     }
 
     /// Takes note of what a peer has that is not known to be here.
-    pub(crate) fn tell(&self, report: Report) -> Result<(), Error> {
+    pub(crate) fn tell(&self, process: u64, report: Report) -> Result<(), Error> {
         self.check_peer(&report.site)?;
+        self.check_process(process)?;
         let (site, now) = (report.site.clone(), self.clock.unix_ms());
         self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(site, Some((now, report)));
         Ok(())

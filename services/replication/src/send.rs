@@ -9,12 +9,12 @@ use crate::{
     reached::{Holdings, Reached},
 };
 use bytes::Bytes;
-use cairn_archive::{Offset, Partition, SiteId};
+use cairn_archive::{Offset, Partition, Position, SiteId};
 use cairn_process::clock::Clock;
 use cairn_service_api::{
     Error, ErrorKind, Peer,
     ingest::Body,
-    replication::{Delivery, Introduction, Link, Mark, Meeting},
+    replication::{Delivery, Introduction, Link, Mark, Meeting, Report},
 };
 use cairn_store_api::{EventLog, LogRecord, ObjectRef, ObjectStore, Record, StoreError, StoreErrorKind};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
@@ -51,6 +51,10 @@ pub(crate) struct Sending {
     paused: watch::Sender<bool>,
     /// Told when more is durable there.
     got_on: Notify,
+    /// Told when the peer shows that it is there.
+    shown: Notify,
+    /// Told when the peer is another process than was met.
+    anew: Notify,
     deliveries: Semaphore,
     objects: Semaphore,
     pace: Arc<Pace>,
@@ -63,13 +67,25 @@ pub(crate) struct Sending {
 struct State {
     link: Option<Link>,
     answered_at_ms: Option<u64>,
+    /// The process that was met.
+    process: u64,
     holds: Holdings,
+    /// What it brought since it was met: it holds that too.
+    brought: Holdings,
+    /// Why it could not be told what it lacks, while it can't.
+    silent: Option<String>,
     /// Of each partition, what the peer has.
     sent: Vec<Reached>,
     /// Of each partition, where the last delivery ended since the peer was met.
     delivered: BTreeMap<Partition, Offset>,
     /// Partitions that do not get on, and why.
     troubles: BTreeMap<Partition, String>,
+}
+
+impl State {
+    fn holds(&self, origin: &Position) -> bool {
+        self.holds.contains(origin) || self.brought.contains(origin)
+    }
 }
 
 /// Why a session with a peer ended.
@@ -113,6 +129,8 @@ impl Sending {
             state,
             paused,
             got_on: Notify::new(),
+            shown: Notify::new(),
+            anew: Notify::new(),
             deliveries,
             objects,
             pace,
@@ -132,7 +150,7 @@ impl Sending {
         match &state.link {
             _ if *self.paused.borrow() => Link::Paused,
             None => Link::Connecting,
-            Some(Link::Up) => match state.troubles.values().next() {
+            Some(Link::Up) => match state.silent.iter().chain(state.troubles.values()).next() {
                 Some(why) => Link::Failing(why.clone()),
                 None => Link::Up,
             },
@@ -152,16 +170,41 @@ impl Sending {
     /// Whether the peer is known to have an event, or it is its own.
     pub(crate) fn has(&self, followed: &Followed, record: &LogRecord) -> bool {
         let origin = followed.place.origin(record);
-        origin.site == self.site || self.state().holds.contains(&origin)
+        origin.site == self.site || self.state().holds(&origin)
+    }
+
+    /// Takes note of what the peer brought: none of it goes back.
+    pub(crate) fn brought(&self, records: &[Record]) {
+        let mut state = self.state();
+        for envelope in records.iter().map(|record| &record.envelope) {
+            if let Some(origin) = &envelope.origin {
+                state.brought.add_event(origin, envelope.id);
+            }
+        }
+    }
+
+    /// The peer is there: what waits for another attempt needs not wait any longer.
+    pub(crate) fn is_there(&self) {
+        // One that is refused stays so until an operator has done something.
+        if matches!(self.state().link, None | Some(Link::Failing(_))) {
+            self.shown.notify_one();
+        }
+    }
+
+    /// Tells the peer what it lacks. A link that was cut without a word shows by that, and a peer that was started anew.
+    pub(crate) async fn tell(&self, report: Report) {
+        let (process, timeout) = (self.state().process, self.here.config.tell_timeout);
+        let told = tokio::time::timeout(timeout, self.peer.tell(process, report)).await;
+        let told =
+            told.unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, format!("no answer within {timeout:?}"))));
+        if told.as_ref().is_err_and(|error| error.kind == ErrorKind::Conflict) {
+            self.anew.notify_one();
+        }
+        self.state().silent = told.err().map(|error| error.message);
     }
 
     pub(crate) fn set_paused(&self, paused: bool) {
         self.paused.send_replace(paused);
-    }
-
-    /// Tells the peer what it lacks, if it can be reached.
-    pub(crate) fn peer(&self) -> &Arc<dyn Peer> {
-        &self.peer
     }
 
     /// Keeps the peer in step for ever.
@@ -174,6 +217,7 @@ impl Sending {
             let met_before = self.state().answered_at_ms;
             let ended = tokio::select! {
                 ended = self.session() => ended,
+                () = self.anew.notified() => continue,
                 _ = paused.wait_for(|paused| *paused) => continue,
             };
             if self.state().answered_at_ms != met_before {
@@ -187,7 +231,12 @@ impl Sending {
                 tracing::warn!(peer = %self.site, ?link, "replication does not get on");
             }
             self.state().link = Some(link);
-            tokio::time::sleep(pause).await;
+            // However often it shows that it is there, and though both sides wake each other.
+            tokio::time::sleep(config.retry_pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause.saturating_sub(config.retry_pause)) => {}
+                () = self.shown.notified() => {}
+            }
             pause = (pause * 2).min(config.retry_pause_max);
         }
     }
@@ -219,6 +268,8 @@ impl Sending {
             marks.into_iter().filter(move |mark| Some(mark.incarnation) == newest)
         });
         let marks = marks.collect();
+        // What it brings from now on it holds, whatever it says that it holds.
+        self.state().brought = Holdings::default();
         let meeting = self.peer.meet(Introduction { site, incarnation, partitions, marks }).await?;
         self.check(&meeting).await?;
         let holds = Holdings::new(meeting.holds);
@@ -230,9 +281,10 @@ impl Sending {
                 *sent = Reached::default();
             }
         }
-        state.holds = holds;
+        (state.process, state.holds) = (meeting.process, holds);
         state.delivered.clear();
         state.troubles.clear();
+        state.silent = None;
         (state.link, state.answered_at_ms) = (Some(Link::Up), Some(now));
         drop(state);
         tracing::info!(peer = %self.site, "replication has met its peer");
@@ -311,8 +363,8 @@ impl Sending {
         let mut after = before.clone();
         batch.records.iter().for_each(|record| after.include(&followed.place, record));
         let lacking: Vec<_> = {
-            let holds = &self.state().holds;
-            batch.records.iter().filter(|record| !holds.contains(&followed.place.origin(record))).collect()
+            let state = self.state();
+            batch.records.iter().filter(|record| !state.holds(&followed.place.origin(record))).collect()
         };
         self.send_objects(&lacking).await?;
         let record = |record: &&LogRecord| {
@@ -325,8 +377,11 @@ impl Sending {
         let events = records.len();
         if events > 0 {
             // What lies between two deliveries is held there.
-            let from = self.state().delivered.get(&partition).copied().unwrap_or(before.to);
-            self.peer.append(Delivery { site, incarnation, partition, from, to: after.to, records }).await?;
+            let (process, from) = {
+                let state = self.state();
+                (state.process, state.delivered.get(&partition).copied().unwrap_or(before.to))
+            };
+            self.peer.append(Delivery { process, site, incarnation, partition, from, to: after.to, records }).await?;
             self.state().delivered.insert(partition, after.to);
         }
         drop(turn);

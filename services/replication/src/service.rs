@@ -168,12 +168,11 @@ async fn tell(here: Arc<Here>, peer: Arc<Sending>) {
             }
         };
         let at_ms = here.clock.unix_ms();
-        let up = peer.link() == Link::Up;
-        metrics::measured(&peer.site, up, &risk, risk.age(at_ms));
-        if up {
+        let link = peer.link();
+        metrics::measured(&peer.site, &link, &risk, risk.age(at_ms), peer.rpo_target);
+        if matches!(link, Link::Up | Link::Failing(_)) {
             let report = Report { site: here.log.site().clone(), at_ms, risk };
-            // A peer that can't be told is one that nothing can be sent to: that is said elsewhere.
-            let _told = tokio::time::timeout(here.config.retry_pause_max, peer.peer().tell(report)).await;
+            peer.tell(report).await;
         }
     }
 }
@@ -181,7 +180,12 @@ async fn tell(here: Arc<Here>, peer: Arc<Sending>) {
 #[async_trait]
 impl Peer for ReplicationService {
     async fn meet(&self, caller: Introduction) -> Result<Meeting, Error> {
-        self.receiver.meet(caller).await
+        let site = caller.site.clone();
+        let meeting = self.receiver.meet(caller).await?;
+        if let Some(peer) = self.peers.get(&site) {
+            peer.is_there();
+        }
+        Ok(meeting)
     }
 
     async fn missing(&self, objects: Vec<ObjectRef>) -> Result<Vec<u32>, Error> {
@@ -193,11 +197,16 @@ impl Peer for ReplicationService {
     }
 
     async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {
-        self.receiver.append(delivery).await
+        let (site, records) = (delivery.site.clone(), delivery.records.clone());
+        let delivered = self.receiver.append(delivery).await?;
+        if let Some(peer) = self.peers.get(&site) {
+            peer.brought(&records);
+        }
+        Ok(delivered)
     }
 
-    async fn tell(&self, report: Report) -> Result<(), Error> {
-        self.receiver.tell(report)
+    async fn tell(&self, process: u64, report: Report) -> Result<(), Error> {
+        self.receiver.tell(process, report)
     }
 }
 

@@ -159,10 +159,10 @@ impl Peer for Link {
         .await
     }
 
-    async fn tell(&self, report: Report) -> Result<(), Error> {
+    async fn tell(&self, process: u64, report: Report) -> Result<(), Error> {
         self.ask(|peer| {
             let report = report.clone();
-            async move { peer.tell(report).await }
+            async move { peer.tell(process, report).await }
         })
         .await
     }

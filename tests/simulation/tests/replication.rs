@@ -166,3 +166,75 @@ fn bandwidth_is_bounded() {
         world.check().await;
     });
 }
+
+/// A copy that is older than what was delivered there gets the rest again, also when nothing else happens meanwhile.
+#[test]
+fn a_copy_that_was_restored_from_a_backup_is_sent_the_rest_again() {
+    simulate(6, || async {
+        let mut world = World::new(6, 2, false).await;
+        for number in 1..20 {
+            world.store(0, Instance { study: number % 4, number, version: 0 }).await;
+        }
+        world.settle().await;
+        let backup = world.sites[1].backup();
+        for number in 20..40 {
+            world.store(0, Instance { study: number % 4, number, version: 0 }).await;
+        }
+        world.settle().await;
+        // So fast that no connection notices.
+        world.sites[1].crash();
+        world.sites[1].restore(backup);
+        world.start(1).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        world.settle().await;
+        world.check().await;
+    });
+}
+
+/// A site that lost events of its own, which another site holds, is told so, and nothing of it is believed.
+#[test]
+fn a_site_that_lost_its_own_events_is_refused() {
+    simulate(8, || async {
+        let mut world = World::new(8, 2, false).await;
+        let backup = world.sites[1].backup();
+        for number in 1..20 {
+            world.store(1, Instance { study: number % 4, number, version: 0 }).await;
+        }
+        world.settle().await;
+        world.sites[1].crash();
+        world.sites[1].restore(backup);
+        world.start(1).await;
+        // It takes others in their places.
+        for number in 20..40 {
+            world.store(1, Instance { study: number % 4, number, version: 0 }).await;
+        }
+        let before = world.sites[0].log.records();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        for site in 0..2 {
+            let status = world.sites[site].status().await;
+            let link = format!("{:?}", status.peers[0].link);
+            assert!(link.contains("Refused") && link.contains("restored from a backup"), "{link}");
+        }
+        assert_eq!(world.sites[0].log.records(), before);
+        assert!(world.sites[1].status().await.peers[0].risk.instances >= 20);
+    });
+}
+
+/// What a site was brought does not go back to who brought it.
+#[test]
+fn nothing_is_echoed() {
+    simulate(9, || async {
+        let mut world = World::new(9, 2, false).await;
+        for number in 1..40 {
+            world.store((number % 2) as usize, Instance { study: number % 4, number, version: 0 }).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        world.settle().await;
+        let all: usize = world.sites[0].log.records().iter().map(Vec::len).sum();
+        let mut delivered = 0;
+        for site in &world.sites {
+            delivered += site.status().await.peers[0].events_delivered as usize;
+        }
+        assert_eq!(delivered, all);
+    });
+}

@@ -119,8 +119,8 @@ impl Peer for PeerClient {
         convert::delivered_from(call!(self.peers, Unsent, append, convert::delivery_to(delivery))?)
     }
 
-    async fn tell(&self, report: Report) -> Result<(), Error> {
-        call!(self.peers, Safe, tell, convert::report_to(&report))?;
+    async fn tell(&self, process: u64, report: Report) -> Result<(), Error> {
+        call!(self.peers, Safe, tell, convert::report_to(process, &report))?;
         Ok(())
     }
 }

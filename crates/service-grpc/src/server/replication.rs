@@ -62,8 +62,10 @@ impl PeerService for PeerServer {
     }
 
     async fn tell(&self, request: Request<pb::TellRequest>) -> Result<Response<pb::TellResponse>, Status> {
-        let report = convert::report_from(request.into_inner()).map_err(to_status)?;
-        self.0.tell(report).await.map_err(to_status)?;
+        let request = request.into_inner();
+        let process = request.process;
+        let report = convert::report_from(request).map_err(to_status)?;
+        self.0.tell(process, report).await.map_err(to_status)?;
         Ok(Response::new(pb::TellResponse {}))
     }
 }

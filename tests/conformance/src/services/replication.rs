@@ -95,6 +95,7 @@ fn mark(name: &str, incarnation: u32, partition: u16, end: u64) -> Mark {
 
 fn meeting() -> Meeting {
     Meeting {
+        process: u64::MAX,
         site: site("south"),
         incarnation: Incarnation(u32::MAX),
         partitions: u16::MAX,
@@ -237,6 +238,7 @@ fn records() -> Vec<Record> {
 
 async fn events_arrive_as_they_stand(scripted: Arc<Scripted>, peer: Arc<dyn Peer>, _: Arc<dyn Replication>) {
     let full = Delivery {
+        process: u64::MAX - 1,
         site: site("north"),
         incarnation: Incarnation(9),
         partition: Partition(u16::MAX),
@@ -269,7 +271,8 @@ async fn what_is_told_arrives(scripted: Arc<Scripted>, peer: Arc<dyn Peer>, _: A
     // Since the epoch is not the same as not at all.
     let reports = [RISK, Risk { oldest_ms: Some(0), ..RISK }, Risk::default()].map(report);
     for report in &reports {
-        peer.tell(report.clone()).await.unwrap();
+        peer.tell(u64::MAX - 2, report.clone()).await.unwrap();
+        assert_eq!(scripted.script().processes.pop(), Some(u64::MAX - 2));
     }
     assert_eq!(scripted.script().reports, reports);
 }
@@ -381,6 +384,7 @@ async fn every_failure_comes_back_as_it_was(
     let south = site("south");
     let caller = Introduction { site: south.clone(), incarnation: Incarnation(1), partitions: 1, marks: Vec::new() };
     let delivery = Delivery {
+        process: 0,
         site: south.clone(),
         incarnation: Incarnation(1),
         partition: Partition(0),
@@ -397,7 +401,7 @@ async fn every_failure_comes_back_as_it_was(
             peer.put_object(object(1, 3), body_of(b"end")).await.err(),
             peer.put_object(object(1, 3 << 20), body(&content(3 << 20))).await.err(),
             peer.append(delivery.clone()).await.err(),
-            peer.tell(report(RISK)).await.err(),
+            peer.tell(0, report(RISK)).await.err(),
             replication.status().await.err(),
             replication.at_risk(&south).await.err(),
             replication.set_paused(&south, true).await.err(),

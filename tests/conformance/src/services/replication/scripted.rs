@@ -38,6 +38,8 @@ pub(super) struct Script {
     pub(super) reports: Vec<Report>,
     pub(super) asked_at_risk: Vec<SiteId>,
     pub(super) pauses: Vec<(SiteId, bool)>,
+    /// In whose name it was told.
+    pub(super) processes: Vec<u64>,
     pub(super) confirmations: Vec<(Position, u32, Duration)>,
 }
 
@@ -77,6 +79,7 @@ impl Scripted {
             reports: Vec::new(),
             asked_at_risk: Vec::new(),
             pauses: Vec::new(),
+            processes: Vec::new(),
             confirmations: Vec::new(),
         };
         Self { script: Mutex::new(script), arrivals: watch::Sender::default() }
@@ -134,7 +137,8 @@ impl Peer for Scripted {
         Ok(script.delivered.clone())
     }
 
-    async fn tell(&self, report: Report) -> Result<(), Error> {
+    async fn tell(&self, process: u64, report: Report) -> Result<(), Error> {
+        self.called()?.processes.push(process);
         self.called()?.reports.push(report);
         Ok(())
     }
