@@ -24,7 +24,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-const MIB: usize = 1 << 20;
+pub const MIB: usize = 1 << 20;
 
 /// A small file system.
 pub struct SmallDisk {
@@ -92,7 +92,7 @@ impl SmallDisk {
         fs::remove_file(self.outside(name)).unwrap();
     }
 
-    fn environment(reserve: &str) -> Vec<(&'static str, String)> {
+    pub fn environment(reserve: &str) -> Vec<(&'static str, String)> {
         vec![("CAIRN__DATA__RESERVE_BYTES", reserve.to_owned()), ("CAIRN__INGEST__RESERVED_ROOM", "4 MiB".to_owned())]
     }
 
@@ -120,6 +120,11 @@ impl Drop for SmallDisk {
 
 /// A CT instance of half a mebibyte.
 fn instance(number: u32) -> Sent {
+    instance_of(number, MIB / 2)
+}
+
+/// A CT instance with so many bytes of pixels.
+pub fn instance_of(number: u32, bytes: usize) -> Sent {
     let uid = |text: &str| text.parse::<Uid>().unwrap();
     let class = uid("1.2.840.10008.5.1.4.1.1.2");
     let sop_instance_uid = uid(&format!("2.25.77000{number}"));
@@ -130,7 +135,7 @@ fn instance(number: u32) -> Sent {
     set.put_text(tags::SERIES_INSTANCE_UID, &format!("2.25.79000{}", number / 10));
     set.put_text(tags::PATIENT_ID, "FULL");
     let mut random = cairn_synthetic::Random::new(u64::from(number));
-    let pixels: Vec<u8> = (0..MIB / 16).flat_map(|_| random.next().to_le_bytes()).collect();
+    let pixels: Vec<u8> = (0..bytes / 8).flat_map(|_| random.next().to_le_bytes()).collect();
     set.put(tags::PIXEL_DATA, Vr::OW, Value::Bytes(pixels.into()));
     let mut file = write_file_meta(&NewFileMeta {
         sop_class_uid: &class,

@@ -116,8 +116,12 @@ impl Load {
 /// Every acknowledged instance is found and given back byte for byte, by the study.
 pub fn all_there(cluster: &Cluster, acknowledged: &[Sent]) {
     cluster.wait_ready();
-    let door = cluster.door();
     cluster.of_role("index").for_each(Archive::settled);
+    there(cluster.door(), acknowledged);
+}
+
+/// The same at one archive that has folded all.
+pub fn there(door: &Archive, acknowledged: &[Sent]) {
     let (mut found, mut got) = (HashSet::new(), HashSet::new());
     for sent in acknowledged {
         let uid = sent.sop_instance_uid.as_ref().unwrap().as_str();
