@@ -150,7 +150,7 @@ impl Receiver {
     }
 
     pub(crate) async fn put_object(&self, object: ObjectRef, mut body: Body<'_>) -> Result<(), Error> {
-        let full = || Error::new(ErrorKind::Unavailable, "too many objects on their way in");
+        let full = || Error::new(ErrorKind::Exhausted, "too many objects on their way in");
         let _turn = self.incoming.try_acquire().map_err(|_| full())?;
         if self.holds(&object).await? {
             return Ok(());
