@@ -344,7 +344,7 @@ impl Sending {
             }
             let why = format!("partition {}: {error}", partition.0);
             if self.state().troubles.insert(partition, why).is_none() {
-                tracing::error!(peer = %self.site, partition = partition.0, %error, "a partition is not replicated");
+                tracing::warn!(peer = %self.site, partition = partition.0, %error, "a partition is tried again");
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(config.retry_pause_max);

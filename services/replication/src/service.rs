@@ -138,6 +138,15 @@ impl ReplicationService {
         Ok(())
     }
 
+    /// Waits until the log has been read as far as it goes now, where it can be read.
+    async fn read_to_the_end(&self) {
+        for followed in self.here.followed.iter() {
+            if let Ok(end) = self.here.log.end(followed.place.partition).await {
+                followed.wait_for(end).await;
+            }
+        }
+    }
+
     fn sending(&self, site: &SiteId) -> Result<&Arc<Sending>, Error> {
         self.peers.get(site).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{site} is no peer of this site")))
     }
@@ -213,6 +222,8 @@ impl Peer for ReplicationService {
 #[async_trait]
 impl Replication for ReplicationService {
     async fn status(&self) -> Result<ReplicationStatus, Error> {
+        // What was acknowledged a moment ago is counted too; with the log away, what was read before.
+        let _in_time = tokio::time::timeout(self.here.config.tell_timeout, self.read_to_the_end()).await;
         let mut peers = Vec::with_capacity(self.peers.len());
         for peer in self.peers.values() {
             peers.push(PeerStatus {
