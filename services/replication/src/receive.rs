@@ -12,7 +12,7 @@ use cairn_service_api::{
 use cairn_store_api::{EventLog, ObjectRef, ObjectStore, Record, StoreErrorKind};
 use futures_util::StreamExt;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::Semaphore;
@@ -260,7 +260,7 @@ impl Taken {
     ) -> Result<(Vec<Record>, Coming), Error> {
         let invalid = |what: &str| Err(Error::new(ErrorKind::Invalid, format!("an event that was delivered {what}")));
         let mut coming = Coming { ends: BTreeMap::new(), repeated: 0 };
-        let mut last: BTreeMap<Origin, Offset> = BTreeMap::new();
+        let mut seen: BTreeMap<Origin, BTreeSet<Offset>> = BTreeMap::new();
         let mut fresh = Vec::with_capacity(records.len());
         for record in records {
             let Some(origin) = record.envelope.origin.clone() else { return invalid("has no origin") };
@@ -269,7 +269,14 @@ impl Taken {
                 return invalid("is of another partition");
             }
             let key = (origin.site, origin.incarnation);
-            if last.insert(key.clone(), origin.offset).is_some_and(|before| before >= origin.offset) {
+            let seen = seen.entry(key.clone()).or_default();
+            let latest = seen.last().copied();
+            // A log may have an event twice.
+            if !seen.insert(origin.offset) {
+                coming.repeated += 1;
+                continue;
+            }
+            if latest.is_some_and(|latest| latest > origin.offset) {
                 return invalid("is not in the order of its origin");
             }
             let read = followed.reached().origins.get(&key).map_or(Offset(0), |(end, _)| *end);

@@ -206,12 +206,11 @@ impl Peer for ReplicationService {
     }
 
     async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {
-        let (site, records) = (delivery.site.clone(), delivery.records.clone());
-        let delivered = self.receiver.append(delivery).await?;
-        if let Some(peer) = self.peers.get(&site) {
-            peer.brought(&records);
+        // First: once it is in the log here, sending looks at it.
+        if let Some(peer) = self.peers.get(&delivery.site) {
+            peer.brought(&delivery.records);
         }
-        Ok(delivered)
+        self.receiver.append(delivery).await
     }
 
     async fn tell(&self, process: u64, report: Report) -> Result<(), Error> {
