@@ -6,7 +6,10 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -333,7 +336,6 @@ pub fn program_within(within: &[String], program: &Path) -> Command {
 }
 
 fn unique() -> u32 {
-    use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -378,9 +380,21 @@ pub fn synthetic_files(folder: &Path, seed: u64, studies: u32) -> Vec<PathBuf> {
     cairn_synthetic::studies(seed, studies).enumerate().map(write).collect()
 }
 
-/// A port that was free a moment ago.
+/// A port that is free, and given once by this process: above those that the system hands out to clients and to listeners
+/// of port 0 (32768 to 60999), so that nobody else has it by the time it is listened on, or while its process is down.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 61_000;
+    const COUNT: u32 = 4_500;
+    let begin = std::process::id().wrapping_mul(97);
+    loop {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        assert!(given < COUNT, "no port is free");
+        let port = (FIRST + begin.wrapping_add(given) % COUNT) as u16;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A tool that serves until dropped.
