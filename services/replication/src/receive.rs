@@ -9,13 +9,16 @@ use cairn_service_api::{
     ingest::Body,
     replication::{Delivered, Delivery, Introduction, Mark, Meeting, Report},
 };
-use cairn_store_api::{EventLog, ObjectRef, ObjectStore, Record, StoreErrorKind};
+use cairn_store_api::{EventLog, ObjectRef, ObjectStore, Record, StoreError, StoreErrorKind};
 use futures_util::StreamExt;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{Semaphore, oneshot},
+    task::JoinSet,
+};
 
 /// Takes what peers bring.
 pub(crate) struct Receiver {
@@ -30,13 +33,15 @@ pub(crate) struct Receiver {
     /// One permit for each object under way.
     incoming: Semaphore,
     /// Of each partition, what was taken since the start. Held while events of it are taken.
-    taken: Box<[tokio::sync::Mutex<Taken>]>,
+    taken: Box<[Arc<tokio::sync::Mutex<Taken>>]>,
+    /// Appends under way; they end with the receiver.
+    appends: Mutex<JoinSet<()>>,
 }
 
 /// What was taken of a partition since the start of the process.
 #[derive(Default)]
 struct Taken {
-    /// Whether everything that the log had at the start has been read.
+    /// Whether everything that the log may have, beside what was taken, has been read.
     is_read: bool,
     /// First offset not taken, of each origin.
     origins: BTreeMap<Origin, Offset>,
@@ -53,11 +58,21 @@ impl Receiver {
         told: BTreeMap<SiteId, Option<(u64, Report)>>,
         incoming_objects_max: usize,
     ) -> Self {
-        let taken = followed.iter().map(|_| tokio::sync::Mutex::default()).collect();
+        let taken = followed.iter().map(|_| Arc::default()).collect();
         let incoming = Semaphore::new(incoming_objects_max);
         // The end of it is random.
         let process = uuid::Uuid::now_v7().as_u64_pair().1;
-        Self { process, log, objects, clock, followed, told: Mutex::new(told), incoming, taken }
+        Self {
+            process,
+            log,
+            objects,
+            clock,
+            followed,
+            told: Mutex::new(told),
+            incoming,
+            taken,
+            appends: Mutex::default(),
+        }
     }
 
     /// What a peer told last, and when that came.
@@ -189,7 +204,7 @@ impl Receiver {
         let unknown = || Error::new(ErrorKind::Invalid, format!("there is no partition {}", partition.0));
         let place = usize::from(partition.0);
         let (followed, taken) = self.followed.get(place).zip(self.taken.get(place)).ok_or_else(unknown)?;
-        let mut taken = taken.lock().await;
+        let mut taken = taken.clone().lock_owned().await;
         if !taken.is_read {
             self.read_to_the_end(followed).await?;
             taken.is_read = true;
@@ -200,11 +215,27 @@ impl Receiver {
         for record in &fresh {
             self.check_objects(record).await?;
         }
-        if !fresh.is_empty() {
-            self.log.append(partition, fresh).await?;
+        // On a task of its own: given up by its caller an append goes on, and the next delivery must know what it took.
+        let (log, peer) = (self.log.clone(), (site.clone(), incarnation));
+        let append = async move {
+            if !fresh.is_empty() {
+                // When it fails nobody knows what is there, but the log itself.
+                taken.is_read = false;
+                log.append(partition, fresh).await?;
+                taken.is_read = true;
+            }
+            taken.origins.extend(origins.ends);
+            taken.delivered.insert(peer, to);
+            Ok::<_, StoreError>(())
+        };
+        let (reply, appended) = oneshot::channel();
+        {
+            let mut appends = self.appends.lock().unwrap_or_else(PoisonError::into_inner);
+            while appends.try_join_next().is_some() {}
+            // Who gave it up hears nothing.
+            appends.spawn(async move { drop(reply.send(append.await)) });
         }
-        taken.origins.extend(origins.ends);
-        taken.delivered.insert((site.clone(), incarnation), to);
+        appended.await.map_err(|_| Error::new(ErrorKind::Unavailable, "replication is stopping"))??;
         metrics::received(&site, count, repeated);
         Ok(Delivered { repeated })
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     instances::Instance,
-    stores::{MemoryLog, MemoryObjects, MemoryRows},
+    stores::{MemoryLog, MemoryObjects, MemoryRows, Process},
 };
 use cairn_archive::{
     ObjectKey, SiteId,
@@ -75,6 +75,7 @@ struct Running {
     ingest: IngestService,
     replication: Arc<ReplicationService>,
     crash: watch::Sender<bool>,
+    process: Process,
 }
 
 /// A site.
@@ -130,7 +131,8 @@ impl Site {
         config.clock.observe_interval = Duration::from_millis(50);
         let quarantine =
             Quarantine::open(Arc::new(self.disk.clone()), "/quarantine".into(), QuarantineConfig::default());
-        let (log, objects) = (self.log.clone(), self.objects.clone());
+        let process = Process::default();
+        let (log, objects) = (self.log.open(&process), self.objects.open(&process));
         let ingest =
             IngestService::open(log.clone(), objects.clone(), None, quarantine.unwrap(), self.clock.clone(), config);
         let ingest = ingest.await.unwrap();
@@ -147,7 +149,7 @@ impl Site {
         let replication = ReplicationService::open(
             log,
             objects,
-            self.notes.clone(),
+            self.notes.open(&process),
             self.clock.clone(),
             ReplicationConfig { delivery_events_max: 7, ..ReplicationConfig::default() },
             peers.collect(),
@@ -156,13 +158,14 @@ impl Site {
         ingest.set_replication(replication.clone());
         let (crash, crashed) = watch::channel(false);
         *self.door.0.lock().unwrap() = Some((replication.clone(), crashed));
-        self.running = Some(Running { ingest, replication, crash });
+        self.running = Some(Running { ingest, replication, crash, process });
     }
 
     /// Ends the services where they are.
     pub fn crash(&mut self) {
         *self.door.0.lock().unwrap() = None;
         if let Some(running) = self.running.take() {
+            running.process.crash();
             running.crash.send_replace(true);
         }
     }

@@ -1,4 +1,5 @@
-//! The three ports in memory. What they hold outlives the services, as a disk does.
+//! The three ports in memory. What they hold outlives the services, as a disk does; services hold it through handles that
+//! fail once their process has crashed.
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -11,7 +12,10 @@ use cairn_store_api::{
 use std::{
     collections::{BTreeMap, HashSet},
     ops::{Bound, Range},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::sync::Notify;
 
@@ -19,8 +23,31 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap()
 }
 
-/// A log.
+/// A process that uses stores, until it crashes.
+#[derive(Clone, Default)]
+pub struct Process(Arc<AtomicBool>);
+
+impl Process {
+    /// From now on it changes nothing, though what ran in it may be dropped later.
+    pub fn crash(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(StoreError::new(StoreErrorKind::Unavailable, "the process has crashed")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A log, as one process has it open.
 pub struct MemoryLog {
+    kept: Arc<KeptLog>,
+    process: Process,
+}
+
+struct KeptLog {
     site: SiteId,
     clock: Arc<dyn Clock>,
     partitions: Mutex<Vec<Vec<LogRecord>>>,
@@ -30,24 +57,30 @@ pub struct MemoryLog {
 impl MemoryLog {
     pub fn new(site: SiteId, partitions: u16, clock: Arc<dyn Clock>) -> Arc<Self> {
         let partitions = Mutex::new(vec![Vec::new(); usize::from(partitions)]);
-        Arc::new(Self { site, clock, partitions, appended: Notify::new() })
+        let kept = Arc::new(KeptLog { site, clock, partitions, appended: Notify::new() });
+        Arc::new(Self { kept, process: Process::default() })
+    }
+
+    /// The same log for a process.
+    pub fn open(&self, process: &Process) -> Arc<Self> {
+        Arc::new(Self { kept: self.kept.clone(), process: process.clone() })
     }
 
     /// Everything, partition by partition.
     pub fn records(&self) -> Vec<Vec<LogRecord>> {
-        lock(&self.partitions).clone()
+        lock(&self.kept.partitions).clone()
     }
 
     /// Goes back to what it was.
     pub fn restore(&self, backup: Vec<Vec<LogRecord>>) {
-        *lock(&self.partitions) = backup;
+        *lock(&self.kept.partitions) = backup;
     }
 }
 
 #[async_trait]
 impl EventLog for MemoryLog {
     fn site(&self) -> &SiteId {
-        &self.site
+        &self.kept.site
     }
 
     fn incarnation(&self) -> Incarnation {
@@ -55,28 +88,30 @@ impl EventLog for MemoryLog {
     }
 
     fn partitions(&self) -> u16 {
-        lock(&self.partitions).len() as u16
+        lock(&self.kept.partitions).len() as u16
     }
 
     async fn append(&self, partition: Partition, records: Vec<Record>) -> Result<Offset, StoreError> {
-        // As with a real log, others run before an append is done.
-        tokio::task::yield_now().await;
+        self.process.check()?;
         let first = {
-            let mut partitions = lock(&self.partitions);
+            let mut partitions = lock(&self.kept.partitions);
             let place = &mut partitions[usize::from(partition.0)];
             let first = place.len() as u64;
             // Append times never decrease, whatever the clock does.
-            let appended_at_ms = place.last().map_or(0, |last| last.appended_at_ms).max(self.clock.unix_ms());
+            let appended_at_ms = place.last().map_or(0, |last| last.appended_at_ms).max(self.kept.clock.unix_ms());
             let record = |(offset, record)| LogRecord { offset: Offset(offset), appended_at_ms, record };
             place.extend((first..).zip(records).map(record));
             first
         };
-        self.appended.notify_waiters();
+        // As with a real log, it may be done before who appends hears of it.
+        self.kept.appended.notify_waiters();
+        tokio::task::yield_now().await;
         Ok(Offset(first))
     }
 
     async fn read(&self, partition: Partition, from: Offset, max: usize, bytes: usize) -> Result<LogBatch, StoreError> {
-        let partitions = lock(&self.partitions);
+        self.process.check()?;
+        let partitions = lock(&self.kept.partitions);
         let place = &partitions[usize::from(partition.0)];
         let mut size = 0;
         let fits = |record: &&LogRecord| {
@@ -89,12 +124,13 @@ impl EventLog for MemoryLog {
     }
 
     async fn end(&self, partition: Partition) -> Result<Offset, StoreError> {
-        Ok(Offset(lock(&self.partitions)[usize::from(partition.0)].len() as u64))
+        self.process.check()?;
+        Ok(Offset(lock(&self.kept.partitions)[usize::from(partition.0)].len() as u64))
     }
 
     async fn wait_beyond(&self, partition: Partition, offset: Offset) -> Result<Offset, StoreError> {
         loop {
-            let appended = self.appended.notified();
+            let appended = self.kept.appended.notified();
             tokio::pin!(appended);
             appended.as_mut().enable();
             let end = self.end(partition).await?;
@@ -106,7 +142,7 @@ impl EventLog for MemoryLog {
     }
 
     async fn offset_at(&self, partition: Partition, unix_ms: u64) -> Result<Offset, StoreError> {
-        let partitions = lock(&self.partitions);
+        let partitions = lock(&self.kept.partitions);
         let place = &partitions[usize::from(partition.0)];
         Ok(Offset(place.partition_point(|record| record.appended_at_ms < unix_ms) as u64))
     }
@@ -116,10 +152,16 @@ impl EventLog for MemoryLog {
     }
 }
 
-/// Objects.
+/// Objects, as one process has them open.
 #[derive(Default)]
 pub struct MemoryObjects {
-    held: Arc<Mutex<BTreeMap<ObjectKey, ObjectAndBytes>>>,
+    kept: Arc<KeptObjects>,
+    process: Process,
+}
+
+#[derive(Default)]
+struct KeptObjects {
+    held: Mutex<BTreeMap<ObjectKey, ObjectAndBytes>>,
     damaged: Mutex<HashSet<ObjectKey>>,
     full: Mutex<bool>,
 }
@@ -127,14 +169,23 @@ pub struct MemoryObjects {
 type ObjectAndBytes = (ObjectInfo, Bytes);
 
 impl MemoryObjects {
+    /// The same objects for a process.
+    pub fn open(&self, process: &Process) -> Arc<Self> {
+        Arc::new(Self { kept: self.kept.clone(), process: process.clone() })
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, ObjectAndBytes>> {
+        lock(&self.kept.held)
+    }
+
     /// The bytes of an object.
     pub fn bytes(&self, key: ObjectKey) -> Option<Bytes> {
-        lock(&self.held).get(&key).map(|(_, bytes)| bytes.clone())
+        self.held().get(&key).map(|(_, bytes)| bytes.clone())
     }
 
     /// Whether reads of an object fail as damaged.
     pub fn set_damaged(&self, key: ObjectKey, damaged: bool) {
-        let mut set = lock(&self.damaged);
+        let mut set = lock(&self.kept.damaged);
         if damaged {
             set.insert(key)
         } else {
@@ -144,24 +195,25 @@ impl MemoryObjects {
 
     /// Whether there is no room.
     pub fn set_full(&self, full: bool) {
-        *lock(&self.full) = full;
+        *lock(&self.kept.full) = full;
     }
 
     /// Goes back to what it was.
     pub fn restore(&self, backup: BTreeMap<ObjectKey, ObjectAndBytes>) {
-        *lock(&self.held) = backup;
+        *self.held() = backup;
     }
 
     /// Everything.
     pub fn backup(&self) -> BTreeMap<ObjectKey, ObjectAndBytes> {
-        lock(&self.held).clone()
+        self.held().clone()
     }
 }
 
 struct Writer {
     key: ObjectKey,
     bytes: BytesMut,
-    held: Arc<Mutex<BTreeMap<ObjectKey, ObjectAndBytes>>>,
+    kept: Arc<KeptObjects>,
+    process: Process,
 }
 
 fn conflict() -> StoreError {
@@ -180,7 +232,8 @@ impl ObjectWriter for Writer {
         let digest = Digest(*blake3::hash(&self.bytes).as_bytes());
         let object = ObjectRef { key: self.key, length: self.bytes.len() as u64, digest };
         let info = ObjectInfo { object, put_ended_at_ms: 0 };
-        let mut held = lock(&self.held);
+        self.process.check()?;
+        let mut held = lock(&self.kept.held);
         if held.contains_key(&self.key) {
             return Err(conflict());
         }
@@ -192,20 +245,21 @@ impl ObjectWriter for Writer {
 #[async_trait]
 impl ObjectStore for MemoryObjects {
     async fn put(&self, key: ObjectKey, _length_hint: Option<u64>) -> Result<Box<dyn ObjectWriter>, StoreError> {
-        if *lock(&self.full) {
+        self.process.check()?;
+        if *lock(&self.kept.full) {
             return Err(StoreError::new(StoreErrorKind::Exhausted, "no room"));
         }
-        if lock(&self.held).contains_key(&key) {
+        if self.held().contains_key(&key) {
             return Err(conflict());
         }
-        Ok(Box::new(Writer { key, bytes: BytesMut::new(), held: self.held.clone() }))
+        Ok(Box::new(Writer { key, bytes: BytesMut::new(), kept: self.kept.clone(), process: self.process.clone() }))
     }
 
     async fn read(&self, object: &ObjectRef, range: Range<u64>) -> Result<ByteStream, StoreError> {
-        if lock(&self.damaged).contains(&object.key) {
+        if lock(&self.kept.damaged).contains(&object.key) {
             return Err(StoreError::new(StoreErrorKind::Corrupt, "object is damaged"));
         }
-        let (info, bytes) = lock(&self.held).get(&object.key).cloned().ok_or_else(absent)?;
+        let (info, bytes) = self.held().get(&object.key).cloned().ok_or_else(absent)?;
         if info.object != *object {
             return Err(StoreError::new(StoreErrorKind::Invalid, "not what was stored"));
         }
@@ -216,11 +270,11 @@ impl ObjectStore for MemoryObjects {
     }
 
     async fn stat(&self, key: ObjectKey) -> Result<ObjectInfo, StoreError> {
-        lock(&self.held).get(&key).map(|(info, _)| *info).ok_or_else(absent)
+        self.held().get(&key).map(|(info, _)| *info).ok_or_else(absent)
     }
 
     async fn list(&self, after: Option<ObjectKey>, max: usize) -> Result<ObjectPage, StoreError> {
-        let held = lock(&self.held);
+        let held = self.held();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut objects: Vec<_> =
             held.range((from, Bound::Unbounded)).take(max + 1).map(|(_, (info, _))| *info).collect();
@@ -230,7 +284,7 @@ impl ObjectStore for MemoryObjects {
     }
 
     async fn delete(&self, key: ObjectKey) -> Result<(), StoreError> {
-        lock(&self.held).remove(&key);
+        self.held().remove(&key);
         Ok(())
     }
 
@@ -247,9 +301,9 @@ fn absent() -> StoreError {
     StoreError::new(StoreErrorKind::NotFound, "no such object")
 }
 
-/// Rows in order.
+/// Rows in order, as one process has them open.
 #[derive(Default)]
-pub struct MemoryRows(Mutex<Rows>);
+pub struct MemoryRows(Arc<Mutex<Rows>>, Process);
 
 type RowKey = (Generation, u8, Bytes, Bytes);
 
@@ -263,7 +317,12 @@ struct Rows {
 impl MemoryRows {
     /// A copy as it is now.
     pub fn backup(&self) -> Self {
-        Self(Mutex::new(lock(&self.0).clone()))
+        Self(Arc::new(Mutex::new(lock(&self.0).clone())), Process::default())
+    }
+
+    /// The same rows for a process.
+    pub fn open(&self, process: &Process) -> Arc<Self> {
+        Arc::new(Self(self.0.clone(), process.clone()))
     }
 }
 
@@ -320,6 +379,7 @@ impl IndexStore for MemoryRows {
     }
 
     async fn commit(&self, generation: Generation, commit: Commit) -> Result<(), StoreError> {
+        self.1.check()?;
         let mut state = lock(&self.0);
         let place = (generation, commit.partition);
         let committed = state.offsets.get(&place).filter(|(life, ..)| *life == commit.incarnation);

@@ -3,8 +3,14 @@
 //! `CAIRN_SEEDS=FROM..TO` runs other seeds than the default.
 #![allow(clippy::unwrap_used)]
 
-use cairn_service_api::{ErrorKind, Reason};
-use cairn_simulation::{instances::Instance, link::Faults, world::World};
+use cairn_archive::{Incarnation, Offset, Partition, Position};
+use cairn_service_api::{
+    ErrorKind, Peer, Reason,
+    replication::{Delivered, Delivery, Introduction},
+};
+use cairn_simulation::{instances::Instance, link::Faults, site::PARTITIONS, world::World};
+use cairn_store_api::EventLog;
+use futures_util::FutureExt;
 use std::{ops::Range, time::Duration};
 
 const STEPS: u64 = 120;
@@ -236,5 +242,39 @@ fn nothing_is_echoed() {
             delivered += site.status().await.peers[0].events_delivered as usize;
         }
         assert_eq!(delivered, all);
+    });
+}
+
+/// Who delivers may give up while an append is under way, and a log may have an event twice: neither is taken twice.
+#[test]
+fn a_delivery_that_was_given_up_is_taken_once() {
+    simulate(10, || async {
+        let mut world = World::new(10, 2, false).await;
+        world.links[&(0, 1)].faults().requests_cut = true;
+        world.store(0, Instance { study: 1, number: 1, version: 0 }).await;
+        let (site, to) = (world.sites[0].name.clone(), world.sites[1].replication().clone());
+        let incarnation = Incarnation(1);
+        let caller = Introduction { site: site.clone(), incarnation, partitions: PARTITIONS, marks: Vec::new() };
+        let process = to.meet(caller).await.unwrap().process;
+        for (info, bytes) in world.sites[0].objects.backup().into_values() {
+            to.put_object(info.object, Box::pin(futures_util::stream::iter([Ok(bytes)]))).await.unwrap();
+        }
+        let (partition, records) =
+            (0..).map(Partition).zip(world.sites[0].log.records()).find(|(_, records)| !records.is_empty()).unwrap();
+        let copy = |record: &cairn_store_api::LogRecord| {
+            let mut copy = record.record.clone();
+            copy.envelope.origin = Some(Position { site: site.clone(), incarnation, partition, offset: record.offset });
+            copy
+        };
+        let records: Vec<_> = records.iter().map(copy).collect();
+        let count = records.len();
+        let to_offset = Offset(count as u64);
+        let (from, site) = (Offset(0), site.clone());
+        let twice = [records.clone(), records].concat();
+        let delivery = Delivery { process, site, incarnation, partition, from, to: to_offset, records: twice };
+        let given_up = to.append(delivery.clone()).now_or_never();
+        assert!(given_up.is_none(), "it was not under way");
+        assert_eq!(to.append(delivery).await.unwrap(), Delivered { repeated: 2 * count as u32 });
+        assert_eq!(world.sites[1].log.end(partition).await.unwrap(), to_offset);
     });
 }
