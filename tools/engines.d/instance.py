@@ -51,7 +51,7 @@ class Instance:
         elif self.home.exists():
             shutil.rmtree(self.home)
         fresh = iter(random.sample(PORTS, len(PORTS)))
-        ports = {name: next(port for port in fresh if free(port) and free(port + 10000)) for name in ports}
+        ports = {name: next(port for port in fresh if held(port) and free(port + 10000)) for name in ports}
         self.settings = {**shared, **self.settings, **ports}
         self.home.mkdir(parents=True, exist_ok=True)
         self.write("settings.json", json.dumps(self.settings, indent=2))
@@ -158,6 +158,24 @@ def free(port):
             probe.bind(("127.0.0.1", port))
         except OSError:
             return False
+    return True
+
+
+# What this process has chosen, bound and not listened on: other sets that start now take other ports, and an engine, which
+# may reuse an address as servers do, listens there nevertheless.
+HELD = []
+
+
+def held(port):
+    """Whether it is free and now held for this process."""
+    hold = socket.socket()
+    try:
+        hold.bind(("127.0.0.1", port))
+    except OSError:
+        hold.close()
+        return False
+    hold.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    HELD.append(hold)
     return True
 
 

@@ -41,6 +41,8 @@ def command(instance, _all):
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
         f"-master.port={ports['master']}",
+        # The only one: nobody else leads, and after kill -9 nothing is waited for.
+        "-master.electionTimeout=200ms",
         "-master.volumeSizeLimitMB=256",
         "-master.telemetry=false",
         f"-volume.port={ports['volume']}",
