@@ -17,9 +17,10 @@ pub mod v1 {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub use v1::{
-    BulkDataEntry, Comparison, Door, EventRepaired, Finding, FragmentedFrames, FrameTable, InstanceProtected,
-    InstanceReceivedAgain, InstanceStored, InstanceStoredSide, NativeFrames, Object, Receipt, ReceiptClosed,
-    ReceiptEnd, Replacement, ResendPolicy, SenderProfile, VersionChosen, VersionsCompared, event_repaired, frame_table,
+    ApplicationEntity, BulkDataEntry, Comparison, Door, EventRepaired, Finding, FragmentedFrames, FrameTable,
+    InstanceProtected, InstanceReceivedAgain, InstanceStored, InstanceStoredSide, NativeFrames, Object, OriginEnd,
+    Receipt, ReceiptClosed, ReceiptEnd, Replacement, ResendPolicy, SenderProfile, SendersConfigured, SiteDemoted,
+    SitePromoted, SiteReadOnlySet, VersionChosen, VersionsCompared, event_repaired, frame_table,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -37,6 +38,14 @@ pub enum Event {
     VersionChosen(VersionChosen),
     /// `cairn.event.repaired.v1`
     EventRepaired(Box<EventRepaired>),
+    /// `cairn.site.promoted.v1`
+    SitePromoted(SitePromoted),
+    /// `cairn.site.demoted.v1`
+    SiteDemoted(SiteDemoted),
+    /// `cairn.site.read-only-set.v1`
+    SiteReadOnlySet(SiteReadOnlySet),
+    /// `cairn.site.senders-configured.v1`
+    SendersConfigured(SendersConfigured),
 }
 
 /// Why a payload is not an event that this build can read.
@@ -89,10 +98,22 @@ event_kinds! {
     VersionsCompared = "cairn.instance.versions-compared.v1",
     VersionChosen = "cairn.instance.version-chosen.v1",
     EventRepaired = "cairn.event.repaired.v1",
+    SitePromoted = "cairn.site.promoted.v1",
+    SiteDemoted = "cairn.site.demoted.v1",
+    SiteReadOnlySet = "cairn.site.read-only-set.v1",
+    SendersConfigured = "cairn.site.senders-configured.v1",
 }
 
 impl Event {
-    /// Study Instance UID that the event is about: its subject, and what decides its partition.
+    /// Whether it is about sites, and of no study.
+    pub fn is_of_sites(&self) -> bool {
+        matches!(
+            self,
+            Event::SitePromoted(_) | Event::SiteDemoted(_) | Event::SiteReadOnlySet(_) | Event::SendersConfigured(_)
+        )
+    }
+
+    /// Study Instance UID that the event is about: its subject, and what decides its partition. Empty where it is about sites.
     pub fn study_instance_uid(&self) -> &str {
         match self {
             Event::InstanceStored(event) => &event.study_instance_uid,
@@ -101,10 +122,14 @@ impl Event {
             Event::VersionsCompared(event) => &event.study_instance_uid,
             Event::VersionChosen(event) => &event.study_instance_uid,
             Event::EventRepaired(event) => &event.study_instance_uid,
+            Event::SitePromoted(_)
+            | Event::SiteDemoted(_)
+            | Event::SiteReadOnlySet(_)
+            | Event::SendersConfigured(_) => "",
         }
     }
 
-    /// Tenant that the event belongs to.
+    /// Tenant that the event belongs to. Sites belong to none.
     pub fn tenant(&self) -> &str {
         match self {
             Event::InstanceStored(event) => &event.tenant,
@@ -113,6 +138,10 @@ impl Event {
             Event::VersionsCompared(event) => &event.tenant,
             Event::VersionChosen(event) => &event.tenant,
             Event::EventRepaired(event) => &event.tenant,
+            Event::SitePromoted(_)
+            | Event::SiteDemoted(_)
+            | Event::SiteReadOnlySet(_)
+            | Event::SendersConfigured(_) => "",
         }
     }
 
@@ -130,7 +159,11 @@ impl Event {
             Event::InstanceReceivedAgain(_)
             | Event::ReceiptClosed(_)
             | Event::VersionsCompared(_)
-            | Event::VersionChosen(_) => Vec::new(),
+            | Event::VersionChosen(_)
+            | Event::SitePromoted(_)
+            | Event::SiteDemoted(_)
+            | Event::SiteReadOnlySet(_)
+            | Event::SendersConfigured(_) => Vec::new(),
         }
     }
 }

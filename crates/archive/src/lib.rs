@@ -2,6 +2,7 @@
 //! count, and what follows from them. No input or output, no clock, no randomness (I8).
 #![forbid(unsafe_code)]
 
+pub mod authority;
 pub mod digest;
 pub mod envelope;
 pub mod events;

@@ -266,6 +266,62 @@ fn samples() -> Vec<(&'static str, Event)> {
             })),
         ),
         ("instance_stored", Event::InstanceStored(Box::new(stored))),
+        (
+            "site_promoted",
+            Event::SitePromoted(events::SitePromoted {
+                site: "west".into(),
+                epoch: 2,
+                holds: vec![events::OriginEnd { site: "east".into(), incarnation: 1, partition: 7, end: 42 }],
+                decided_by: "operator".into(),
+                reason: "the computer room of east is flooded".into(),
+                drill: String::new(),
+            }),
+        ),
+        (
+            "site_demoted",
+            Event::SiteDemoted(events::SiteDemoted {
+                site: "west".into(),
+                promotion_event_id: vec![9; 16].into(),
+                successor: "east".into(),
+                decided_by: "operator".into(),
+                reason: "east is dry again".into(),
+                drill: "2026-06-01T10:00:00.000Z".into(),
+            }),
+        ),
+        (
+            "site_read_only_set",
+            Event::SiteReadOnlySet(events::SiteReadOnlySet {
+                site: "east".into(),
+                read_only: true,
+                promotion_event_id: vec![9; 16].into(),
+                decided_by: "operator".into(),
+                reason: "disks are replaced".into(),
+            }),
+        ),
+        (
+            "senders_configured",
+            Event::SendersConfigured(events::SendersConfigured {
+                site: "east".into(),
+                ae_titles: vec!["CAIRN".into(), "OLDPACS".into()],
+                unknown_callers_accepted: true,
+                application_entities: vec![events::ApplicationEntity {
+                    title: "CT1".into(),
+                    addresses: vec!["192.0.2.7".into()],
+                    services_limited: true,
+                    services: vec!["store".into()],
+                    transfer_syntaxes: vec!["1.2.840.10008.1.2.1".into()],
+                    only_these_transfer_syntaxes: true,
+                    destination: "192.0.2.7:104".into(),
+                    issuer_of_patient_id: Some("HOSPITAL-A".into()),
+                    default_character_set: Some("ISO_IR 100".into()),
+                    time_zone: Some("+0100".into()),
+                    resend_policy: events::ResendPolicy::SupersedeSameSource.into(),
+                    confirmed_sites: Some(1),
+                    object_bytes_max: Some(1 << 30),
+                }],
+                defaults: Some(events::ApplicationEntity::default()),
+            }),
+        ),
     ]
 }
 

@@ -49,6 +49,12 @@ impl Needs {
                 }
                 return;
             }
+            Event::SitePromoted(_)
+            | Event::SiteDemoted(_)
+            | Event::SiteReadOnlySet(_)
+            | Event::SendersConfigured(_) => {
+                return;
+            }
         };
         if let (Ok(series), Ok(instance)) = (identity.0.parse(), identity.1.parse()) {
             self.identities.insert(Identity { series, instance });
@@ -242,6 +248,11 @@ impl StudyFold {
                 Ok(())
             }
             Event::EventRepaired(event) => self.repaired(order, stamp, &event),
+            // Of no study.
+            Event::SitePromoted(_)
+            | Event::SiteDemoted(_)
+            | Event::SiteReadOnlySet(_)
+            | Event::SendersConfigured(_) => Err(Poison::Disagreement),
         }
     }
 
