@@ -64,8 +64,8 @@ pub struct Authority {
     seen: BTreeSet<EventId>,
     /// Highest last: by epoch, then in the order of events.
     promotions: BTreeMap<(u64, Order), Promotion>,
-    /// Promotions that were given up, by the site that had them.
-    given_up: BTreeMap<EventId, BTreeSet<SiteId>>,
+    /// Of promotions that were given up: who said so, and in whose favour.
+    given_up: BTreeMap<EventId, BTreeMap<Order, String>>,
     read_only: BTreeMap<Order, ReadOnly>,
     senders: BTreeMap<SiteId, (Order, SendersConfigured)>,
     last: Hlc,
@@ -116,7 +116,7 @@ impl Authority {
             }
             Event::SiteDemoted(event) => {
                 if let Ok(promotion) = EventId::from_slice(&event.promotion_event_id) {
-                    self.given_up.entry(promotion).or_default().insert(by);
+                    self.given_up.entry(promotion).or_default().insert(order, event.successor);
                 }
             }
             Event::SiteReadOnlySet(event) => {
@@ -126,10 +126,10 @@ impl Authority {
                     self.read_only.insert(order, ReadOnly { site, by, under, position, read_only });
                 }
             }
-            Event::SendersConfigured(event) if event.site == by.as_str() => {
-                if self.senders.get(&by).is_none_or(|(known, _)| *known < order) {
-                    self.senders.insert(by, (order, event));
-                }
+            Event::SendersConfigured(event)
+                if event.site == by.as_str() && self.senders.get(&by).is_none_or(|(known, _)| *known < order) =>
+            {
+                self.senders.insert(by, (order, event));
             }
             _ => {}
         }
@@ -164,9 +164,13 @@ impl Authority {
 
     /// The site that has authority: none before the first promotion, and none when it was given up.
     pub fn primary(&self) -> Option<&SiteId> {
-        let current = self.current()?;
-        let given_up = self.given_up.get(&current.id).is_some_and(|by| by.contains(&current.site));
-        (!given_up).then_some(&current.site)
+        self.current().filter(|current| self.successor(current).is_none()).map(|current| &current.site)
+    }
+
+    /// In whose favour a promotion was given up by the site that had it, empty if it was not said; `None`: it was not.
+    pub fn successor(&self, promotion: &Promotion) -> Option<&str> {
+        let said = self.given_up.get(&promotion.id)?.iter().rev();
+        said.filter(|((_, by, _), _)| *by == promotion.site).map(|(_, successor)| successor.as_str()).next()
     }
 
     /// Whether a decision counts for nothing: a promotion that came after the one it was made under does not hold it, or

@@ -8,6 +8,7 @@ pub mod ingest;
 pub mod parked;
 pub mod replication;
 pub mod retrieval;
+pub mod site;
 
 pub use error::{Error, ErrorKind, Reason};
 pub use index::Index;

@@ -1,8 +1,12 @@
 //! Replication: another site kept in step, and how far behind it is.
 
-use crate::{AnswerStream, Error, ingest::Body};
+use crate::{
+    AnswerStream, Error,
+    ingest::Body,
+    site::{Decision, Grounds, SiteStatus},
+};
 use async_trait::async_trait;
-use cairn_archive::{EventId, Incarnation, Offset, Partition, Position, SiteId};
+use cairn_archive::{EventId, Incarnation, Offset, Partition, Position, PositionVector, SiteId};
 use cairn_store_api::{ObjectRef, Record};
 use std::time::Duration;
 
@@ -144,6 +148,15 @@ pub trait Peer: Send + Sync {
     /// # Errors
     /// `Conflict`: another process was met.
     async fn tell(&self, process: u64, report: Report) -> Result<(), Error>;
+
+    /// Gives authority up in favour of the calling site, which then takes it; gives everything that the called site holds
+    /// since. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// `Conflict`: the called site has no authority, and did not give it to the caller. `Denied`: the caller is no peer.
+    /// # Cancel safety
+    /// Dropped, it may be given up or not.
+    async fn step_down(&self, successor: &SiteId, grounds: Grounds) -> Result<PositionVector, Error>;
 }
 
 /// How the connection to a peer is.
@@ -243,4 +256,16 @@ pub trait Replication: Send + Sync {
     /// # Errors
     /// `NotFound`: there is no such peer.
     async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error>;
+
+    /// Which site has authority, and what is known of the others.
+    async fn site(&self) -> Result<SiteStatus, Error>;
+
+    /// Decides something about sites. It is durable on return, and counts here from then on.
+    ///
+    /// # Errors
+    /// `Conflict`: it is not for this site to decide, or not now; the message says why. `NotFound`: there is no such site.
+    /// `Unavailable`: another site, or the log, does not answer; what was decided may become known later.
+    /// # Cancel safety
+    /// Dropped, it may be decided or not.
+    async fn decide(&self, decision: Decision, grounds: Grounds) -> Result<SiteStatus, Error>;
 }

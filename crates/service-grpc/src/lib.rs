@@ -10,6 +10,7 @@ mod identifier;
 mod parked;
 mod replication;
 pub mod server;
+mod site;
 mod streams;
 mod tls;
 

@@ -4,11 +4,12 @@ mod serving;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_archive::{Digest, Incarnation, ObjectKey, Offset, Partition};
+use cairn_archive::{Digest, Incarnation, ObjectKey, Offset, Partition, PositionVector, SiteId};
 use cairn_service_api::{
     Error, ErrorKind, Peer,
     ingest::Body,
     replication::{Delivered, Delivery, Introduction, Meeting, Report},
+    site::Grounds,
 };
 use cairn_service_grpc::{
     Code, Status,
@@ -100,6 +101,10 @@ impl Peer for Process {
 
     async fn tell(&self, _: u64, _: Report) -> Result<(), Error> {
         self.called("tell")
+    }
+
+    async fn step_down(&self, _: &SiteId, _: Grounds) -> Result<PositionVector, Error> {
+        self.called("step_down").map(|()| PositionVector::default())
     }
 }
 

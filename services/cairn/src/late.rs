@@ -14,6 +14,7 @@ use cairn_service_api::{
     parked::{ParkedEvent, ParkedSelection, Repair},
     replication::{AtRisk, Delivered, Delivery, Introduction, Meeting, ReplicationStatus, Report},
     retrieval::{Frame, Part, RetrievedInstance},
+    site::{Decision, Grounds, SiteStatus},
 };
 use cairn_store_api::ObjectRef;
 use std::{
@@ -175,6 +176,10 @@ impl Peer for Late<dyn Peer> {
     async fn tell(&self, process: u64, report: Report) -> Result<(), Error> {
         self.get()?.tell(process, report).await
     }
+
+    async fn step_down(&self, successor: &SiteId, grounds: Grounds) -> Result<PositionVector, Error> {
+        self.get()?.step_down(successor, grounds).await
+    }
 }
 
 #[async_trait]
@@ -193,5 +198,13 @@ impl Replication for Late<dyn Replication> {
 
     async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {
         self.get()?.set_paused(peer, paused).await
+    }
+
+    async fn site(&self) -> Result<SiteStatus, Error> {
+        self.get()?.site().await
+    }
+
+    async fn decide(&self, decision: Decision, grounds: Grounds) -> Result<SiteStatus, Error> {
+        self.get()?.decide(decision, grounds).await
     }
 }

@@ -38,6 +38,10 @@ pub struct ReplicationConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub tell_timeout: Duration,
+    /// For what the other site holds to come here, when its authority is taken over; then it is to be tried again.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub take_over_timeout: Duration,
     /// How often it is noted down how far each peer is: what a restart looks at again.
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
@@ -57,6 +61,7 @@ impl Default for ReplicationConfig {
             retry_pause_max: Duration::from_secs(10),
             tell_interval: Duration::from_secs(1),
             tell_timeout: Duration::from_secs(5),
+            take_over_timeout: Duration::from_secs(20),
             notes_interval: Duration::from_secs(1),
         }
     }

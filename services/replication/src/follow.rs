@@ -1,6 +1,6 @@
 //! Reading this site's own log as it grows: what it holds, by origin, and how much.
 
-use crate::reached::{Place, Reached};
+use crate::reached::{Origin, Place, Reached};
 use cairn_archive::{EventId, Offset, Partition};
 use cairn_service_api::Error;
 use cairn_store_api::{EventLog, StoreError};
@@ -11,8 +11,22 @@ use std::{
 use tokio::sync::watch;
 
 /// Records, and bytes of them, that are read at once.
-const READ_RECORDS: usize = 256;
-const READ_BYTES: usize = 1 << 20;
+pub(crate) const READ_RECORDS: usize = 256;
+pub(crate) const READ_BYTES: usize = 1 << 20;
+
+/// The event before an offset; `None` if the log has none there.
+pub(crate) async fn event_before(
+    log: &dyn EventLog,
+    partition: Partition,
+    offset: Offset,
+) -> Result<Option<EventId>, StoreError> {
+    let Some(before) = offset.0.checked_sub(1).map(Offset) else { return Ok(None) };
+    if log.end(partition).await? < offset {
+        return Ok(None);
+    }
+    let batch = log.read(partition, before, 1, 1).await?;
+    Ok(batch.records.first().map(|record| record.record.envelope.id))
+}
 
 /// One partition of the log, followed.
 pub(crate) struct Followed {
@@ -36,12 +50,16 @@ impl Followed {
 
     /// The event before an offset; `None` if the log has none there.
     pub(crate) async fn event_before(&self, offset: Offset) -> Result<Option<EventId>, StoreError> {
-        let Some(before) = offset.0.checked_sub(1).map(Offset) else { return Ok(None) };
-        if self.log.end(self.place.partition).await? < offset {
-            return Ok(None);
-        }
-        let batch = self.log.read(self.place.partition, before, 1, 1).await?;
-        Ok(batch.records.first().map(|record| record.record.envelope.id))
+        event_before(&*self.log, self.place.partition, offset).await
+    }
+
+    /// Waits until everything before `end` of an origin has been read.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn wait_for_origin(&self, origin: &Origin, end: Offset) {
+        let mut to = self.to.subscribe();
+        let _never = to.wait_for(|_| self.reached().origins.get(origin).is_some_and(|(held, _)| *held >= end)).await;
     }
 
     /// Waits until everything before `offset` has been read.

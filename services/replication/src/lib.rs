@@ -10,6 +10,7 @@
 //! them), I11 and I12 at the boundary between sites, I9 and I10.
 #![forbid(unsafe_code)]
 
+mod authority;
 mod config;
 mod follow;
 mod metrics;
@@ -21,6 +22,7 @@ mod receive;
 mod risk;
 mod send;
 mod service;
+mod sites;
 
 pub use config::{BandwidthRule, Day, PeerConfig, ReplicationConfig, TimeOfDay};
 pub use service::{PeerConnection, ReplicationService};

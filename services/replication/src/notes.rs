@@ -1,7 +1,10 @@
 //! What is noted down between restarts: how far this log was read, and how far each peer is. Everything here can be had
 //! again from the logs, so a note that is old, or lost, costs time alone.
 
-use crate::reached::{Reached, Totals};
+use crate::{
+    reached::{Reached, Totals},
+    sites::Seen,
+};
 use bytes::Bytes;
 use cairn_archive::{EventId, Incarnation, Offset, Partition, SiteId};
 use cairn_service_api::{
@@ -75,6 +78,17 @@ struct ToldNote {
     oldest_ms: Option<u64>,
 }
 
+/// How far events about sites are known, as it is written down.
+#[derive(Clone, PartialEq, Message)]
+struct SeenNote {
+    #[prost(uint64, tag = "1")]
+    to: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    last: Bytes,
+    #[prost(uint64, repeated, tag = "3")]
+    at: Vec<u64>,
+}
+
 /// What was noted of one partition.
 #[derive(Default)]
 pub(crate) struct PartitionNotes {
@@ -115,13 +129,23 @@ impl Notes {
         Ok(notes)
     }
 
-    /// Notes down how far a partition was read, how far peers are in it, and what they told.
+    /// How far events about sites are known.
+    pub(crate) async fn sites(&self) -> Result<Seen, Error> {
+        let page = self.store.scan(GENERATION, TABLE, &sites_key(), &CkRange::default(), false, 1).await?;
+        let Some(row) = page.rows.into_iter().next() else { return Ok(Seen::default()) };
+        let SeenNote { to, last, at } = SeenNote::decode(row.value).map_err(|_| malformed())?;
+        let last = (!last.is_empty()).then(|| id_from(&last)).transpose()?;
+        Ok(Seen { to: Offset(to), last, at: at.into_iter().map(Offset).collect() })
+    }
+
+    /// Notes down how far a partition was read, how far peers are in it, and what they told; and what of it is about sites.
     pub(crate) async fn note(
         &self,
         partition: Partition,
         own: &Reached,
         peers: impl Iterator<Item = (SiteId, Reached)>,
         told: impl Iterator<Item = (u64, Report)>,
+        sites: Option<Seen>,
     ) -> Result<(), Error> {
         let put = |pk: Bytes, ck: Bytes, value: Vec<u8>| Mutation::Put { table: TABLE, pk, ck, value: value.into() };
         let reached =
@@ -132,7 +156,13 @@ impl Notes {
             put(told_key(), report.site.to_string().into(), note.encode_to_vec())
         });
         let peers = peers.map(|(site, of)| reached(site.to_string().into(), &of));
-        let mutations: Vec<_> = std::iter::once(reached(Bytes::new(), own)).chain(peers).chain(told).collect();
+        let sites = sites.map(|Seen { to, last, at }| {
+            let last = last.as_ref().map(id_to).unwrap_or_default();
+            let note = SeenNote { to: to.0, last, at: at.into_iter().map(|offset| offset.0).collect() };
+            put(sites_key(), Bytes::new(), note.encode_to_vec())
+        });
+        let own_row = reached(Bytes::new(), own);
+        let mutations: Vec<_> = std::iter::once(own_row).chain(peers).chain(told).chain(sites).collect();
         let (from, written) = self.committed().get(&partition).cloned().unwrap_or_default();
         if mutations == written {
             return Ok(());
@@ -190,6 +220,10 @@ fn partition_key(partition: Partition) -> Bytes {
 
 fn told_key() -> Bytes {
     Bytes::from_static(b"told")
+}
+
+fn sites_key() -> Bytes {
+    Bytes::from_static(b"sites")
 }
 
 fn site_from(text: &[u8]) -> Result<SiteId, Error> {

@@ -9,12 +9,13 @@ use crate::{
     reached::{Holdings, Reached},
 };
 use bytes::Bytes;
-use cairn_archive::{Offset, Partition, Position, SiteId};
+use cairn_archive::{Offset, Partition, Position, PositionVector, SiteId};
 use cairn_process::clock::Clock;
 use cairn_service_api::{
     Error, ErrorKind, Peer,
     ingest::Body,
     replication::{Delivery, Introduction, Link, Mark, Meeting, Report},
+    site::Grounds,
 };
 use cairn_store_api::{EventLog, LogRecord, ObjectRef, ObjectStore, Record, StoreError, StoreErrorKind};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
@@ -201,6 +202,11 @@ impl Sending {
             self.anew.notify_one();
         }
         self.state().silent = told.err().map(|error| error.message);
+    }
+
+    /// Asks the peer to give its authority up in favour of this site.
+    pub(crate) async fn step_down(&self, successor: &SiteId, grounds: Grounds) -> Result<PositionVector, Error> {
+        self.peer.step_down(successor, grounds).await
     }
 
     pub(crate) fn set_paused(&self, paused: bool) {

@@ -9,14 +9,16 @@ use crate::{
     receive::Receiver,
     risk,
     send::{Here, Sending},
+    sites::Sites,
 };
 use async_trait::async_trait;
-use cairn_archive::{Partition, Position, SiteId};
+use cairn_archive::{Partition, Position, PositionVector, SiteId, authority};
 use cairn_process::clock::Clock;
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Peer, Reason, Replication,
     ingest::Body,
     replication::{AtRisk, Delivered, Delivery, Introduction, Link, Meeting, PeerStatus, ReplicationStatus, Report},
+    site::{Decision, Grounds, SiteStatus},
 };
 use cairn_store_api::{EventLog, IndexStore, ObjectRef, ObjectStore};
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -39,8 +41,9 @@ pub struct PeerConnection {
 
 /// Replication at one site.
 pub struct ReplicationService {
-    here: Arc<Here>,
-    peers: BTreeMap<SiteId, Arc<Sending>>,
+    pub(crate) here: Arc<Here>,
+    pub(crate) peers: BTreeMap<SiteId, Arc<Sending>>,
+    pub(crate) sites: Arc<Sites>,
     receiver: Receiver,
     notes: Notes,
     tasks: Mutex<JoinSet<()>>,
@@ -82,6 +85,7 @@ impl ReplicationService {
         let mut told = notes.told().await?;
         let told = peers.iter().map(|peer| (peer.site.clone(), told.remove(&peer.site))).collect();
         let followed: Arc<[Followed]> = followed.into();
+        let sites = Arc::new(Sites::open(log.clone(), clock.clone(), notes.sites().await?).await?);
         let incoming = config.incoming_objects_max;
         let receiver = Receiver::new(log.clone(), objects.clone(), clock.clone(), followed.clone(), told, incoming);
         let here = Arc::new(Here { log, objects, clock, followed, config });
@@ -91,7 +95,7 @@ impl ReplicationService {
             (site.clone(), Arc::new(Sending::new(here.clone(), site, &config, peer, sent)))
         };
         let peers = peers.into_iter().map(sending).collect();
-        let service = Arc::new(Self { here, peers, receiver, notes, tasks: Mutex::default() });
+        let service = Arc::new(Self { here, peers, sites, receiver, notes, tasks: Mutex::default() });
         service.begin();
         Ok(service)
     }
@@ -107,6 +111,8 @@ impl ReplicationService {
                 }
             });
         }
+        let sites = self.sites.clone();
+        tasks.spawn(async move { sites.follow(pause).await });
         for peer in self.peers.values() {
             tasks.spawn(peer.clone().run());
             tasks.spawn(tell(self.here.clone(), peer.clone()));
@@ -133,7 +139,8 @@ impl ReplicationService {
             // It is of no partition: the first one has it.
             let told =
                 self.peers.keys().filter(|_| partition == Partition(0)).filter_map(|peer| self.receiver.told(peer));
-            self.notes.note(partition, &own, peers, told).await?;
+            let sites = (partition == authority::partition(self.here.log.partitions())).then(|| self.sites.seen());
+            self.notes.note(partition, &own, peers, told, sites).await?;
         }
         Ok(())
     }
@@ -147,7 +154,7 @@ impl ReplicationService {
         }
     }
 
-    fn sending(&self, site: &SiteId) -> Result<&Arc<Sending>, Error> {
+    pub(crate) fn sending(&self, site: &SiteId) -> Result<&Arc<Sending>, Error> {
         self.peers.get(site).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{site} is no peer of this site")))
     }
 
@@ -216,6 +223,16 @@ impl Peer for ReplicationService {
     async fn tell(&self, process: u64, report: Report) -> Result<(), Error> {
         self.receiver.tell(process, report)
     }
+
+    async fn step_down(&self, successor: &SiteId, grounds: Grounds) -> Result<PositionVector, Error> {
+        if !self.peers.contains_key(successor) {
+            return Err(Error::new(
+                ErrorKind::Denied,
+                format!("site {successor} is no peer of {}", self.here.log.site()),
+            ));
+        }
+        self.give_up(successor.as_str(), grounds).await
+    }
 }
 
 #[async_trait]
@@ -276,5 +293,13 @@ impl Replication for ReplicationService {
     async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {
         self.sending(peer)?.set_paused(paused);
         Ok(())
+    }
+
+    async fn site(&self) -> Result<SiteStatus, Error> {
+        Ok(self.site_status())
+    }
+
+    async fn decide(&self, decision: Decision, grounds: Grounds) -> Result<SiteStatus, Error> {
+        self.decided(decision, grounds).await
     }
 }

@@ -3,10 +3,12 @@
 use crate::site::Door;
 use async_trait::async_trait;
 use bytes::Bytes;
+use cairn_archive::{PositionVector, SiteId};
 use cairn_service_api::{
     Error, ErrorKind, Peer,
     ingest::Body,
     replication::{Delivered, Delivery, Introduction, Meeting, Report},
+    site::Grounds,
 };
 use cairn_store_api::ObjectRef;
 use cairn_synthetic::Random;
@@ -163,6 +165,14 @@ impl Peer for Link {
         self.ask(|peer| {
             let report = report.clone();
             async move { peer.tell(process, report).await }
+        })
+        .await
+    }
+
+    async fn step_down(&self, successor: &SiteId, grounds: Grounds) -> Result<PositionVector, Error> {
+        self.ask(|peer| {
+            let (successor, grounds) = (successor.clone(), grounds.clone());
+            async move { peer.step_down(&successor, grounds).await }
         })
         .await
     }

@@ -7,21 +7,23 @@ use super::{
     upload::upload,
 };
 use crate::{
-    convert::{object_to, position_to},
+    convert::{object_to, position_to, vector_from},
     error::is_not_sent,
     replication as convert,
     replication_proto::{
         self as pb, peer_service_client::PeerServiceClient, put_object_request::Part,
         replication_service_client::ReplicationServiceClient,
     },
+    site,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_archive::{Position, SiteId};
+use cairn_archive::{Position, PositionVector, SiteId};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Peer, Replication,
     ingest::Body,
     replication::{AtRisk, Delivered, Delivery, Introduction, Meeting, ReplicationStatus, Report},
+    site::{Decision, Grounds, SiteStatus},
 };
 use cairn_store_api::ObjectRef;
 use futures_util::StreamExt;
@@ -123,6 +125,12 @@ impl Peer for PeerClient {
         call!(self.peers, Safe, tell, convert::report_to(process, &report))?;
         Ok(())
     }
+
+    async fn step_down(&self, successor: &SiteId, grounds: Grounds) -> Result<PositionVector, Error> {
+        let grounds = Some(site::grounds_to(&grounds));
+        let request = pb::StepDownRequest { successor: successor.to_string(), grounds };
+        vector_from(call!(self.peers, Safe, step_down, request)?.holds.unwrap_or_default())
+    }
 }
 
 /// A [`Replication`] somewhere else.
@@ -160,5 +168,14 @@ impl Replication for ReplicationClient {
     async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {
         call!(self.0, Safe, set_paused, pb::SetPausedRequest { peer: peer.to_string(), paused })?;
         Ok(())
+    }
+
+    async fn site(&self) -> Result<SiteStatus, Error> {
+        site::site_from(call!(self.0, Safe, site, pb::SiteRequest {})?)
+    }
+
+    async fn decide(&self, decision: Decision, grounds: Grounds) -> Result<SiteStatus, Error> {
+        let (decision, grounds) = (Some(site::decision_to(&decision)), Some(site::grounds_to(&grounds)));
+        site::site_from(call!(self.0, Unsent, decide, pb::DecideRequest { decision, grounds })?)
     }
 }

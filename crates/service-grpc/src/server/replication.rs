@@ -3,13 +3,14 @@ use super::{
     body::{Piece, body},
 };
 use crate::{
-    convert::{object_from, position_from},
+    convert::{object_from, position_from, vector_to},
     error::{malformed, to_status},
     replication as convert,
     replication_proto::{
         self as pb, peer_service_server::PeerService, put_object_request::Part,
         replication_service_server::ReplicationService,
     },
+    site,
 };
 use cairn_service_api::{Peer, Replication};
 use std::{sync::Arc, time::Duration};
@@ -68,6 +69,14 @@ impl PeerService for PeerServer {
         self.0.tell(process, report).await.map_err(to_status)?;
         Ok(Response::new(pb::TellResponse {}))
     }
+
+    async fn step_down(&self, request: Request<pb::StepDownRequest>) -> Result<Response<pb::StepDownResponse>, Status> {
+        let request = request.into_inner();
+        let successor = convert::site(&request.successor).map_err(to_status)?;
+        let grounds = site::grounds_from(request.grounds);
+        let holds = self.0.step_down(&successor, grounds).await.map_err(to_status)?;
+        Ok(Response::new(pb::StepDownResponse { holds: Some(vector_to(&holds)) }))
+    }
 }
 
 #[async_trait]
@@ -102,5 +111,17 @@ impl ReplicationService for ReplicationServer {
         let peer = convert::site(&request.peer).map_err(to_status)?;
         self.0.set_paused(&peer, request.paused).await.map_err(to_status)?;
         Ok(Response::new(pb::SetPausedResponse {}))
+    }
+
+    async fn site(&self, _: Request<pb::SiteRequest>) -> Result<Response<pb::SiteResponse>, Status> {
+        let status = self.0.site().await.map_err(to_status)?;
+        Ok(Response::new(site::site_to(&status)))
+    }
+
+    async fn decide(&self, request: Request<pb::DecideRequest>) -> Result<Response<pb::SiteResponse>, Status> {
+        let request = request.into_inner();
+        let decision = site::decision_from(request.decision).map_err(to_status)?;
+        let status = self.0.decide(decision, site::grounds_from(request.grounds)).await.map_err(to_status)?;
+        Ok(Response::new(site::site_to(&status)))
     }
 }

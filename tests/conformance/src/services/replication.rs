@@ -8,8 +8,10 @@ pub use scripted::Scripted;
 use super::all;
 use bytes::Bytes;
 use cairn_archive::{
-    Digest, EventId, Incarnation, ObjectKey, Offset, Partition, Position, SiteId, envelope::Envelope,
-    events::EVENT_TYPES, hlc::Hlc,
+    Digest, EventId, Incarnation, ObjectKey, Offset, Partition, Position, PositionVector, SiteId,
+    envelope::Envelope,
+    events::{ApplicationEntity, EVENT_TYPES, SendersConfigured},
+    hlc::Hlc,
 };
 use cairn_dicom::tags;
 use cairn_service_api::{
@@ -18,6 +20,7 @@ use cairn_service_api::{
     replication::{
         AtRisk, Delivered, Delivery, Introduction, Link, Mark, Meeting, PeerStatus, ReplicationStatus, Report, Risk,
     },
+    site::{Decision, Grounds, Promoted, SiteStatus},
 };
 use cairn_store_api::{ObjectRef, Record};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
@@ -60,6 +63,8 @@ pub fn trials(
         what_is_at_risk_breaks_off_with_its_reason;
         a_peer_is_paused_and_goes_on;
         what_is_to_be_confirmed_arrives;
+        what_is_decided_of_sites_arrives;
+        who_steps_down_says_what_it_holds;
         every_failure_comes_back_as_it_was;
     };
     let trial = |(what, run): (&str, Run)| {
@@ -364,6 +369,61 @@ async fn what_is_to_be_confirmed_arrives(scripted: Arc<Scripted>, _: Arc<dyn Pee
     assert_eq!(scripted.script().confirmations, [(position, 2, Duration::from_millis(1_500))]);
 }
 
+fn site_status() -> SiteStatus {
+    let promoted = |n: u8, is_void| Promoted {
+        event: EventId::from_slice(&[n; 16]).unwrap(),
+        site: site("south"),
+        epoch: n.into(),
+        at_ms: 1_767_225_600_000 + u64::from(n),
+        decided_by: "operator".into(),
+        reason: "north is flooded".into(),
+        drill: if is_void { "autumn".into() } else { String::new() },
+        is_void,
+    };
+    let table = vec![ApplicationEntity { title: "CT1".into(), ..ApplicationEntity::default() }];
+    SiteStatus {
+        site: site("north"),
+        at_ms: 1_767_225_700_000,
+        epoch: 3,
+        primary: Some(site("south")),
+        read_only: true,
+        promotions: vec![promoted(3, false), promoted(2, true)],
+        senders: vec![SendersConfigured { site: "south".into(), application_entities: table, ..Default::default() }],
+    }
+}
+
+async fn what_is_decided_of_sites_arrives(
+    scripted: Arc<Scripted>,
+    _: Arc<dyn Peer>,
+    replication: Arc<dyn Replication>,
+) {
+    let grounds = Grounds { decided_by: "operator".into(), reason: "why".into(), drill: "autumn".into() };
+    let decisions = [
+        Decision::Promote { force: true },
+        Decision::Promote { force: false },
+        Decision::TakeOver,
+        Decision::Demote,
+        Decision::SetReadOnly { site: site("south"), read_only: true },
+        Decision::SetReadOnly { site: site("north"), read_only: false },
+    ];
+    scripted.script().site = Some(site_status());
+    for decision in decisions.clone() {
+        assert_eq!(replication.decide(decision, grounds.clone()).await.unwrap(), site_status());
+    }
+    assert_eq!(scripted.script().decisions, decisions.map(|decision| (decision, grounds.clone())));
+    let nobody = SiteStatus { epoch: 0, primary: None, promotions: Vec::new(), senders: Vec::new(), ..site_status() };
+    scripted.script().site = Some(nobody.clone());
+    assert_eq!(replication.site().await.unwrap(), nobody);
+}
+
+async fn who_steps_down_says_what_it_holds(scripted: Arc<Scripted>, peer: Arc<dyn Peer>, _: Arc<dyn Replication>) {
+    let holds: PositionVector = "north/1/7/42,south/2/0/9".parse().unwrap();
+    scripted.script().stepped_down = holds.clone();
+    let grounds = Grounds { reason: "back in order".into(), ..Grounds::default() };
+    assert_eq!(peer.step_down(&site("north"), grounds.clone()).await.unwrap(), holds);
+    assert_eq!(scripted.script().successors, [(site("north"), grounds)]);
+}
+
 const KINDS: [ErrorKind; 9] = [
     ErrorKind::NotFound,
     ErrorKind::Conflict,
@@ -402,6 +462,9 @@ async fn every_failure_comes_back_as_it_was(
             peer.put_object(object(1, 3 << 20), body(&content(3 << 20))).await.err(),
             peer.append(delivery.clone()).await.err(),
             peer.tell(0, report(RISK)).await.err(),
+            peer.step_down(&south, Grounds::default()).await.err(),
+            replication.site().await.err(),
+            replication.decide(Decision::Demote, Grounds::default()).await.err(),
             replication.status().await.err(),
             replication.at_risk(&south).await.err(),
             replication.set_paused(&south, true).await.err(),

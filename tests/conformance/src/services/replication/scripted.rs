@@ -1,9 +1,10 @@
 use async_trait::async_trait;
-use cairn_archive::{Position, SiteId};
+use cairn_archive::{Position, PositionVector, SiteId};
 use cairn_service_api::{
-    AnswerStream, Error, Peer, Replication,
+    AnswerStream, Error, ErrorKind, Peer, Replication,
     ingest::Body,
     replication::{AtRisk, Delivered, Delivery, Introduction, Meeting, ReplicationStatus, Report},
+    site::{Decision, Grounds, SiteStatus},
 };
 use cairn_store_api::ObjectRef;
 use futures_util::{StreamExt, stream};
@@ -41,6 +42,10 @@ pub(super) struct Script {
     /// In whose name it was told.
     pub(super) processes: Vec<u64>,
     pub(super) confirmations: Vec<(Position, u32, Duration)>,
+    pub(super) stepped_down: PositionVector,
+    pub(super) successors: Vec<(SiteId, Grounds)>,
+    pub(super) site: Option<SiteStatus>,
+    pub(super) decisions: Vec<(Decision, Grounds)>,
 }
 
 /// An object, or as much of it as came.
@@ -81,6 +86,10 @@ impl Scripted {
             pauses: Vec::new(),
             processes: Vec::new(),
             confirmations: Vec::new(),
+            stepped_down: PositionVector::default(),
+            successors: Vec::new(),
+            site: None,
+            decisions: Vec::new(),
         };
         Self { script: Mutex::new(script), arrivals: watch::Sender::default() }
     }
@@ -142,6 +151,12 @@ impl Peer for Scripted {
         self.called()?.reports.push(report);
         Ok(())
     }
+
+    async fn step_down(&self, successor: &SiteId, grounds: Grounds) -> Result<PositionVector, Error> {
+        let mut script = self.called()?;
+        script.successors.push((successor.clone(), grounds));
+        Ok(script.stepped_down.clone())
+    }
 }
 
 #[async_trait]
@@ -166,5 +181,14 @@ impl Replication for Scripted {
     async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {
         self.called()?.pauses.push((peer.clone(), paused));
         Ok(())
+    }
+
+    async fn site(&self) -> Result<SiteStatus, Error> {
+        self.called()?.site.clone().ok_or_else(|| Error::new(ErrorKind::NotFound, "not said"))
+    }
+
+    async fn decide(&self, decision: Decision, grounds: Grounds) -> Result<SiteStatus, Error> {
+        self.called()?.decisions.push((decision, grounds));
+        self.site().await
     }
 }
