@@ -55,6 +55,8 @@ pub enum Reason {
     NotYetIndexed,
     /// It is durable here, but not confirmed by as many other sites as its sender wants before success (A700, 503).
     NotConfirmed,
+    /// By an operator's wish the site takes no instances (A700, 503).
+    ReadOnly,
 }
 
 /// A failure of a service. The message holds no patient attribute (I9); it is lower case, without a full stop.

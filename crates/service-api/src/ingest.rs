@@ -137,7 +137,7 @@ pub trait Ingest: Send + Sync {
     /// # Errors
     /// `Invalid` (`CannotUnderstand`, `DoesNotMatch`, `BadIdentifier`, `TransferSyntax`, `TooLarge`): refused, in quarantine.
     /// `Conflict` (`ConflictRefused`), `Exhausted`, `Unavailable`: nothing was stored as far as is known; a retry is safe.
-    /// `Unavailable` (`NotConfirmed`): it is stored, but not at as many other sites as wanted; a retry is a repeat.
+    /// `Unavailable` (`ReadOnly`): the site takes no instances. `Unavailable` (`NotConfirmed`): it is stored, but not at as many other sites as wanted; a retry is a repeat.
     /// `Aborted`: the body ended early; nothing was stored.
     /// # Cancel safety
     /// Dropped before the append: nothing is stored. Dropped during it: it may be, unacknowledged.

@@ -31,7 +31,7 @@ both_ways!(kind_to, kind_from, ErrorKind, common::ErrorKind, ErrorKind::Internal
     NotFound, Conflict, Invalid, Exhausted, Unavailable, Denied, Corrupt, Aborted, Internal);
 both_ways!(reason_to, reason_from, Reason, common::ErrorReason, Reason::Unspecified;
     Unspecified, CannotUnderstand, DoesNotMatch, BadIdentifier, TransferSyntax, OutOfRoom, TooLarge, ConflictRefused,
-    UnusableKey, NotYetIndexed, NotConfirmed);
+    UnusableKey, NotYetIndexed, NotConfirmed, ReadOnly);
 
 fn code_of(kind: ErrorKind) -> Code {
     match kind {
@@ -151,6 +151,7 @@ mod tests {
             UnusableKey,
             NotYetIndexed,
             NotConfirmed,
+            ReadOnly,
         ];
         for kind in kinds {
             for reason in reasons {

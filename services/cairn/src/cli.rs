@@ -2,9 +2,11 @@
 
 mod index;
 mod replication;
+mod site;
 
 pub use index::{Common, IndexAction};
 pub use replication::{ReplicationAction, ReplicationArgs};
+pub use site::{DecidedArgs, SiteAction, SiteArgs, Switch};
 
 use crate::{commands::parked::ParkedArgs, config::Destination};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -51,6 +53,8 @@ pub enum Command {
     Index(IndexArgs),
     /// Run a process that keeps other sites in step; or with a command: how far they are, what is at risk, compare
     Replication(ReplicationArgs),
+    /// Which site has authority: see it, give it, take it
+    Site(SiteArgs),
     /// Look for what is wrong with a configuration, a machine, and a running archive
     Doctor(DoctorArgs),
     /// Run an archive in a directory of its own, filled with synthetic studies
@@ -74,6 +78,7 @@ impl Command {
             Self::Quarantine(args) => Some(&args.server),
             Self::Index(args) => args.action.as_ref().map(IndexAction::server),
             Self::Replication(args) => args.action.as_ref().map(ReplicationAction::server),
+            Self::Site(args) => Some(args.action.server()),
             Self::Serve(_)
             | Self::Ingest(_)
             | Self::Retrieval(_)

@@ -12,6 +12,7 @@ mod late;
 mod peers;
 mod process;
 mod roles;
+mod senders;
 mod services;
 mod stores;
 mod telemetry;
@@ -80,6 +81,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Index(args) => process::run(commands::load(&args.role)?.config, Roles::index()).await,
         Command::Replication(ReplicationArgs { action: Some(action), .. }) => commands::replication::run(action).await,
         Command::Replication(args) => process::run(commands::load(&args.role)?.config, Roles::replication()).await,
+        Command::Site(args) => commands::site::run(args.action).await,
         Command::Doctor(args) => commands::doctor::run(args).await,
         Command::Demo(args) => commands::demo::run(args).await,
         Command::Completion { shell } => {

@@ -12,9 +12,11 @@ use crate::{
     http::{self, Health, Measured},
     peers,
     roles::Roles,
+    senders,
     services::{Running, Services},
     stores, telemetry,
 };
+use cairn_dimse::Partners;
 use cairn_process::clock::SystemClock;
 use cairn_service_grpc::server::{Served, Server};
 use std::{
@@ -152,6 +154,8 @@ pub struct Process {
     drain: watch::Sender<bool>,
     draining: Arc<AtomicBool>,
     doors: JoinSet<()>,
+    /// Those who follow what is decided of sites.
+    sites: JoinSet<()>,
     health: tokio::task::JoinHandle<()>,
 }
 
@@ -177,9 +181,10 @@ impl Process {
             draining: draining.clone(),
             timeout: config.peers.health_timeout,
         };
-        let mut doors = JoinSet::new();
+        let (mut doors, mut sites) = (JoinSet::new(), JoinSet::new());
+        sites.spawn(services.clone().ask_about_sites(config.peers.sites_interval));
         if let Some(listener) = listeners.dicom {
-            open_dimse(&config, listener, &services, drained.clone(), &mut doors);
+            open_dimse(&config, listener, &services, drained.clone(), &mut doors, &mut sites);
         }
         let (log, objects) = (services.log.clone(), services.objects.clone());
         let measured = Measured { log, objects, clock: Arc::new(SystemClock::new()) };
@@ -195,7 +200,7 @@ impl Process {
         if roles.data() {
             endpoints.write(&config.data.directory).map_err(Failure::failed)?;
         }
-        Ok(Self { config, roles, telemetry, endpoints, roles_here, drain, draining, doors, health })
+        Ok(Self { config, roles, telemetry, endpoints, roles_here, drain, draining, doors, sites, health })
     }
 
     /// Waits until its roles have begun.
@@ -241,6 +246,7 @@ impl Process {
             tracing::warn!("connections did not end in time and were cut");
         }
         self.doors.shutdown().await;
+        self.sites.shutdown().await;
         self.health.abort();
         self.roles_here.stop().await;
         if self.roles.data() {
@@ -263,14 +269,21 @@ fn open_dimse(
     services: &Services,
     drained: watch::Receiver<bool>,
     doors: &mut JoinSet<()>,
+    sites: &mut JoinSet<()>,
 ) {
     let backends =
         cairn_dimse::Backends { ingest: services.ingest(), index: services.index(), retrieval: services.retrieval() };
     let (limits, implementation) = (config.dicom.limits.clone(), cairn_dimse::Implementation::default());
-    let door = cairn_dimse::Door::new(&config.site.tenant, config.dimse_policy(), limits, implementation, backends)
-        .with_destinations(config.destinations());
-    let server = cairn_dimse::server::Server::new(listener, door);
+    let Partners { policy, destinations } = senders::partners(config);
+    let door = cairn_dimse::Door::new(&config.site.tenant, policy, limits, implementation, backends)
+        .with_destinations(destinations);
+    let door = Arc::new(door);
+    let server = cairn_dimse::server::Server::new(listener, door.clone());
     let grace = config.shutdown.grace;
+    let (following, own) = (services.clone(), config.clone());
+    sites.spawn(async move {
+        following.follow_sites(own, |config, _| door.set_partners(senders::partners(config))).await;
+    });
     doors.spawn(async move { server.serve(begun(drained), grace).await });
 }
 

@@ -6,19 +6,22 @@ use crate::{
     late::Late,
     peers,
     roles::Roles,
+    senders,
     stores::Stores,
 };
+use cairn_archive::events::SendersConfigured;
 use cairn_index::IndexService;
 use cairn_ingest::IngestService;
 use cairn_replication::{PeerConnection, ReplicationService};
 use cairn_retrieval::RetrievalService;
-use cairn_service_api::{Index, Ingest, Peer, Replication, Retrieval};
+use cairn_service_api::{Index, Ingest, Peer, Replication, Retrieval, site::SiteStatus};
 use cairn_service_grpc::{
     client::{IndexClient, IngestClient, PeerClient, ReplicationClient, RetrievalClient},
     server::LateLog,
 };
 use cairn_store_api::ObjectStore;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, task::JoinSet};
 
 /// Replication, for operators and for other sites.
 #[derive(Clone)]
@@ -42,6 +45,8 @@ pub struct Services {
     other_index: Option<Arc<IndexClient>>,
     other_retrieval: Option<Arc<RetrievalClient>>,
     other_replication: Option<Arc<ReplicationClient>>,
+    /// What is known of sites, once it was asked: where there are others.
+    sites: watch::Sender<Option<SiteStatus>>,
 }
 
 impl Services {
@@ -74,6 +79,7 @@ impl Services {
             other_index: index.map(|to| IndexClient::new(&to).map(Arc::new)).transpose()?,
             other_retrieval: retrieval.map(|to| RetrievalClient::new(&to).map(Arc::new)).transpose()?,
             other_replication: replication.map(|to| ReplicationClient::new(&to).map(Arc::new)).transpose()?,
+            sites: watch::Sender::default(),
         })
     }
 
@@ -100,8 +106,38 @@ impl Services {
         self.replication.as_ref()
     }
 
-    /// Whom to ask whether other sites hold something: replication, here or elsewhere.
-    fn confirming(&self) -> Option<Arc<dyn Replication>> {
+    /// Asks again and again what is known of sites, for those who follow it. While nobody answers, what was known holds.
+    pub async fn ask_about_sites(self, interval: Duration) {
+        let Some(replication) = self.replication_anywhere() else { return };
+        loop {
+            match replication.site().await {
+                Ok(status) => drop(self.sites.send_replace(Some(status))),
+                Err(error) => tracing::debug!(%error, "what is decided of sites is not known"),
+            }
+            tokio::time::sleep(interval).await;
+        }
+    }
+
+    /// Calls `apply` whenever something else is known of sites than before, with the configuration that follows from it.
+    pub async fn follow_sites(&self, config: Config, apply: impl Fn(&Config, &SiteStatus) + Send) {
+        let mut sites = self.sites.subscribe();
+        let mut known: Option<SiteStatus> = None;
+        // The sender is of this process: it can't be gone.
+        while let Ok(status) = sites.wait_for(Option::is_some).await.map(|status| status.clone()) {
+            sites.mark_unchanged();
+            let status = status.map(|status| SiteStatus { at_ms: 0, ..status });
+            if let Some(status) = status.filter(|status| known.as_ref() != Some(status)) {
+                apply(&senders::beside(&config, &status), &status);
+                known = Some(status);
+            }
+            if sites.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Replication of this site, here or elsewhere.
+    fn replication_anywhere(&self) -> Option<Arc<dyn Replication>> {
         let other = self.other_replication.clone().map(|client| client as Arc<dyn Replication>);
         self.replication.as_ref().map(|own| own.operated.clone() as _).or(other)
     }
@@ -127,6 +163,7 @@ pub struct Running {
     ingest: Option<Arc<IngestService>>,
     index: Option<Arc<IndexService>>,
     replication: Option<Arc<ReplicationService>>,
+    tasks: JoinSet<()>,
 }
 
 impl Running {
@@ -137,7 +174,7 @@ impl Running {
     pub async fn open(config: Config, services: Services) -> Result<Self, Failure> {
         let roles = services.roles;
         let stores = Stores::open(&config, roles).await?;
-        let mut running = Self { stores, ingest: None, index: None, replication: None };
+        let mut running = Self { stores, ingest: None, index: None, replication: None, tasks: JoinSet::new() };
         if let Err(failure) = running.open_roles(&config, &services).await {
             running.stop().await;
             return Err(failure);
@@ -160,15 +197,23 @@ impl Running {
         if let (Some(log), Some(objects), Some(quarantine)) = (&stores.log, &stores.objects, &stores.quarantine) {
             // By other processes, or with what other sites bring.
             let log_is_shared = config.stores.log != LogKind::Embedded || stores.notes.is_some();
-            let (clock, config) = (stores.clock.clone(), config.ingest_config());
+            let (clock, whole, config) = (stores.clock.clone(), config, config.ingest_config());
             let quarantine = quarantine.clone();
             let ingest = IngestService::open(log.clone(), objects.clone(), services.index(), quarantine, clock, config);
             let ingest = Arc::new(ingest.await?);
             if log_is_shared {
                 ingest.observe_others();
             }
-            if let Some(replication) = services.confirming() {
+            if let Some(replication) = services.replication_anywhere() {
                 ingest.set_replication(replication);
+                let (following, ingest, config) = (services.clone(), ingest.clone(), whole.clone());
+                self.tasks.spawn(async move {
+                    let apply = |config: &Config, status: &SiteStatus| {
+                        ingest.set_profiles(senders::profiles(config));
+                        ingest.set_read_only(status.read_only);
+                    };
+                    following.follow_sites(config, apply).await;
+                });
             }
             services.own_ingest.set(ingest.clone());
             self.ingest = Some(ingest);
@@ -181,6 +226,7 @@ impl Running {
             let replication = ReplicationService::open(log, objects, notes, clock, settings, peers).await?;
             own.operated.set(replication.clone());
             own.peer.set(replication.clone());
+            self.tasks.spawn(declare(replication.clone(), senders::of(config), config.replication.retry_pause_max));
             self.replication = Some(replication);
         }
         if let Some(objects) = &stores.objects {
@@ -194,7 +240,8 @@ impl Running {
     }
 
     /// Receipts are summed up, replication notes down how far it is, the index commits, stores close.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
         if let Some(ingest) = self.ingest
             && let Err(error) = ingest.close().await
         {
@@ -211,6 +258,14 @@ impl Running {
             tracing::warn!(%error, "the index did not stop in order");
         }
         self.stores.close().await;
+    }
+}
+
+/// Tells the other sites what this one knows of its senders. A log that is away is waited for.
+async fn declare(replication: Arc<ReplicationService>, senders: SendersConfigured, pause: Duration) {
+    while let Err(error) = replication.declare(senders.clone()).await {
+        tracing::warn!(%error, "other sites can't be told of this one's senders");
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -275,10 +275,15 @@ pub(crate) struct Profile {
 const OBJECT_BYTES_MAX: u64 = 64 << 30;
 
 impl IngestConfig {
-    /// What applies to a calling AE title, with the issuer that the receipt gives, if any.
-    pub(crate) fn profile(&self, calling_ae_title: &str, issuer_of_receipt: Option<&str>) -> Arc<Profile> {
+    /// What applies to a calling AE title according to `profiles`, with the issuer that the receipt gives, if any.
+    pub(crate) fn profile(
+        &self,
+        profiles: &BTreeMap<String, ProfileConfig>,
+        calling_ae_title: &str,
+        issuer_of_receipt: Option<&str>,
+    ) -> Arc<Profile> {
         let title = calling_ae_title.trim();
-        let own = self.profiles.get(title).filter(|_| !title.is_empty());
+        let own = profiles.get(title).filter(|_| !title.is_empty());
         let default = &self.default_profile;
         let text = |field: fn(&ProfileConfig) -> &Option<String>| {
             own.and_then(|own| field(own).clone()).or_else(|| field(default).clone()).unwrap_or_default()
@@ -350,12 +355,12 @@ mod tests {
             ..ProfileConfig::default()
         };
         config.profiles.insert("CT1".into(), own);
-        let ct1 = config.profile("CT1 ", None);
+        let ct1 = config.profile(&config.profiles, "CT1 ", None);
         assert_eq!((ct1.issuer_of_patient_id.as_str(), ct1.issuer_rule.as_str()), ("EAST", "ae:CT1"));
         assert_eq!((ct1.time_zone.as_str(), ct1.resend_policy), ("+0100", ResendPolicy::Refuse));
-        let other = config.profile("MR1", None);
+        let other = config.profile(&config.profiles, "MR1", None);
         assert_eq!((other.issuer_of_patient_id.as_str(), other.issuer_rule.as_str()), ("MAIN", "default"));
-        let given = config.profile("CT1", Some("IMPORTED"));
+        let given = config.profile(&config.profiles, "CT1", Some("IMPORTED"));
         assert_eq!((given.issuer_of_patient_id.as_str(), given.issuer_rule.as_str()), ("IMPORTED", "receipt"));
         assert_eq!((other.resend_policy, other.object_bytes_max), (ResendPolicy::Keep, OBJECT_BYTES_MAX));
     }

@@ -272,7 +272,7 @@ mod tests {
     }
 
     fn open(receipts: &Receipts, n: u128, at: u64) -> Result<usize, Error> {
-        let profile = crate::config::IngestConfig::default().profile("CT1", None);
+        let profile = crate::config::IngestConfig::default().profile(&std::collections::BTreeMap::new(), "CT1", None);
         receipts.open(id(n), sender(), profile, 0, Duration::from_secs(at)).map(|idle| idle.len())
     }
 

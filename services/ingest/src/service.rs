@@ -3,7 +3,7 @@
 use crate::{
     append::{Appender, Context},
     compare::Comparer,
-    config::IngestConfig,
+    config::{IngestConfig, ProfileConfig},
     crash::{Step, crash_point},
     in_flight::InFlight,
     others,
@@ -28,7 +28,13 @@ use cairn_service_api::{
 };
 use cairn_store_api::{EventLog, ObjectStore};
 use futures_util::TryStreamExt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use tokio::task::JoinSet;
 
 /// Receipts tried again whenever another is closed.
@@ -54,6 +60,10 @@ pub(crate) struct Service {
     observing: Mutex<JoinSet<()>>,
     /// Asked whether other sites hold what was stored.
     replication: OnceLock<Arc<dyn Replication>>,
+    /// Those of the configuration, and of other sites.
+    profiles: RwLock<Arc<BTreeMap<String, ProfileConfig>>>,
+    /// By an operator's wish nothing is taken from senders.
+    read_only: AtomicBool,
 }
 
 impl IngestService {
@@ -83,9 +93,11 @@ impl IngestService {
             in_flight: InFlight::default(),
             comparer,
             large_headers: Arc::new(crate::intake::Turns::new(config.large_headers_max)),
+            profiles: RwLock::new(Arc::new(config.profiles.clone())),
             config,
             observing: Mutex::default(),
             replication: OnceLock::new(),
+            read_only: AtomicBool::new(false),
         });
         service.comparer.start(pairs, Arc::downgrade(&service));
         Ok(Self(service))
@@ -100,6 +112,16 @@ impl IngestService {
     pub fn set_replication(&self, replication: Arc<dyn Replication>) {
         // Set once, by the one who opens.
         let _already = self.0.replication.set(replication);
+    }
+
+    /// Other profiles by calling AE title, for receipts that are opened from now on.
+    pub fn set_profiles(&self, profiles: BTreeMap<String, ProfileConfig>) {
+        *self.0.profiles.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(profiles);
+    }
+
+    /// Whether instances are refused from now on. What is under way is not.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.0.read_only.store(read_only, Ordering::Relaxed);
     }
 
     /// Takes note of what other processes append to the same log from now on, until it is closed.
@@ -123,6 +145,13 @@ impl IngestService {
 }
 
 impl Service {
+    fn check_writable(&self) -> Result<(), Error> {
+        match self.read_only.load(Ordering::Relaxed) {
+            true => Err(Error::because(ErrorKind::Unavailable, Reason::ReadOnly, "this site is read-only")),
+            false => Ok(()),
+        }
+    }
+
     /// Waits until as many other sites as its sender wants hold an instance. A repeat is confirmed with its first copy: its
     /// event comes later in the same partition.
     async fn confirm(&self, receipt: &OpenReceipt, position: &Position) -> Result<u32, Error> {
@@ -149,7 +178,9 @@ impl Ingest for IngestService {
     async fn open_receipt(&self, sender: Sender) -> Result<ReceiptId, Error> {
         let (service, clock) = (&self.0, self.0.appender.clock());
         let id = ReceiptId(service.appender.mint());
-        let profile = service.config.profile(&sender.calling_ae_title, sender.issuer_of_patient_id.as_deref());
+        let profiles = service.profiles.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let profile =
+            service.config.profile(&profiles, &sender.calling_ae_title, sender.issuer_of_patient_id.as_deref());
         let idle = service.receipts.open(id, sender, profile, clock.unix_ms(), clock.elapsed())?;
         for receipt in idle {
             let end = receipt.ended().unwrap_or(ReceiptEnd::EndedByArchive);
@@ -163,6 +194,7 @@ impl Ingest for IngestService {
     #[tracing::instrument(name = "ingest.store", skip_all, fields(receipt = %receipt))]
     async fn store(&self, receipt: ReceiptId, offer: InstanceOffer, body: Body<'_>) -> Result<Stored, Error> {
         let service = &self.0;
+        service.check_writable()?;
         let begun = service.appender.clock().elapsed();
         let receipt = service.receipts.use_one(receipt, begun)?;
         let outcome = service.store_instance(&receipt.0, &offer, body).await;

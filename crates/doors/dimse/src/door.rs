@@ -9,7 +9,10 @@ use crate::{
 };
 use cairn_archive::{events::ReceiptEnd, ids::ReceiptId};
 use cairn_service_api::{Index, Ingest, Retrieval};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
@@ -31,13 +34,22 @@ pub struct Backends {
     pub retrieval: Option<Arc<dyn Retrieval>>,
 }
 
+/// Who may call, for what, and where C-MOVE sends.
+#[derive(Clone, Debug, Default)]
+pub struct Partners {
+    /// Who may call, under which titles, and for what.
+    pub policy: Policy,
+    /// Where C-MOVE sends, by AE title.
+    pub destinations: HashMap<AeTitle, Destination>,
+}
+
 /// Rules and services of one listener.
 pub struct Door {
     pub(crate) limits: Limits,
     pub(crate) implementation: Implementation,
-    pub(crate) policy: Policy,
     pub(crate) tenant: String,
-    pub(crate) destinations: HashMap<AeTitle, Destination>,
+    able: Services,
+    partners: RwLock<Arc<Partners>>,
     pub(crate) ingest: Option<Arc<dyn Ingest>>,
     pub(crate) index: Option<Arc<dyn Index>>,
     pub(crate) retrieval: Option<Arc<dyn Retrieval>>,
@@ -62,27 +74,38 @@ impl Door {
             move_: retrieve,
             get: retrieve,
         };
-        let policy = Policy { services: policy.services.and(able), ..policy };
-        let destinations = HashMap::new();
-        let tenant = tenant.to_owned();
-        let read_after = ReadAfter::default();
-        Self { limits, implementation, policy, tenant, destinations, ingest, index, retrieval, read_after }
+        let (tenant, read_after, partners) = (tenant.to_owned(), ReadAfter::default(), RwLock::default());
+        let door = Self { limits, implementation, tenant, able, partners, ingest, index, retrieval, read_after };
+        door.set_partners(Partners { policy, destinations: HashMap::new() });
+        door
     }
 
     /// With these destinations for C-MOVE, by AE title.
-    pub fn with_destinations(mut self, destinations: HashMap<AeTitle, Destination>) -> Self {
-        self.destinations = destinations;
+    pub fn with_destinations(self, destinations: HashMap<AeTitle, Destination>) -> Self {
+        self.set_partners(Partners { destinations, ..Partners::clone(&self.partners()) });
         self
     }
 
-    pub(crate) fn session(self: &Arc<Self>, profile: Arc<PeerProfile>) -> Session {
-        Session { door: Arc::clone(self), profile, receipt: None }
+    /// Other partners from now on. Associations that stand keep those that they began with.
+    pub fn set_partners(&self, partners: Partners) {
+        let Partners { policy, destinations } = partners;
+        let policy = Policy { services: policy.services.and(self.able), ..policy };
+        *self.partners.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Partners { policy, destinations });
+    }
+
+    pub(crate) fn partners(&self) -> Arc<Partners> {
+        self.partners.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn session(self: &Arc<Self>, partners: Arc<Partners>, profile: Arc<PeerProfile>) -> Session {
+        Session { door: Arc::clone(self), partners, profile, receipt: None }
     }
 }
 
 /// One association's conversation.
 pub(crate) struct Session {
     pub(crate) door: Arc<Door>,
+    pub(crate) partners: Arc<Partners>,
     pub(crate) profile: Arc<PeerProfile>,
     pub(crate) receipt: Option<ReceiptId>,
 }

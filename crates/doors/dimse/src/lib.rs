@@ -26,4 +26,4 @@ mod testing;
 pub use association::{Association, AssociationError, Message, Peer, Received};
 pub use command::{Command, CommandField, Status};
 pub use config::{Implementation, Limits};
-pub use door::{Backends, Destination, Door};
+pub use door::{Backends, Destination, Door, Partners};

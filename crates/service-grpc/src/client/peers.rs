@@ -139,7 +139,8 @@ impl<C: Clone> Peers<C> {
             last = self.failure(at, status);
             // One that starts or drains says that it can't just now; another may. A position that is not folded in time is
             // not folded anywhere.
-            let is_so_everywhere = matches!(last.reason, Reason::NotYetIndexed | Reason::NotConfirmed);
+            let is_so_everywhere =
+                matches!(last.reason, Reason::NotYetIndexed | Reason::NotConfirmed | Reason::ReadOnly);
             let cannot = last.kind == ErrorKind::Unavailable && !is_so_everywhere;
             if !(unsent || cannot && again == Again::Safe) {
                 break;

@@ -143,6 +143,10 @@ pub struct PeersConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub health_interval: Duration,
+    /// Time between two questions to replication what is decided of sites.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub sites_interval: Duration,
 }
 
 impl Default for PeersConfig {
@@ -158,6 +162,7 @@ impl Default for PeersConfig {
             pause_max: Duration::from_secs(5),
             health_timeout: Duration::from_secs(2),
             health_interval: Duration::from_secs(1),
+            sites_interval: Duration::from_millis(500),
         }
     }
 }

@@ -113,15 +113,19 @@ impl Config {
         Ok(())
     }
 
+    /// Whether calling AE titles without a section of their own are admitted.
+    pub fn unknown_callers_accepted(&self) -> bool {
+        self.dicom.accept_unknown_callers.unwrap_or(self.dicom.listen.ip().is_loopback())
+    }
+
     /// Who may call, and for what.
     pub fn dimse_policy(&self) -> Policy {
         let title = |text: &String| AeTitle::new(text);
         let own = [&self.dicom.ae_title].into_iter().chain(&self.dicom.other_ae_titles);
-        let unknown = self.dicom.accept_unknown_callers.unwrap_or(self.dicom.listen.ip().is_loopback());
         let peers = self.ae.iter().filter_map(|(name, ae)| Some((title(name)?, Arc::new(peer_profile(ae)))));
         Policy {
             called_ae_titles: own.filter_map(title).collect(),
-            calling: if unknown { CallingAes::Any } else { CallingAes::Known },
+            calling: if self.unknown_callers_accepted() { CallingAes::Any } else { CallingAes::Known },
             peers: peers.collect(),
             unknown_storage_classes: self.dicom.accept_unknown_storage_classes,
             patient_study_only: self.dicom.patient_study_only,

@@ -40,9 +40,10 @@ pub struct Server {
 
 impl Server {
     /// A server on a socket that is bound already.
-    pub fn new(listener: TcpListener, door: Door) -> Self {
+    pub fn new(listener: TcpListener, door: impl Into<Arc<Door>>) -> Self {
+        let door = door.into();
         let gate = Gate::new(&door.limits);
-        Self { listener, door: Arc::new(door), gate }
+        Self { listener, door, gate }
     }
 
     /// Where it listens.
@@ -135,12 +136,13 @@ impl Connection {
         let address = self.address;
         let mut place = None;
         let door = Arc::clone(&self.door);
+        let partners = door.partners();
         let phase = self.phase.clone();
         let accepting = accept(
             transport,
             Some(address),
             accepted_at,
-            &door.policy,
+            &partners.policy,
             &door.limits,
             &door.implementation,
             |request| {
@@ -160,7 +162,7 @@ impl Connection {
             Ok(Accepted { association, profile }) => {
                 let calling = association.peer().calling_ae_title.clone();
                 tracing::debug!(%address, calling_ae_title = %calling, "association accepted");
-                let session = door.session(profile);
+                let session = door.session(partners, profile);
                 self.converse(association, session).await;
             }
             Err(AssociationError::Closed) => tracing::debug!(%address, "connection closed before an association"),

@@ -33,7 +33,7 @@ pub(crate) async fn answer(
     let bytes_max = session.door.limits.identifier_bytes_max;
     let read =
         identifier::receive(association, message, root, bytes_max, session.profile.default_character_set).await?;
-    let relational = message.context.options.relational || !session.door.policy.strict_hierarchy;
+    let relational = message.context.options.relational || !session.partners.policy.strict_hierarchy;
     let checked = read.and_then(|read| {
         if !relational {
             read.check_hierarchy(root)?;

@@ -29,7 +29,7 @@ pub(crate) async fn answer(
     root: QueryRoot,
 ) -> Result<(), AssociationError> {
     let title = message.command.move_destination.as_deref().and_then(AeTitle::new);
-    let known = title.and_then(|title| session.door.destinations.get(&title).map(|there| (title, there.clone())));
+    let known = title.and_then(|title| session.partners.destinations.get(&title).map(|there| (title, there.clone())));
     let Some((title, destination)) = known else {
         let response = message.command.response(Status::MOVE_DESTINATION_UNKNOWN);
         return respond(association, message, response).await;

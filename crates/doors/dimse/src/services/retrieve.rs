@@ -216,7 +216,7 @@ pub(super) async fn prepare(
     let default = session.profile.default_character_set;
     let bytes_max = door.limits.identifier_bytes_max;
     let read = identifier::receive(association, message, root, bytes_max, default).await?;
-    let relational = message.context.options.relational || !door.policy.strict_hierarchy;
+    let relational = message.context.options.relational || !session.partners.policy.strict_hierarchy;
     let selected = read.and_then(|identifier: Identifier| {
         if !relational {
             identifier.check_hierarchy(root)?;

@@ -34,7 +34,9 @@ pub(crate) fn of(error: &Error) -> Status {
         (Reason::TooLarge, _) => own::TOO_LARGE,
         (Reason::ConflictRefused, _) => own::CONFLICT_REFUSED,
         (Reason::UnusableKey, _) => own::UNUSABLE_KEY,
-        (Reason::OutOfRoom | Reason::NotYetIndexed | Reason::NotConfirmed, _) => Status::OUT_OF_RESOURCES,
+        (Reason::OutOfRoom | Reason::NotYetIndexed | Reason::NotConfirmed | Reason::ReadOnly, _) => {
+            Status::OUT_OF_RESOURCES
+        }
         (Reason::Unspecified, kind) => match kind {
             ErrorKind::Exhausted | ErrorKind::Unavailable => Status::OUT_OF_RESOURCES,
             ErrorKind::Denied => Status::NOT_AUTHORIZED,

@@ -27,7 +27,7 @@ pub(crate) async fn answer(
 ) -> Result<(), AssociationError> {
     let command = &message.command;
     let refused = |status| respond_status(command, status);
-    let allowed = session.profile.services.and(session.door.policy.services).storage;
+    let allowed = session.profile.services.and(session.partners.policy.services).storage;
     let Some(ingest) = session.door.ingest.clone().filter(|_| allowed) else {
         return respond(association, message, refused(Status::NOT_AUTHORIZED)).await;
     };
@@ -88,7 +88,7 @@ fn sop_class(session: &Session, message: &Message) -> Option<Uid> {
     };
     let named: Uid = named.parse().ok()?;
     let known = named == message.context.abstract_syntax
-        || session.door.policy.service_of(&named, None) == Some(ServiceClass::Storage);
+        || session.partners.policy.service_of(&named, None) == Some(ServiceClass::Storage);
     known.then_some(named)
 }
 
