@@ -26,6 +26,7 @@ mod raw;
 mod rebuild;
 mod s3_proxy;
 mod sites;
+mod sites_authority;
 mod sites_disasters;
 mod sites_faults;
 mod sites_link;

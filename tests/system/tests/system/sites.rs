@@ -26,6 +26,8 @@ pub struct Site {
     pub partitions: u16,
     pub rpo_target: &'static str,
     pub environment: Vec<(&'static str, String)>,
+    /// Sections of its configuration that are its own.
+    pub configured: &'static str,
     /// What runs it, if it is not run at once.
     pub within: Vec<String>,
     /// Lines of its log that are expected beside warnings.
@@ -68,6 +70,7 @@ impl Sites {
             partitions: 8,
             rpo_target: "1min",
             environment: Vec::new(),
+            configured: "",
             within: Vec::new(),
             expected: Vec::new(),
             archive: None,
@@ -110,7 +113,7 @@ impl Sites {
         let mut text = format!(
             "[site]\nname = \"{name}\"\n[data]\npartitions = {}\n\
              [grpc]\nkeepalive_interval = \"1 s\"\nkeepalive_timeout = \"2 s\"\n\
-             [peers]\nconnect_timeout = \"1 s\"\nanswer_timeout = \"3 s\"\npause_max = \"200 ms\"\n\
+             [peers]\nsites_interval = \"100 ms\"\nconnect_timeout = \"1 s\"\nanswer_timeout = \"3 s\"\npause_max = \"200 ms\"\n\
              [ingest.compare]\nsearch_interval = \"200 ms\"\n\
              [replication]\nretry_pause = \"50 ms\"\nretry_pause_max = \"500 ms\"\n\
              tell_interval = \"100 ms\"\ntell_timeout = \"2 s\"\nnotes_interval = \"100 ms\"\n",
@@ -120,7 +123,7 @@ impl Sites {
             let (address, target) = (self.link(name, peer).address(), site.rpo_target);
             text += &format!("[replication.peers.{peer}]\naddresses = [\"{address}\"]\nrpo_target = \"{target}\"\n");
         }
-        text
+        text + site.configured
     }
 
     /// Starts one, or starts it again.
