@@ -111,7 +111,10 @@ impl Services {
         let Some(replication) = self.replication_anywhere() else { return };
         loop {
             match replication.site().await {
-                Ok(status) => drop(self.sites.send_replace(Some(status))),
+                Ok(status) => {
+                    measured(&status);
+                    self.sites.send_replace(Some(status));
+                }
                 Err(error) => tracing::debug!(%error, "what is decided of sites is not known"),
             }
             tokio::time::sleep(interval).await;
@@ -259,6 +262,13 @@ impl Running {
         }
         self.stores.close().await;
     }
+}
+
+fn measured(status: &SiteStatus) {
+    let is = |so: bool| f64::from(u8::from(so));
+    metrics::gauge!("cairn_site_epoch").set(status.epoch as f64);
+    metrics::gauge!("cairn_site_has_authority").set(is(status.primary.as_ref() == Some(&status.site)));
+    metrics::gauge!("cairn_site_read_only").set(is(status.read_only));
 }
 
 /// Tells the other sites what this one knows of its senders. A log that is away is waited for.

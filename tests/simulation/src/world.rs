@@ -7,7 +7,10 @@ use crate::{
 };
 use bytes::Bytes;
 use cairn_archive::{EventId, ObjectKey, Offset};
-use cairn_service_api::Peer;
+use cairn_service_api::{
+    Peer, Replication,
+    site::{Decision, Grounds, SiteStatus},
+};
 use cairn_store_api::LogRecord;
 use cairn_synthetic::Random;
 use std::{
@@ -69,7 +72,8 @@ impl World {
     pub async fn step(&mut self) {
         let sites = self.sites.len() as u64;
         let site = self.random.below(sites) as usize;
-        match self.random.below(20) {
+        match self.random.below(21) {
+            20 => self.decide(site).await,
             0..=11 => {
                 let instance = Instance {
                     study: self.random.below(6),
@@ -99,6 +103,25 @@ impl World {
             if !self.sites[site].is_up() && self.random.below(4) == 0 {
                 self.start(site).await;
             }
+        }
+    }
+
+    /// Something is decided about sites, if it can be.
+    async fn decide(&mut self, site: usize) {
+        let other = self.random.below(self.sites.len() as u64) as usize;
+        let decision = match self.random.below(6) {
+            0..=1 => Decision::Promote { force: true },
+            2 => Decision::TakeOver,
+            3 => Decision::Demote,
+            _ => {
+                let read_only = self.random.below(2) == 0;
+                Decision::SetReadOnly { site: self.sites[other].name.clone(), read_only }
+            }
+        };
+        if self.sites[site].is_up() {
+            let replication = self.sites[site].replication().clone();
+            let deciding = replication.decide(decision, Grounds::default());
+            let _refused_or_given_up = tokio::time::timeout(Duration::from_secs(2), deciding).await;
         }
     }
 
@@ -157,6 +180,8 @@ impl World {
             let own = events(site);
             assert!(own.keys().eq(first.keys()), "{} has other events", site.name);
             assert_eq!(own, first, "{} has other bytes of an event", site.name);
+            let known = known_of_sites(site).await;
+            assert_eq!(known, known_of_sites(&self.sites[0]).await, "{} knows other things of sites", site.name);
             check_log(site);
             check_objects(site);
         }
@@ -171,6 +196,12 @@ impl World {
             assert_eq!(listed, conflicts, "{} lists other conflicts", site.name);
         }
     }
+}
+
+/// Who has authority, what was decided and by whom.
+async fn known_of_sites(site: &Site) -> SiteStatus {
+    let status = site.replication().site().await.unwrap();
+    SiteStatus { site: "any".parse().unwrap(), at_ms: 0, read_only: false, ..status }
 }
 
 type Events = BTreeMap<EventId, (Bytes, Option<[u8; 32]>)>;
