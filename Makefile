@@ -67,7 +67,7 @@ bench-archive: ## the whole archive as a process under load (an hour's quarter; 
 bench-cluster: deps ## the same with processes over real engines beside it, the engines' processor time apart
 	$(CARGO) build --release --locked -p cairn -p cairn-benches --features cairn/cluster,cairn-benches/cluster --bin cairn --bin bench-archive
 	export CAIRN_ENGINES_JIT=full CAIRN_ENGINES_DIR=$(CURDIR)/target/bench-engines; trap 'tools/engines wipe' EXIT; tools/engines start && \
-	target/release/bench-archive --engines target/bench-engines $(or $(BENCH),--only c-store,stow,freshness,sizes,objects)
+	target/release/bench-archive --engines target/bench-engines $(or $(BENCH),--only c-store,stow,freshness,sizes,objects,sites)
 
 bench-peers: ## the same with Orthanc beside it, in the same run
 	@tools/install-deps bench

@@ -55,8 +55,8 @@ impl Engines {
         Ok(found.ok_or_else(|| format!("the engines' endpoints.env has no CAIRN_TEST_{key}"))?)
     }
 
-    /// The configuration of the cluster of a directory; made with its stores if it isn't there.
-    pub fn prepare(&self, cairn: &Path, dir: &Path) -> Outcome<Prepared> {
+    /// The configuration of the cluster of a directory, with `more` in it; made with its stores if it isn't there.
+    pub fn prepare(&self, cairn: &Path, dir: &Path, more: &str) -> Outcome<Prepared> {
         let mut grpc = Vec::new();
         for role in ["ingest", "index", "retrieval"] {
             grpc.push((role, format!("127.0.0.1:{}", free_port()?)));
@@ -77,6 +77,7 @@ impl Engines {
             self.endpoint("CQL")?,
         );
         text.extend(grpc.iter().map(|(role, address)| format!("{role} = [{address:?}]\n")));
+        text += more;
         fs::write(&file, text)?;
         if !made {
             let output = Command::new(cairn).args(["stores", "create", "--config"]).arg(&file).output()?;

@@ -69,7 +69,7 @@ const WORKLOADS: &[Workload] = &[
     ("queries", "Queries, stored by C-STORE", ALL, querying::stored),
     ("sizes", "Rebuild and queries by size", OURS, querying::sizes),
     ("at-rest", "Memory at rest", ALONE, querying::at_rest),
-    ("sites", "Two sites in step", ALONE, sites::in_step),
+    ("sites", "Two sites in step", OURS, sites::in_step),
     ("many-large", "Many large instances at once", ALONE, large::many_large),
     ("objects", "What the object store takes", &[Kind::Cluster], cluster::objects),
 ];

@@ -27,7 +27,7 @@ impl Engines {
         match *self {}
     }
 
-    pub fn prepare(&self, _cairn: &Path, _dir: &Path) -> Outcome<Prepared> {
+    pub fn prepare(&self, _cairn: &Path, _dir: &Path, _more: &str) -> Outcome<Prepared> {
         match *self {}
     }
 

@@ -190,7 +190,7 @@ async fn fill(log: Arc<dyn EventLog>, studies: u64, instances: u64, headers: &He
 /// The log that a server on this directory will have.
 async fn log_of(place: &Place, kind: Kind, dir: &Path) -> Outcome<Arc<dyn EventLog>> {
     if let Some(engines) = place.engines.as_ref().filter(|_| kind == Kind::Cluster) {
-        engines.prepare(&place.cairn, dir)?;
+        engines.prepare(&place.cairn, dir, "")?;
         return engines.log(dir, SITE.parse()?).await;
     }
     let at = data(dir).join("log");

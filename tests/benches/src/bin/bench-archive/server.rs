@@ -38,6 +38,8 @@ pub struct Server {
     pub engines: Process,
     pub dicom: SocketAddr,
     pub http: SocketAddr,
+    /// Data directory of the process that replicates, and its HTTP listener.
+    pub replication: (PathBuf, SocketAddr),
     children: Vec<Child>,
     dir: TempDir,
 }
@@ -70,19 +72,25 @@ impl Server {
             Kind::Cluster => {
                 let under = place.engines.as_ref().ok_or("a cluster needs --engines")?;
                 engines = under.process();
-                cluster(place, under, &dir, sink)?
+                cluster(place, under, &dir, sink, None)?
             }
         };
         Self::run(kind, commands, ports, engines, dir)
     }
 
     /// Starts a site that keeps another one in step; returns when it is ready.
-    pub fn start_site(place: &Place, (name, grpc): (&str, u16), (peer, at): (&str, u16)) -> Outcome<Self> {
+    pub fn start_site(place: &Place, kind: Kind, (name, grpc): (&str, u16), (peer, at): (&str, u16)) -> Outcome<Self> {
         let dir = tempfile::tempdir_in(&place.dir)?;
         let config = format!(
             "[site]\nname = \"{name}\"\n[replication]\ntell_interval = \"100ms\"\n\
              [replication.peers.{peer}]\naddresses = [\"127.0.0.1:{at}\"]\n"
         );
+        if kind == Kind::Cluster {
+            let engines = place.engines.as_ref().ok_or("a cluster needs --engines")?;
+            let grpc = format!("127.0.0.1:{grpc}");
+            let commands = cluster(place, engines, &dir, None, Some((&config, &grpc)))?;
+            return Self::run(kind, commands, None, engines.process(), dir);
+        }
         let file = dir.path().join("cairn.toml");
         fs::write(&file, config)?;
         let (file, grpc) = (file.to_string_lossy().into_owned(), format!("127.0.0.1:{grpc}"));
@@ -109,10 +117,16 @@ impl Server {
         let process = Process::all(children.iter().map(Child::id));
         let outcome = failed.map_or_else(|| wait_until_ready(&mut children, &data(dir.path()), ports), Err);
         let none = SocketAddr::from(([0; 4], 0));
-        let mut server = Self { kind, process, engines, dicom: none, http: none, children, dir };
+        let replication = (data(dir.path()), none);
+        let mut server = Self { kind, process, engines, dicom: none, http: none, replication, children, dir };
         match outcome {
             Ok((dicom, http)) => {
-                (server.dicom, server.http) = (dicom, http);
+                (server.dicom, server.http, server.replication.1) = (dicom, http, http);
+                let apart = server.folder().join(REPLICATION);
+                if apart.exists() {
+                    let at = || listener(&apart, "http").ok_or("replication says not where it listens");
+                    server.replication = (apart.clone(), at()?);
+                }
                 Ok(server)
             }
             Err(error) => {
@@ -222,13 +236,25 @@ fn cairn(place: &Place, data: &Path, arguments: &[&str], sink: Option<SocketAddr
     command
 }
 
-/// The processes of a cluster; those with doors write their endpoints where [`data`] says.
-fn cluster(place: &Place, engines: &Engines, dir: &TempDir, sink: Option<SocketAddr>) -> Outcome<Vec<Command>> {
-    let config = engines.prepare(&place.cairn, dir.path())?;
+/// The role that keeps another site in step, and its directory.
+const REPLICATION: &str = "replication";
+
+/// The processes of a cluster, of a site with its own configuration and replication's address too; those with doors write their endpoints where [`data`] says.
+fn cluster(
+    place: &Place,
+    engines: &Engines,
+    dir: &TempDir,
+    sink: Option<SocketAddr>,
+    site: Option<(&str, &str)>,
+) -> Outcome<Vec<Command>> {
+    let (more, replication) = site.unzip();
+    let config = engines.prepare(&place.cairn, dir.path(), more.unwrap_or_default())?;
     let file = config.file.to_string_lossy();
-    let roles = config.grpc.iter().map(|(role, grpc)| {
-        let arguments = [*role, "--config", &file, "--grpc", grpc];
-        if *role == "ingest" {
+    let roles = config.grpc.iter().map(|(role, grpc)| (*role, grpc.as_str()));
+    let roles = roles.chain(replication.map(|grpc| (REPLICATION, grpc)));
+    let roles = roles.map(|(role, grpc)| {
+        let arguments = [role, "--config", &file, "--grpc", grpc];
+        if role == "ingest" {
             return cairn(place, &data(dir.path()), &[&arguments[..], &["--doors", "dimse,dicomweb"]].concat(), sink);
         }
         let mut command = contained(&place.cairn);
@@ -280,8 +306,12 @@ fn wait_until_ready(
 fn endpoints(data: &Path, pid: u32) -> Option<(SocketAddr, SocketAddr)> {
     let text = fs::read(data.join("endpoints.json")).ok()?;
     let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
-    let address = |name: &str| value[name].as_str()?.parse().ok();
-    (value["pid"] == pid).then_some((address("dicom")?, address("http")?))
+    (value["pid"] == pid).then_some((listener(data, "dicom")?, listener(data, "http")?))
+}
+
+fn listener(data: &Path, name: &str) -> Option<SocketAddr> {
+    let text = fs::read(data.join("endpoints.json")).ok()?;
+    serde_json::from_slice::<serde_json::Value>(&text).ok()?[name].as_str()?.parse().ok()
 }
 
 /// Orthanc as it is installed, without checks of who calls, and with the largest PDU and as many DIMSE threads as this

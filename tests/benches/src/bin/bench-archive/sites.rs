@@ -65,10 +65,10 @@ struct Sites {
 }
 
 impl Sites {
-    fn start(bench: &Bench) -> Outcome<Self> {
+    fn start(bench: &Bench, kind: Kind) -> Outcome<Self> {
         let (at_a, at_b) = (free_port()?, free_port()?);
-        let a = Server::start_site(&bench.place, ("a", at_a), ("b", at_b))?;
-        let b = Server::start_site(&bench.place, ("b", at_b), ("a", at_a))?;
+        let a = Server::start_site(&bench.place, kind, ("a", at_a), ("b", at_b))?;
+        let b = Server::start_site(&bench.place, kind, ("b", at_b), ("a", at_a))?;
         let sites = Self { a, b };
         // The first store of a process pays for what later ones find there, and the sites have met then.
         store(&sites.a, "BENCHWARM", &Template::ct(99)?, 20)?;
@@ -77,7 +77,7 @@ impl Sites {
     }
 
     fn wait_until_in_step(&self) -> Outcome<Told> {
-        let mut http = Http::connect(self.a.http)?;
+        let mut http = Http::connect(self.a.replication.1)?;
         let deadline = Instant::now() + Duration::from_secs(300);
         // What is told is of a moment ago: twice the interval at which it is measured.
         std::thread::sleep(Duration::from_millis(200));
@@ -102,7 +102,7 @@ impl Sites {
                 done.store(true, Ordering::Release);
                 outcome
             });
-            let mut http = Http::connect(self.a.http)?;
+            let mut http = Http::connect(self.a.replication.1)?;
             let (mut ages, mut backlog) = (Vec::new(), 0.0_f64);
             while !done.load(Ordering::Acquire) {
                 let told = Told::ask(&mut http)?;
@@ -117,7 +117,7 @@ impl Sites {
     }
 
     fn pause(&self, bench: &Bench, wanted: &str) -> Outcome<()> {
-        let data = crate::server::data(self.a.folder());
+        let data = &self.a.replication.0;
         let status =
             Command::new(&bench.place.cairn).args(["replication", wanted, "b", "--data"]).arg(data).status()?;
         if status.success() { Ok(()) } else { Err(format!("`cairn replication {wanted}`: {status}").into()) }
@@ -145,15 +145,15 @@ fn store_at(server: &Server, n: u64, rate: f64, until: &(dyn Fn() -> bool + Sync
 
 /// As fast as it goes; then at half of that; then with a backlog to catch up meanwhile.
 pub fn in_step(bench: &mut Bench, kind: Kind) -> Outcome<()> {
-    let sites = Sites::start(bench)?;
-    let rate = as_fast_as_it_goes(bench, &sites)?;
+    let sites = Sites::start(bench, kind)?;
+    let rate = as_fast_as_it_goes(bench, kind, &sites)?;
     catching_up(bench, kind, &sites, rate / 2.0)
 }
 
 /// Gives the rate at which both sites took instances.
-fn as_fast_as_it_goes(bench: &mut Bench, sites: &Sites) -> Outcome<f64> {
-    let count = bench.scaled(6_000) / ASSOCIATIONS;
-    let before = Told::ask(&mut Http::connect(sites.a.http)?)?;
+fn as_fast_as_it_goes(bench: &mut Bench, kind: Kind, sites: &Sites) -> Outcome<f64> {
+    let count = bench.scaled(if kind == Kind::Cluster { 1_200 } else { 6_000 }) / ASSOCIATIONS;
+    let before = Told::ask(&mut Http::connect(sites.a.replication.1)?)?;
     let (here, there) = (Meter::begin(&sites.a)?, Meter::begin(&sites.b)?);
     let begun = Instant::now();
     let (times, ages, backlog) = sites
@@ -181,7 +181,7 @@ fn as_fast_as_it_goes(bench: &mut Bench, sites: &Sites) -> Outcome<f64> {
         at(&ages, 0.99),
         at(&ages, 1.0),
     );
-    bench.report.plain("the same, recovery point", Kind::Cairn, &result);
+    bench.report.plain("the same, recovery point", kind, &result);
     for n in 0..ASSOCIATIONS {
         sites.b.settle()?;
         expect_stored(&sites.b, &Template::ct(n)?, count)?;
@@ -200,12 +200,12 @@ fn catching_up(bench: &mut Bench, kind: Kind, sites: &Sites, rate: f64) -> Outco
             (0..ASSOCIATIONS).map(|n| scope.spawn(move || store_at(&sites.a, 10 + n, each, until))).collect();
         let outcome = (|| {
             // In step at this rate, then apart, then in step again while the rate stays.
-            let before = Told::ask(&mut Http::connect(sites.a.http)?)?;
+            let before = Told::ask(&mut Http::connect(sites.a.replication.1)?)?;
             let ((), ages, _) = sites.watched(|| {
                 std::thread::sleep(Duration::from_secs(seconds));
                 Ok(())
             })?;
-            let during = Told::ask(&mut Http::connect(sites.a.http)?)?;
+            let during = Told::ask(&mut Http::connect(sites.a.replication.1)?)?;
             let delay = during.delay(&before, 0.99);
             let result = format!(
                 "delay p99 <= {delay:.3} s, recovery point p99 {:.2} s, at most {:.2} s",
@@ -216,9 +216,9 @@ fn catching_up(bench: &mut Bench, kind: Kind, sites: &Sites, rate: f64) -> Outco
             sites.pause(bench, "pause")?;
             std::thread::sleep(Duration::from_secs(seconds));
             let idle = sites.a.process.resident_mib();
-            let backlog = Told::ask(&mut Http::connect(sites.a.http)?)?.at_risk;
+            let backlog = Told::ask(&mut Http::connect(sites.a.replication.1)?)?.at_risk;
             sites.pause(bench, "resume")?;
-            let (resumed, mut http) = (Instant::now(), Http::connect(sites.a.http)?);
+            let (resumed, mut http) = (Instant::now(), Http::connect(sites.a.replication.1)?);
             // What comes in meanwhile is always at risk for a moment: caught up is what is younger than the target.
             while Told::ask(&mut http)?.age > 1.0 {
                 std::thread::sleep(Duration::from_millis(20));
