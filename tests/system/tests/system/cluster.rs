@@ -167,6 +167,14 @@ impl Cluster {
         self.processes.insert(name.to_owned(), process);
     }
 
+    /// Starts the process that keeps another site in step, where the environment names one; gives where that can call it.
+    pub fn start_replication(&mut self) -> SocketAddr {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        self.addresses.insert("replication-0".into(), address);
+        self.start_process("replication-0");
+        address
+    }
+
     /// Starts its doors.
     pub fn start_gateway(&mut self) {
         let arguments = vec!["--config".into(), self.config.display().to_string()];

@@ -30,6 +30,7 @@ mod sites_authority;
 mod sites_disasters;
 mod sites_faults;
 mod sites_link;
+mod sites_seeding;
 mod stow;
 mod support;
 mod traces;

@@ -3,9 +3,10 @@
 use crate::{
     cluster::{Cluster, OwnEngines, Size, engines},
     gateway::certificates,
-    load::{Load, all_there},
+    load::{Load, all_there, there},
+    sites::{made, store},
     stow::data_set_of,
-    support::{Archive, directory, repository, run, synthetic_files},
+    support::{Archive, Start, directory, eventually, free_port, repository, run, synthetic_files},
 };
 use std::{collections::BTreeSet, fs};
 
@@ -57,6 +58,55 @@ fn metrics_are_documented(cluster: &Cluster) {
 
 fn exposed(process: &Archive) -> String {
     String::from_utf8(process.get("/metrics", "*/*").body).unwrap()
+}
+
+#[test]
+fn a_cluster_and_a_site_in_one_process_are_kept_in_step() {
+    let _engines = engines();
+    let at_west = format!("127.0.0.1:{}", free_port());
+    let (peer, partitions) = (format!("[{at_west:?}]"), "8");
+    let east = [("CAIRN__SITE__NAME", "east"), ("CAIRN__REPLICATION__PEERS__WEST__ADDRESSES", peer.as_str())];
+    let mut cluster = Cluster::start(Size { ingest: 1, index: 1, retrieval: 1 }, &east);
+    let at_east = format!("[\"{}\"]", cluster.start_replication());
+    let west = [
+        ("CAIRN__SITE__NAME", "west"),
+        ("CAIRN__DATA__PARTITIONS", partitions),
+        ("CAIRN__REPLICATION__PEERS__EAST__ADDRESSES", &at_east),
+    ];
+    let environment = west.map(|(key, value)| (key, value.to_owned())).to_vec();
+    let start = Start { arguments: vec!["--grpc".into(), at_west], environment, ..Start::default() };
+    let mut west = Archive::start_with(&cluster.folder.path().join("west"), start);
+    let (of_east, of_west) = (made(73, 2), made(74, 2));
+    store(cluster.door(), &of_east);
+    store(&west, &of_west);
+    let replication = cluster.process("replication-0");
+    eventually("a cluster and a site in step", || {
+        let is_so = |archive: &Archive| {
+            let text = archive.ok(&["replication", "status", "-o", "csv"]);
+            let peer: Vec<&str> = text.lines().nth(1)?.split(',').collect();
+            (peer[1] == "up" && peer[2] == "0").then_some(())
+        };
+        is_so(replication).and(is_so(&west))
+    });
+    cluster.of_role("index").for_each(Archive::settled);
+    west.settled();
+    let index = format!("http://{}", cluster.process("index-0").grpc);
+    eventually("the same state at both", || {
+        let verified = west.command(&["replication", "verify", "--with", &index]);
+        (verified.status.code() == Some(0)).then_some(())
+    });
+    for door in [cluster.door(), &west] {
+        there(door, &of_east);
+        there(door, &of_west);
+    }
+    // A decision of one is known at the other.
+    west.ok(&["site", "promote", "--reason", "a trial", "--yes", "west"]);
+    eventually("west's authority at the cluster", || {
+        replication.ok(&["site", "status"]).contains("authority  west (epoch 1)").then_some(())
+    });
+    west.expect_in_log(" WARN ");
+    west.stop();
+    cluster.stop(true);
 }
 
 #[test]
