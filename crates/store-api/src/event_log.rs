@@ -1,4 +1,4 @@
-use crate::StoreError;
+use crate::{Lives, StoreError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{Incarnation, Offset, Partition, SiteId, envelope::Envelope};
@@ -48,13 +48,22 @@ pub struct LogBatch {
 /// * EL-12 A log that finds its durable records damaged says `Corrupt` and gives none from there on; an unfinished tail is cut silently.
 /// * EL-13 While a log is open no second process can open it for writing: `Conflict`.
 /// * EL-14 When the disk is full, `append` is `Exhausted`, what was durable stays readable, and appends go on once there is room.
+/// * EL-15 After `renew` a log that is opened again has one life more, and is otherwise the same; cut by a crash, or failed, it
+///   has the new life whole or not at all. What is `Invalid` changes nothing.
+/// * EL-16 `renew` ends the opening, and no opening that does not have the new life appends, or gives anything, once one has it.
 #[async_trait]
 pub trait EventLog: Send + Sync {
     /// Site whose log this is.
     fn site(&self) -> &SiteId;
 
-    /// Life of the log.
-    fn incarnation(&self) -> Incarnation;
+    /// Its lives. They don't change while it is open: an event without an origin of its own became a fact in the life that
+    /// its offset is of.
+    fn lives(&self) -> &Lives;
+
+    /// The present life.
+    fn incarnation(&self) -> Incarnation {
+        self.lives().newest()
+    }
 
     /// Number of partitions, fixed at creation.
     fn partitions(&self) -> u16;
@@ -91,6 +100,16 @@ pub trait EventLog: Send + Sync {
     async fn file_bytes(&self) -> Result<Option<u64>, StoreError> {
         Ok(None)
     }
+
+    /// Begins a new life at an offset of each partition, durably, and closes this opening. What stands from there on is of
+    /// the new life; where its events are already known elsewhere as of the old one, they would be taken for others.
+    ///
+    /// # Errors
+    /// `Invalid`: as [`Lives::renewed`]. `Conflict`: others may have the log open. Any other: the outcome is unknown; the
+    /// log says what it is when it is opened again.
+    /// # Cancel safety
+    /// Dropped, the outcome is unknown.
+    async fn renew(&self, incarnation: Incarnation, begins: Vec<Offset>) -> Result<(), StoreError>;
 
     /// Stops taking appends, waits for those under way, and closes files.
     async fn close(&self) -> Result<(), StoreError>;

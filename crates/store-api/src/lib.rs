@@ -5,6 +5,7 @@
 mod error;
 mod event_log;
 mod index_store;
+mod lives;
 mod membership;
 mod object_store;
 pub mod tree;
@@ -12,5 +13,6 @@ pub mod tree;
 pub use error::{StoreError, StoreErrorKind};
 pub use event_log::{EventLog, LogBatch, LogRecord, Record};
 pub use index_store::{CkRange, Commit, Generation, IndexStore, Mutation, Page, Row, Table};
+pub use lives::{Life, Lives};
 pub use membership::{Membership, Release, ShareChange, WholeLog};
 pub use object_store::{ByteStream, ObjectInfo, ObjectPage, ObjectRef, ObjectStore, ObjectWriter, StoreSpace};

@@ -19,7 +19,7 @@ use cairn_service_api::{
     Index,
     index::{Detail, Level, Query, QueryOptions, Returning, Selection},
 };
-use cairn_store_api::{EventLog, IndexStore, LogBatch, LogRecord, Record, StoreError, StoreErrorKind, WholeLog};
+use cairn_store_api::{EventLog, IndexStore, Lives, LogBatch, LogRecord, Record, StoreError, StoreErrorKind, WholeLog};
 use futures_util::StreamExt;
 use std::{
     path::Path,
@@ -36,6 +36,7 @@ fn option(name: &str, default: &str) -> String {
 /// A log that makes its events up: one study after the other, each with its instances.
 struct MadeUpLog {
     site: SiteId,
+    lives: Lives,
     /// Numbers of the studies of each partition.
     studies: Vec<Vec<u32>>,
     instances: u64,
@@ -52,7 +53,8 @@ impl MadeUpLog {
             of[usize::from(Partition::of_study(&study_uid(study.into()), PARTITIONS).0)].push(study);
         }
         let (more, _) = watch::channel(Vec::new());
-        Self { site: "bench".parse().unwrap(), studies: of, instances, headers: Headers::of_length(header), more }
+        let (site, lives) = ("bench".parse().unwrap(), Lives::new(Incarnation(1)));
+        Self { site, lives, studies: of, instances, headers: Headers::of_length(header), more }
     }
 
     fn made_up(&self, partition: Partition) -> u64 {
@@ -69,8 +71,8 @@ impl EventLog for MadeUpLog {
     fn site(&self) -> &SiteId {
         &self.site
     }
-    fn incarnation(&self) -> Incarnation {
-        Incarnation(1)
+    fn lives(&self) -> &Lives {
+        &self.lives
     }
     fn partitions(&self) -> u16 {
         PARTITIONS
@@ -107,6 +109,9 @@ impl EventLog for MadeUpLog {
     }
     async fn offset_at(&self, partition: Partition, _: u64) -> Result<Offset, StoreError> {
         self.end(partition).await
+    }
+    async fn renew(&self, _: Incarnation, _: Vec<Offset>) -> Result<(), StoreError> {
+        Err(StoreError::new(StoreErrorKind::Invalid, "this log has one life"))
     }
     async fn close(&self) -> Result<(), StoreError> {
         Ok(())

@@ -1,6 +1,7 @@
 //! Trials of [`EventLog`].
 
 mod damage;
+mod lives;
 mod reading;
 mod records;
 mod writing;
@@ -23,6 +24,11 @@ pub trait EventLogBackend: Send + Sync {
         incarnation: Incarnation,
         partitions: u16,
     ) -> Result<Arc<dyn EventLog>, StoreError>;
+
+    /// Opens it as [`EventLog::renew`] needs it: nobody else appends meanwhile.
+    async fn open_to_renew(&self, site: &SiteId, partitions: u16) -> Result<Arc<dyn EventLog>, StoreError> {
+        self.open(site, Incarnation(3), partitions).await
+    }
 
     /// Longest record that the log takes, envelope included.
     fn record_bytes_max(&self) -> usize;
@@ -90,6 +96,10 @@ pub fn trials(name: &str, backend: impl Fn() -> Backend + Clone + Send + 'static
         "EL-12_damage_is_found_after_reopening", |f| f.damage, damage::damage_is_found_after_reopening;
         "EL-13_a_second_opening_is_a_conflict", |f| f.exclusive, writing::a_second_opening_is_a_conflict;
         "EL-14_a_full_disk_refuses_and_recovers", |f| f.full, damage::a_full_disk_refuses_and_recovers;
+        "EL-15_a_new_life_begins_where_it_was_said", any, lives::a_new_life_begins_where_it_was_said;
+        "EL-15_what_is_invalid_begins_no_life", any, lives::what_is_invalid_begins_no_life;
+        "EL-15_a_life_survives_a_crash", |f| f.crash, lives::a_life_survives_a_crash;
+        "EL-16_who_has_it_open_in_an_older_life_appends_nothing", any, lives::an_older_opening_appends_nothing;
         "closed_it_refuses", any, writing::closed_it_refuses;
     };
     let trial = |(clause, needs, run): (&str, Needs, Run)| {

@@ -18,7 +18,7 @@ use cairn_service_api::{
     ingest::{InstanceOffer, OfferedForm, Sender, Stored},
     replication::ReplicationStatus,
 };
-use cairn_store_api::{EventLog, LogRecord, ObjectInfo, WholeLog};
+use cairn_store_api::{EventLog, Lives, LogRecord, ObjectInfo, WholeLog};
 use futures_util::TryStreamExt;
 use std::{
     collections::BTreeMap,
@@ -95,6 +95,7 @@ pub struct Site {
 /// What a backup of a site has.
 pub struct Backup {
     log: Vec<Vec<LogRecord>>,
+    lives: Lives,
     objects: BTreeMap<ObjectKey, (ObjectInfo, bytes::Bytes)>,
     notes: Arc<MemoryRows>,
 }
@@ -192,20 +193,20 @@ impl Site {
 
     pub fn backup(&self) -> Backup {
         let notes = Arc::new(self.notes.backup());
-        Backup { log: self.log.records(), objects: self.objects.backup(), notes }
+        Backup { log: self.log.records(), lives: self.log.lives_now(), objects: self.objects.backup(), notes }
     }
 
     /// Everything goes back to what it was; the site must be down.
     pub fn restore(&mut self, backup: Backup) {
         assert!(!self.is_up());
-        self.log.restore(backup.log);
+        self.log.restore(backup.log, backup.lives);
         self.objects.restore(backup.objects);
         self.notes = backup.notes;
     }
 
     /// An index filled from the whole log: its digest, and the conflicts that it lists.
     pub async fn folded(&self) -> (Vec<u8>, Vec<Conflict>) {
-        let log: Arc<dyn EventLog> = self.log.clone();
+        let log: Arc<dyn EventLog> = self.log.open(&Process::default());
         let mut end = cairn_archive::PositionVector::default();
         for (partition, records) in (0..).map(cairn_archive::Partition).zip(self.log.records()) {
             let key = (self.name.clone(), log.incarnation(), partition);

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use cairn_archive::{Digest, Incarnation, ObjectKey, Offset, Partition, SiteId};
 use cairn_process::clock::Clock;
 use cairn_store_api::{
-    ByteStream, CkRange, Commit, EventLog, Generation, IndexStore, LogBatch, LogRecord, Mutation, ObjectInfo,
+    ByteStream, CkRange, Commit, EventLog, Generation, IndexStore, Lives, LogBatch, LogRecord, Mutation, ObjectInfo,
     ObjectPage, ObjectRef, ObjectStore, ObjectWriter, Page, Record, Row, StoreError, StoreErrorKind, StoreSpace, Table,
 };
 use std::{
@@ -45,25 +45,30 @@ impl Process {
 pub struct MemoryLog {
     kept: Arc<KeptLog>,
     process: Process,
+    lives: Lives,
 }
 
 struct KeptLog {
     site: SiteId,
     clock: Arc<dyn Clock>,
     partitions: Mutex<Vec<Vec<LogRecord>>>,
+    lives: Mutex<Lives>,
     appended: Notify,
 }
 
 impl MemoryLog {
     pub fn new(site: SiteId, partitions: u16, clock: Arc<dyn Clock>) -> Arc<Self> {
         let partitions = Mutex::new(vec![Vec::new(); usize::from(partitions)]);
-        let kept = Arc::new(KeptLog { site, clock, partitions, appended: Notify::new() });
-        Arc::new(Self { kept, process: Process::default() })
+        let lives = Lives::new(Incarnation(1));
+        let appended = Notify::new();
+        let kept = Arc::new(KeptLog { site, clock, partitions, lives: Mutex::new(lives.clone()), appended });
+        Arc::new(Self { kept, process: Process::default(), lives })
     }
 
     /// The same log for a process.
     pub fn open(&self, process: &Process) -> Arc<Self> {
-        Arc::new(Self { kept: self.kept.clone(), process: process.clone() })
+        let lives = lock(&self.kept.lives).clone();
+        Arc::new(Self { kept: self.kept.clone(), process: process.clone(), lives })
     }
 
     /// Everything, partition by partition.
@@ -71,9 +76,15 @@ impl MemoryLog {
         lock(&self.kept.partitions).clone()
     }
 
+    /// Its lives as they are now.
+    pub fn lives_now(&self) -> Lives {
+        lock(&self.kept.lives).clone()
+    }
+
     /// Goes back to what it was.
-    pub fn restore(&self, backup: Vec<Vec<LogRecord>>) {
+    pub fn restore(&self, backup: Vec<Vec<LogRecord>>, lives: Lives) {
         *lock(&self.kept.partitions) = backup;
+        *lock(&self.kept.lives) = lives;
     }
 }
 
@@ -83,8 +94,8 @@ impl EventLog for MemoryLog {
         &self.kept.site
     }
 
-    fn incarnation(&self) -> Incarnation {
-        Incarnation(1)
+    fn lives(&self) -> &Lives {
+        &self.lives
     }
 
     fn partitions(&self) -> u16 {
@@ -145,6 +156,14 @@ impl EventLog for MemoryLog {
         let partitions = lock(&self.kept.partitions);
         let place = &partitions[usize::from(partition.0)];
         Ok(Offset(place.partition_point(|record| record.appended_at_ms < unix_ms) as u64))
+    }
+
+    async fn renew(&self, incarnation: Incarnation, begins: Vec<Offset>) -> Result<(), StoreError> {
+        self.process.check()?;
+        let ends: Vec<_> = lock(&self.kept.partitions).iter().map(|place| Offset(place.len() as u64)).collect();
+        *lock(&self.kept.lives) = self.lives.renewed(incarnation, begins, &ends)?;
+        self.process.crash();
+        Ok(())
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -1,6 +1,8 @@
 use crate::{
     config::EventLogConfig,
-    envelope, format, reader,
+    envelope, format,
+    meta::Meta,
+    reader,
     recovery::{self, Recovery},
     shared::{self, Shared, State},
     writer::{Pending, Writer},
@@ -9,7 +11,7 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use cairn_archive::{Incarnation, Offset, Partition, SiteId};
 use cairn_process::{clock::Clock, disk::Disk};
-use cairn_store_api::{EventLog, LogBatch, Record, StoreError, StoreErrorKind};
+use cairn_store_api::{EventLog, Lives, LogBatch, Record, StoreError, StoreErrorKind};
 use std::{
     io,
     path::PathBuf,
@@ -145,6 +147,20 @@ impl EmbeddedEventLog {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Waits until the writer has answered all.
+    async fn end_writing(&self) -> Result<(), StoreError> {
+        let Some(writer) = self.stop() else { return Ok(()) };
+        blocking(move || {
+            let ended = |_| StoreError::new(StoreErrorKind::Internal, "event log writer panicked");
+            writer.join().map_err(ended)
+        })
+        .await
+    }
+
+    fn ends(&self) -> Vec<Offset> {
+        self.shared.ends.iter().map(|end| Offset(*end.borrow())).collect()
+    }
+
     fn release(&self) {
         self.shared.set_closed();
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -186,8 +202,8 @@ impl EventLog for EmbeddedEventLog {
         &self.shared.meta.site
     }
 
-    fn incarnation(&self) -> Incarnation {
-        self.shared.meta.incarnation
+    fn lives(&self) -> &Lives {
+        &self.shared.meta.lives
     }
 
     fn partitions(&self) -> u16 {
@@ -262,15 +278,21 @@ impl EventLog for EmbeddedEventLog {
         blocking(measured).await.map(Some)
     }
 
+    async fn renew(&self, incarnation: Incarnation, begins: Vec<Offset>) -> Result<(), StoreError> {
+        let _one = self.closing.lock().await;
+        self.shared.check_appendable()?;
+        // Ends move on until the writer has ended: what holds for these holds for those.
+        let lives = self.shared.meta.lives.renewed(incarnation, begins, &self.ends())?;
+        self.end_writing().await?;
+        let (shared, meta) = (self.shared.clone(), Meta { lives, ..self.shared.meta.clone() });
+        let renewed = blocking(move || meta.store(shared.disk.as_ref(), &shared.dir)).await;
+        self.release();
+        renewed
+    }
+
     async fn close(&self) -> Result<(), StoreError> {
         let _one = self.closing.lock().await;
-        if let Some(writer) = self.stop() {
-            blocking(move || {
-                let ended = |_| StoreError::new(StoreErrorKind::Internal, "event log writer panicked");
-                writer.join().map_err(ended)
-            })
-            .await?;
-        }
+        self.end_writing().await?;
         self.release();
         Ok(())
     }

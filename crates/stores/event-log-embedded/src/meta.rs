@@ -1,9 +1,9 @@
-//! What a log is, in a small text file, written once.
+//! What a log is, in a small text file: written when it is created, and whole again when a new life begins.
 
 use crate::{config::EventLogConfig, files};
-use cairn_archive::{Incarnation, SiteId};
+use cairn_archive::{Incarnation, Offset, SiteId};
 use cairn_process::disk::Disk;
-use cairn_store_api::{StoreError, StoreErrorKind};
+use cairn_store_api::{Life, Lives, StoreError, StoreErrorKind};
 use std::path::Path;
 
 /// Name of the file.
@@ -11,14 +11,16 @@ pub(crate) const META: &str = "meta";
 const TITLE: &str = "cairn event log";
 /// Layout of all files of the log.
 const VERSION: u32 = 1;
+/// The same, of a log of several lives: a build that does not know of them must not open it.
+const VERSION_OF_LIVES: u32 = 2;
 /// Longer files are damaged.
-const LENGTH_MAX: u64 = 4096;
+const LENGTH_MAX: u64 = 16 << 20;
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     pub(crate) site: SiteId,
-    pub(crate) incarnation: Incarnation,
+    pub(crate) lives: Lives,
     pub(crate) partitions: u16,
     /// Where checksums begin from.
     pub(crate) seed: u32,
@@ -30,18 +32,24 @@ impl Meta {
         let what = format!("{}/{}/{unix_ms}", config.site, config.incarnation.0);
         Self {
             site: config.site.clone(),
-            incarnation: config.incarnation,
+            lives: Lives::new(config.incarnation),
             partitions: config.partitions,
             seed: crc32c::crc32c(what.as_bytes()),
         }
     }
 
     fn to_text(&self) -> String {
-        let Self { site, incarnation, partitions, seed } = self;
-        let text = format!(
-            "{TITLE}\nversion = {VERSION}\nsite = {site}\nincarnation = {}\npartitions = {partitions}\nseed = {seed}\n",
-            incarnation.0
+        let Self { site, lives, partitions, seed } = self;
+        let version = if lives.later().is_empty() { VERSION } else { VERSION_OF_LIVES };
+        let mut text = format!(
+            "{TITLE}\nversion = {version}\nsite = {site}\nincarnation = {}\npartitions = {partitions}\nseed = {seed}\n",
+            lives.first().0
         );
+        for Life { incarnation, begins } in lives.later() {
+            text += &format!("life = {}", incarnation.0);
+            begins.iter().for_each(|begin| text += &format!(" {}", begin.0));
+            text += "\n";
+        }
         format!("{text}crc32c = {}\n", crc32c::crc32c(text.as_bytes()))
     }
 
@@ -51,12 +59,22 @@ impl Meta {
             return None;
         }
         let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
-        if head.lines().next() != Some(TITLE) || value("version")?.parse() != Ok(VERSION) {
+        let version = value("version")?.parse().ok()?;
+        if head.lines().next() != Some(TITLE) || ![VERSION, VERSION_OF_LIVES].contains(&version) {
             return None;
+        }
+        let mut lives = Lives::new(Incarnation(value("incarnation")?.parse().ok()?));
+        for line in head.lines().filter_map(|line| line.strip_prefix("life = ")) {
+            let mut numbers = line.split(' ').map(str::parse::<u64>);
+            let incarnation = Incarnation(numbers.next()?.ok()?.try_into().ok()?);
+            let begins: Vec<_> = numbers.map(|begin| begin.map(Offset)).collect::<Result<_, _>>().ok()?;
+            // Where they begin was checked against the ends when they did.
+            let ends = vec![Offset(u64::MAX); begins.len()];
+            lives = lives.renewed(incarnation, begins, &ends).ok()?;
         }
         Some(Self {
             site: value("site")?.parse().ok()?,
-            incarnation: Incarnation(value("incarnation")?.parse().ok()?),
+            lives,
             partitions: value("partitions")?.parse().ok()?,
             seed: value("seed")?.parse().ok()?,
         })
@@ -97,7 +115,16 @@ mod tests {
 
     #[test]
     fn reads_back_and_any_changed_byte_is_seen() {
-        let meta = Meta::new(&EventLogConfig::new("main".parse().expect("valid")), 1_767_225_600_123);
+        let created = Meta::new(&EventLogConfig::new("main".parse().expect("valid")), 1_767_225_600_123);
+        let (begins, ends) = ([Offset(3), Offset(0)], [Offset(3), Offset(7)]);
+        let lives = created.lives.renewed(Incarnation(2), begins.to_vec(), &ends).expect("valid");
+        let renewed = Meta { lives, partitions: 2, ..created.clone() };
+        for meta in [created, renewed] {
+            is_read_back(meta);
+        }
+    }
+
+    fn is_read_back(meta: Meta) {
         let text = meta.to_text();
         assert_eq!(Meta::parse(&text), Some(meta));
         for at in 0..text.len() {

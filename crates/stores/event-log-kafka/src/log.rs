@@ -12,7 +12,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use cairn_archive::{Incarnation, Offset, Partition, SiteId};
-use cairn_store_api::{EventLog, LogBatch, LogRecord, Membership, Record, StoreError, StoreErrorKind};
+use cairn_store_api::{EventLog, Lives, LogBatch, LogRecord, Membership, Record, StoreError, StoreErrorKind};
 use rdkafka::{config::FromClientConfigAndContext, consumer::BaseConsumer};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 pub struct KafkaEventLog {
     config: Arc<KafkaConfig>,
     life: Life,
+    lives: Lives,
     shared: Arc<Shared>,
     appender: Arc<Appender>,
     ends: Ends,
@@ -51,7 +52,8 @@ impl KafkaEventLog {
         let tail = Tail::start(config.clone(), life.clone(), shared.clone(), consumer)?;
         let serving = Mutex::new(Some(tokio::spawn(scans.clone().serve())));
         tracing::info!(topic = config.topic, incarnation = life.incarnation.0, log = %life.id, "kafka log is open");
-        Ok(Self { config, life, shared, appender, ends, tail, scans, serving })
+        let lives = Lives::new(life.incarnation);
+        Ok(Self { config, life, lives, shared, appender, ends, tail, scans, serving })
     }
 
     /// What the topic says it is.
@@ -135,8 +137,8 @@ impl EventLog for KafkaEventLog {
         &self.life.site
     }
 
-    fn incarnation(&self) -> Incarnation {
-        self.life.incarnation
+    fn lives(&self) -> &Lives {
+        &self.lives
     }
 
     fn partitions(&self) -> u16 {
@@ -195,6 +197,10 @@ impl EventLog for KafkaEventLog {
         // The end comes first: what is appended after it is not passed over.
         let end = self.fresh_end(partition).await?;
         Ok(self.ends.at(partition, unix_ms).await?.unwrap_or(end))
+    }
+
+    async fn renew(&self, _incarnation: Incarnation, _begins: Vec<Offset>) -> Result<(), StoreError> {
+        Err(StoreError::new(StoreErrorKind::Invalid, "kafka log: a new life can't be begun yet"))
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -20,8 +20,8 @@ use cairn_service_api::{
     index::{Change, GenerationStatus, Level, Query, QueryOptions, Returning, Role, Then},
 };
 use cairn_store_api::{
-    CkRange, Commit, EventLog, Generation, IndexStore, LogBatch, LogRecord, Membership, Mutation, Page, Record, Row,
-    StoreError, StoreErrorKind, Table, WholeLog,
+    CkRange, Commit, EventLog, Generation, IndexStore, Lives, LogBatch, LogRecord, Membership, Mutation, Page, Record,
+    Row, StoreError, StoreErrorKind, Table, WholeLog,
 };
 use futures_util::StreamExt;
 use prost::Message;
@@ -35,6 +35,8 @@ use tokio::sync::watch;
 /// An event log in memory.
 pub struct MemoryLog {
     site: SiteId,
+    lives: Lives,
+    /// Another than its first, when set.
     pub incarnation: Mutex<Incarnation>,
     partitions: Vec<Mutex<Vec<LogRecord>>>,
     appended: watch::Sender<u64>,
@@ -44,6 +46,7 @@ impl MemoryLog {
     pub fn new(partitions: u16) -> Arc<Self> {
         Arc::new(Self {
             site: "main".parse().expect("valid"),
+            lives: Lives::new(Incarnation(1)),
             incarnation: Mutex::new(Incarnation(1)),
             partitions: (0..partitions).map(|_| Mutex::default()).collect(),
             appended: watch::channel(0).0,
@@ -75,6 +78,9 @@ impl MemoryLog {
 impl EventLog for MemoryLog {
     fn site(&self) -> &SiteId {
         &self.site
+    }
+    fn lives(&self) -> &Lives {
+        &self.lives
     }
     fn incarnation(&self) -> Incarnation {
         *self.incarnation.lock().expect("not poisoned")
@@ -121,6 +127,9 @@ impl EventLog for MemoryLog {
     async fn offset_at(&self, partition: Partition, unix_ms: u64) -> Result<Offset, StoreError> {
         let log = self.partitions[usize::from(partition.0)].lock().expect("not poisoned");
         Ok(Offset(log.partition_point(|record| record.appended_at_ms < unix_ms) as u64))
+    }
+    async fn renew(&self, _: Incarnation, _: Vec<Offset>) -> Result<(), StoreError> {
+        Err(StoreError::new(StoreErrorKind::Invalid, "this log has one life"))
     }
     async fn close(&self) -> Result<(), StoreError> {
         Ok(())

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use cairn_archive::{Digest, Incarnation, ObjectKey, Offset, Partition, SiteId};
 use cairn_store_api::{
-    ByteStream, EventLog, LogBatch, LogRecord, ObjectInfo, ObjectPage, ObjectRef, ObjectStore, ObjectWriter, Record,
-    StoreError, StoreErrorKind, StoreSpace,
+    ByteStream, EventLog, Lives, LogBatch, LogRecord, ObjectInfo, ObjectPage, ObjectRef, ObjectStore, ObjectWriter,
+    Record, StoreError, StoreErrorKind, StoreSpace,
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -76,6 +76,7 @@ impl Faults {
 /// A log in memory.
 pub(crate) struct MemoryLog {
     site: SiteId,
+    lives: Lives,
     partitions: Mutex<Vec<Vec<LogRecord>>>,
     in_order: Mutex<Vec<Record>>,
     appended: Notify,
@@ -86,6 +87,7 @@ impl MemoryLog {
     pub(crate) fn new(faults: Faults) -> Arc<Self> {
         Arc::new(Self {
             site: "test".parse().expect("a name"),
+            lives: Lives::new(Incarnation(1)),
             partitions: Mutex::new(vec![Vec::new(); 4]),
             in_order: Mutex::default(),
             appended: Notify::new(),
@@ -105,8 +107,8 @@ impl EventLog for MemoryLog {
         &self.site
     }
 
-    fn incarnation(&self) -> Incarnation {
-        Incarnation(1)
+    fn lives(&self) -> &Lives {
+        &self.lives
     }
 
     fn partitions(&self) -> u16 {
@@ -168,6 +170,9 @@ impl EventLog for MemoryLog {
         Ok(Offset(place.iter().take_while(|record| record.appended_at_ms < unix_ms).count() as u64))
     }
 
+    async fn renew(&self, _: Incarnation, _: Vec<Offset>) -> Result<(), StoreError> {
+        Err(StoreError::new(StoreErrorKind::Invalid, "this log has one life"))
+    }
     async fn close(&self) -> Result<(), StoreError> {
         Ok(())
     }
