@@ -30,6 +30,11 @@ pub struct ReplicationConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub retry_pause_max: Duration,
+    /// How long after its start a process waits to have met every peer before it sends anything: meanwhile it learns whether
+    /// its log was restored from a backup.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub first_meetings_wait: Duration,
     /// How often the recovery point is measured, and each peer told what it lacks.
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
@@ -59,6 +64,7 @@ impl Default for ReplicationConfig {
             incoming_objects_max: 64,
             retry_pause: Duration::from_millis(200),
             retry_pause_max: Duration::from_secs(10),
+            first_meetings_wait: Duration::from_secs(5),
             tell_interval: Duration::from_secs(1),
             tell_timeout: Duration::from_secs(5),
             take_over_timeout: Duration::from_secs(20),

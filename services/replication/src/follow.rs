@@ -2,7 +2,7 @@
 
 use crate::reached::{Origin, Place, Reached};
 use cairn_archive::{EventId, Offset, Partition};
-use cairn_service_api::Error;
+use cairn_service_api::{Error, replication::Mark};
 use cairn_store_api::{EventLog, StoreError};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -39,7 +39,7 @@ pub(crate) struct Followed {
 
 impl Followed {
     pub(crate) fn new(log: Arc<dyn EventLog>, partition: Partition, reached: Reached) -> Self {
-        let place = Place { site: log.site().clone(), incarnation: log.incarnation(), partition };
+        let place = Place { site: log.site().clone(), lives: log.lives().clone(), partition };
         let to = watch::Sender::new(reached.to);
         Self { log, place, reached: Mutex::new(reached), to }
     }
@@ -60,6 +60,14 @@ impl Followed {
     pub(crate) async fn wait_for_origin(&self, origin: &Origin, end: Offset) {
         let mut to = self.to.subscribe();
         let _never = to.wait_for(|_| self.reached().origins.get(origin).is_some_and(|(held, _)| *held >= end)).await;
+    }
+
+    /// Whether this log has what another site holds of it, as `mark` says.
+    pub(crate) async fn agrees(&self, mark: &Mark) -> Result<bool, StoreError> {
+        // Nobody can hold anything of a life that it has not had.
+        let Some(of_life) = self.place.lives.range(mark.incarnation, mark.partition) else { return Ok(false) };
+        // What a life had beyond its end was lost with a disk; it comes back from those who hold it.
+        Ok(mark.end > of_life.end || self.event_before(mark.end).await? == Some(mark.last))
     }
 
     /// Waits until everything before `offset` has been read.

@@ -19,10 +19,12 @@ mod notes;
 mod pace;
 mod reached;
 mod receive;
+pub mod renew;
 mod risk;
 mod send;
 mod service;
 mod sites;
+mod standing;
 
 pub use config::{BandwidthRule, Day, PeerConfig, ReplicationConfig, TimeOfDay};
 pub use service::{PeerConnection, ReplicationService};

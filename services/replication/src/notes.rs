@@ -2,7 +2,7 @@
 //! again from the logs, so a note that is old, or lost, costs time alone.
 
 use crate::{
-    reached::{Reached, Totals},
+    reached::{Origin, Reached, Totals},
     sites::Seen,
 };
 use bytes::Bytes;
@@ -59,6 +59,8 @@ struct TotalsNote {
     instances: u64,
     #[prost(uint64, tag = "4")]
     bytes: u64,
+    #[prost(uint32, tag = "5")]
+    incarnation: u32,
 }
 
 /// What a peer told, as it is written down.
@@ -87,6 +89,15 @@ struct SeenNote {
     last: Bytes,
     #[prost(uint64, repeated, tag = "3")]
     at: Vec<u64>,
+}
+
+/// Why the log was found to have strayed, as it is written down.
+#[derive(Clone, PartialEq, Message)]
+struct StrayedNote {
+    #[prost(uint32, tag = "1")]
+    incarnation: u32,
+    #[prost(string, tag = "2")]
+    why: String,
 }
 
 /// What was noted of one partition.
@@ -146,6 +157,7 @@ impl Notes {
         peers: impl Iterator<Item = (SiteId, Reached)>,
         told: impl Iterator<Item = (u64, Report)>,
         sites: Option<Seen>,
+        strayed: Option<String>,
     ) -> Result<(), Error> {
         let put = |pk: Bytes, ck: Bytes, value: Vec<u8>| Mutation::Put { table: TABLE, pk, ck, value: value.into() };
         let reached =
@@ -155,6 +167,10 @@ impl Notes {
             let note = ToldNote { came_at_ms, at_ms: report.at_ms, events, instances, bytes, oldest_ms };
             put(told_key(), report.site.to_string().into(), note.encode_to_vec())
         });
+        let strayed = strayed.map(|why| {
+            let note = StrayedNote { incarnation: self.incarnation.0, why };
+            put(strayed_key(), Bytes::new(), note.encode_to_vec())
+        });
         let peers = peers.map(|(site, of)| reached(site.to_string().into(), &of));
         let sites = sites.map(|Seen { to, last, at }| {
             let last = last.as_ref().map(id_to).unwrap_or_default();
@@ -162,7 +178,7 @@ impl Notes {
             put(sites_key(), Bytes::new(), note.encode_to_vec())
         });
         let own_row = reached(Bytes::new(), own);
-        let mutations: Vec<_> = std::iter::once(own_row).chain(peers).chain(told).chain(sites).collect();
+        let mutations: Vec<_> = std::iter::once(own_row).chain(peers).chain(told).chain(sites).chain(strayed).collect();
         let (from, written) = self.committed().get(&partition).cloned().unwrap_or_default();
         if mutations == written {
             return Ok(());
@@ -185,6 +201,13 @@ impl Notes {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Why the log was found to have strayed in its present life, if it was.
+    pub(crate) async fn strayed(&self) -> Result<Option<String>, Error> {
+        let Some(row) = self.store.get(GENERATION, TABLE, &strayed_key(), &[]).await? else { return Ok(None) };
+        let note = StrayedNote::decode(row).map_err(|_| malformed())?;
+        Ok((note.incarnation == self.incarnation.0).then_some(note.why))
     }
 
     /// What each peer told last, and when that came.
@@ -226,6 +249,10 @@ fn sites_key() -> Bytes {
     Bytes::from_static(b"sites")
 }
 
+fn strayed_key() -> Bytes {
+    Bytes::from_static(b"strayed")
+}
+
 fn site_from(text: &[u8]) -> Result<SiteId, Error> {
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(malformed)
 }
@@ -239,14 +266,15 @@ fn id_to(id: &EventId) -> Bytes {
 }
 
 fn reached_to(reached: &Reached) -> ReachedNote {
-    let origin = |((site, incarnation), (end, last)): (&(SiteId, Incarnation), &(Offset, EventId))| OriginNote {
+    let origin = |((site, incarnation), (end, last)): (&Origin, &(Offset, EventId))| OriginNote {
         site: site.to_string(),
         incarnation: incarnation.0,
         end: end.0,
         last: id_to(last),
     };
-    let totals = |(site, totals): (&SiteId, &Totals)| TotalsNote {
+    let totals = |((site, incarnation), totals): (&Origin, &Totals)| TotalsNote {
         site: site.to_string(),
+        incarnation: incarnation.0,
         events: totals.events,
         instances: totals.instances,
         bytes: totals.bytes,
@@ -269,8 +297,10 @@ fn reached_from(note: ReachedNote) -> Result<Reached, Error> {
         reached.origins.insert(key, (Offset(origin.end), id_from(&origin.last)?));
     }
     for totals in note.totals {
-        let TotalsNote { site, events, instances, bytes } = totals;
-        reached.totals.insert(site_from(site.as_bytes())?, Totals { events, instances, bytes });
+        let TotalsNote { site, events, instances, bytes, incarnation } = totals;
+        // Notes of builds that knew of one life don't say which.
+        let origin = (site_from(site.as_bytes())?, Incarnation(incarnation.max(1)));
+        reached.totals.insert(origin, Totals { events, instances, bytes });
     }
     Ok(reached)
 }

@@ -4,24 +4,30 @@
 use crate::named::named;
 use cairn_archive::{EventId, Incarnation, Offset, Partition, Position, SiteId};
 use cairn_service_api::replication::Mark;
-use cairn_store_api::LogRecord;
+use cairn_store_api::{Lives, LogRecord};
 use std::{collections::BTreeMap, ops::AddAssign};
 
 /// Whose log it is, and which partition of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) site: SiteId,
-    pub(crate) incarnation: Incarnation,
+    pub(crate) lives: Lives,
     pub(crate) partition: Partition,
 }
 
 impl Place {
     /// Where the event became a fact.
     pub(crate) fn origin(&self, record: &LogRecord) -> Position {
-        let Self { site, incarnation, partition } = self;
-        let here =
-            || Position { site: site.clone(), incarnation: *incarnation, partition: *partition, offset: record.offset };
+        let Self { site, lives, partition } = self;
+        let (partition, offset) = (*partition, record.offset);
+        let here = || Position { site: site.clone(), incarnation: lives.at(partition, offset), partition, offset };
         record.record.envelope.origin.clone().unwrap_or_else(here)
+    }
+
+    /// Whether an event that is not in this log should be: it became a fact here, in a life that did not end before it.
+    pub(crate) fn lacks(&self, origin: &Position) -> bool {
+        let of_life = self.lives.range(origin.incarnation, origin.partition);
+        origin.site == self.site && of_life.is_none_or(|of_life| origin.offset < of_life.end)
     }
 }
 
@@ -70,8 +76,8 @@ pub(crate) struct Reached {
     pub(crate) last: Option<EventId>,
     /// Of each origin: the first offset there that is not meant, and the event before it.
     pub(crate) origins: BTreeMap<Origin, (Offset, EventId)>,
-    /// Of each site, since the beginning.
-    pub(crate) totals: BTreeMap<SiteId, Totals>,
+    /// Of each origin, since the beginning.
+    pub(crate) totals: BTreeMap<Origin, Totals>,
 }
 
 impl Reached {
@@ -79,21 +85,28 @@ impl Reached {
     pub(crate) fn include(&mut self, place: &Place, record: &LogRecord) {
         let origin = place.origin(record);
         let id = record.record.envelope.id;
-        *self.totals.entry(origin.site.clone()).or_default() += Totals::of(record);
-        let end = self.origins.entry((origin.site, origin.incarnation)).or_insert((Offset(0), id));
+        let key = (origin.site, origin.incarnation);
+        *self.totals.entry(key.clone()).or_default() += Totals::of(record);
+        let end = self.origins.entry(key).or_insert((Offset(0), id));
         if origin.offset >= end.0 {
             *end = (origin.offset.next(), id);
         }
         (self.to, self.last) = (record.offset.next(), Some(id));
     }
 
-    /// What came since `before`, without that which is from `site` itself.
-    pub(crate) fn beyond(&self, before: &Self, site: &SiteId) -> Totals {
+    /// What came since `before`, without that which is from `peer` itself.
+    pub(crate) fn beyond(&self, before: &Self, peer: &Origin) -> Totals {
         let mut sum = Totals::default();
-        for (origin, totals) in self.totals.iter().filter(|(origin, _)| *origin != site) {
+        for (origin, totals) in self.totals.iter().filter(|(origin, _)| *origin != peer) {
             sum += totals.beyond(before.totals.get(origin).copied().unwrap_or_default());
         }
         sum
+    }
+
+    /// The latest life of a site's log of which it has anything.
+    pub(crate) fn newest_life(&self, site: &SiteId) -> Incarnation {
+        let lives = self.origins.keys().filter(|(of, _)| of == site).map(|(_, incarnation)| *incarnation);
+        lives.max().unwrap_or_default()
     }
 
     /// What it has, by origin.

@@ -1,6 +1,6 @@
 //! What peers bring: objects first, then the events that name them.
 
-use crate::{follow::Followed, metrics, named::named, reached::Origin};
+use crate::{follow::Followed, metrics, named::named, reached::Origin, standing::Standing};
 use bytes::Bytes;
 use cairn_archive::{Incarnation, Offset, Partition, SiteId};
 use cairn_process::clock::Clock;
@@ -28,6 +28,7 @@ pub(crate) struct Receiver {
     objects: Arc<dyn ObjectStore>,
     clock: Arc<dyn Clock>,
     followed: Arc<[Followed]>,
+    standing: Arc<Standing>,
     /// Who may bring anything; what each told last, and when that came.
     told: Mutex<BTreeMap<SiteId, Option<(u64, Report)>>>,
     /// One permit for each object under way.
@@ -55,6 +56,7 @@ impl Receiver {
         objects: Arc<dyn ObjectStore>,
         clock: Arc<dyn Clock>,
         followed: Arc<[Followed]>,
+        standing: Arc<Standing>,
         told: BTreeMap<SiteId, Option<(u64, Report)>>,
         incoming_objects_max: usize,
     ) -> Self {
@@ -68,6 +70,7 @@ impl Receiver {
             objects,
             clock,
             followed,
+            standing,
             told: Mutex::new(told),
             incoming,
             taken,
@@ -130,16 +133,17 @@ impl Receiver {
                 meeting.strayed.push(mark.partition);
             }
         }
+        match meeting.strayed.is_empty() {
+            true => self.standing.met(&caller.site),
+            false => drop(self.standing.strayed(&caller.site)),
+        }
         Ok(meeting)
     }
 
     /// Whether this site's log has what a mark of it says.
     async fn has(&self, mark: &Mark) -> Result<bool, Error> {
-        if mark.site != *self.log.site() || mark.incarnation != self.log.incarnation() {
-            return Ok(false);
-        }
         let Some(followed) = self.followed.get(usize::from(mark.partition.0)) else { return Ok(false) };
-        Ok(followed.event_before(mark.end).await? == Some(mark.last))
+        Ok(mark.site == *self.log.site() && followed.agrees(mark).await?)
     }
 
     pub(crate) async fn missing(&self, objects: Vec<ObjectRef>) -> Result<Vec<u32>, Error> {
@@ -211,6 +215,10 @@ impl Receiver {
         }
         taken.check_goes_on(&site, incarnation, from)?;
         let (fresh, origins) = taken.fresh(followed, records, self.log.partitions())?;
+        if fresh.iter().filter_map(|record| record.envelope.origin.as_ref()).any(|origin| followed.place.lacks(origin))
+        {
+            return Err(Error::new(ErrorKind::Conflict, self.standing.strayed(&site)));
+        }
         let (count, repeated) = (fresh.len(), origins.repeated);
         for record in &fresh {
             self.check_objects(record).await?;

@@ -28,7 +28,8 @@ pub(crate) async fn measure(here: &Here, peer: &Sending) -> Result<Risk, Error> 
     for followed in here.followed.iter() {
         let Totals { events, instances, bytes } = {
             let sent = peer.sent(followed.place.partition);
-            followed.reached().beyond(&sent, &peer.site)
+            let reached = followed.reached();
+            reached.beyond(&sent, &(peer.site.clone(), peer.life(&reached)))
         };
         if events == 0 {
             continue;
@@ -88,7 +89,7 @@ fn at_risk(followed: &Followed, record: &LogRecord) -> AtRisk {
     AtRisk {
         position: Position {
             site: place.site.clone(),
-            incarnation: place.incarnation,
+            incarnation: place.lives.at(place.partition, record.offset),
             partition: place.partition,
             offset: record.offset,
         },

@@ -7,9 +7,10 @@ use crate::{
     named::{Named, named},
     pace::{PIECE_BYTES, Pace},
     reached::{Holdings, Reached},
+    standing::Standing,
 };
 use bytes::Bytes;
-use cairn_archive::{Offset, Partition, Position, PositionVector, SiteId};
+use cairn_archive::{Incarnation, Offset, Partition, Position, PositionVector, SiteId};
 use cairn_process::clock::Clock;
 use cairn_service_api::{
     Error, ErrorKind, Peer,
@@ -38,6 +39,7 @@ pub(crate) struct Here {
     pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) followed: Arc<[Followed]>,
+    pub(crate) standing: Arc<Standing>,
     pub(crate) config: ReplicationConfig,
 }
 
@@ -70,6 +72,8 @@ struct State {
     answered_at_ms: Option<u64>,
     /// The process that was met.
     process: u64,
+    /// The life of its log.
+    life: Incarnation,
     holds: Holdings,
     /// What it brought since it was met: it holds that too.
     brought: Holdings,
@@ -168,10 +172,17 @@ impl Sending {
         self.state().sent.get(usize::from(partition.0)).cloned().unwrap_or_default()
     }
 
+    /// The present life of the peer's log, as far as is known: what is of it the peer has. Of a life before it may have lost
+    /// some.
+    pub(crate) fn life(&self, reached: &Reached) -> Incarnation {
+        reached.newest_life(&self.site).max(self.state().life)
+    }
+
     /// Whether the peer is known to have an event, or it is its own.
     pub(crate) fn has(&self, followed: &Followed, record: &LogRecord) -> bool {
         let origin = followed.place.origin(record);
-        origin.site == self.site || self.state().holds(&origin)
+        let is_own = origin.site == self.site && origin.incarnation == self.life(&followed.reached());
+        is_own || self.state().holds(&origin)
     }
 
     /// Takes note of what the peer brought: none of it goes back.
@@ -223,6 +234,7 @@ impl Sending {
             let met_before = self.state().answered_at_ms;
             let ended = tokio::select! {
                 ended = self.session() => ended,
+                why = self.here.standing.until_strayed() => Ended::Refused(why),
                 () = self.anew.notified() => continue,
                 _ = paused.wait_for(|paused| *paused) => continue,
             };
@@ -252,6 +264,8 @@ impl Sending {
         if let Err(ended) = self.meet().await {
             return ended;
         }
+        self.here.standing.met(&self.site);
+        self.here.standing.all_met().await;
         let mut partitions = JoinSet::new();
         for partition in (0..self.here.log.partitions()).map(Partition) {
             let this = self.clone();
@@ -268,10 +282,7 @@ impl Sending {
         let (site, incarnation, partitions) = (log.site().clone(), log.incarnation(), log.partitions());
         let of_peer = |mark: &Mark| mark.site == self.site;
         let marks = self.here.followed.iter().flat_map(|followed| {
-            let marks: Vec<_> = followed.reached().marks(followed.place.partition).filter(of_peer).collect();
-            // What is held of the life before the last is no longer a place in the peer's log.
-            let newest = marks.iter().map(|mark| mark.incarnation).max();
-            marks.into_iter().filter(move |mark| Some(mark.incarnation) == newest)
+            followed.reached().marks(followed.place.partition).filter(of_peer).collect::<Vec<_>>()
         });
         let marks = marks.collect();
         // What it brings from now on it holds, whatever it says that it holds.
@@ -287,7 +298,7 @@ impl Sending {
                 *sent = Reached::default();
             }
         }
-        (state.process, state.holds) = (meeting.process, holds);
+        (state.process, state.life, state.holds) = (meeting.process, meeting.incarnation, holds);
         state.delivered.clear();
         state.troubles.clear();
         state.silent = None;
@@ -315,19 +326,16 @@ impl Sending {
                 self.site
             ));
         }
-        for mark in
-            meeting.holds.iter().filter(|mark| mark.site == *log.site() && mark.incarnation == log.incarnation())
-        {
+        for mark in meeting.holds.iter().filter(|mark| mark.site == *log.site()) {
             let Some(followed) = self.here.followed.get(usize::from(mark.partition.0)) else { continue };
-            if followed.event_before(mark.end).await.map_err(Error::from)? != Some(mark.last) {
-                let why = format!(
-                    "this site's log lacks events of its own that {} holds: it was restored from a backup",
-                    self.site
-                );
-                return refused(why);
+            if !followed.agrees(mark).await.map_err(Error::from)? {
+                return refused(self.here.standing.strayed(&self.site));
             }
         }
-        Ok(())
+        match self.here.standing.why_strayed() {
+            Some(why) => refused(why),
+            None => Ok(()),
+        }
     }
 
     /// Sends one partition as it grows, until the connection fails. What is amiss with this partition alone is tried again.

@@ -10,6 +10,7 @@ use crate::{
     risk,
     send::{Here, Sending},
     sites::Sites,
+    standing::Standing,
 };
 use async_trait::async_trait;
 use cairn_archive::{Partition, Position, PositionVector, SiteId, authority};
@@ -87,8 +88,18 @@ impl ReplicationService {
         let followed: Arc<[Followed]> = followed.into();
         let sites = Arc::new(Sites::open(log.clone(), clock.clone(), notes.sites().await?).await?);
         let incoming = config.incoming_objects_max;
-        let receiver = Receiver::new(log.clone(), objects.clone(), clock.clone(), followed.clone(), told, incoming);
-        let here = Arc::new(Here { log, objects, clock, followed, config });
+        let others = peers.iter().map(|peer| peer.site.clone()).collect();
+        let standing = Arc::new(Standing::new(others, config.first_meetings_wait, notes.strayed().await?));
+        let receiver = Receiver::new(
+            log.clone(),
+            objects.clone(),
+            clock.clone(),
+            followed.clone(),
+            standing.clone(),
+            told,
+            incoming,
+        );
+        let here = Arc::new(Here { log, objects, clock, followed, standing, config });
         let sending = |connection: PeerConnection| {
             let PeerConnection { site, config, peer } = connection;
             let sent = sent.remove(&site).unwrap_or_default();
@@ -117,11 +128,18 @@ impl ReplicationService {
             tasks.spawn(peer.clone().run());
             tasks.spawn(tell(self.here.clone(), peer.clone()));
         }
-        let this = Arc::downgrade(self);
-        let interval = self.here.config.notes_interval;
+        let (this, here) = (Arc::downgrade(self), self.here.clone());
         tasks.spawn(async move {
             loop {
-                tokio::time::sleep(interval).await;
+                let interval = tokio::time::sleep(here.config.notes_interval);
+                match here.standing.why_strayed() {
+                    Some(_) => interval.await,
+                    // At once: the next start knows it, whichever peers can be reached then.
+                    None => tokio::select! {
+                        () = interval => {}
+                        _ = here.standing.until_strayed() => {}
+                    },
+                }
                 let Some(this) = this.upgrade() else { return };
                 if let Err(error) = this.note().await {
                     tracing::warn!(%error, "how far replication is could not be noted down");
@@ -140,7 +158,8 @@ impl ReplicationService {
             let told =
                 self.peers.keys().filter(|_| partition == Partition(0)).filter_map(|peer| self.receiver.told(peer));
             let sites = (partition == authority::partition(self.here.log.partitions())).then(|| self.sites.seen());
-            self.notes.note(partition, &own, peers, told, sites).await?;
+            let strayed = self.here.standing.why_strayed().filter(|_| partition == Partition(0));
+            self.notes.note(partition, &own, peers, told, sites, strayed).await?;
         }
         Ok(())
     }

@@ -47,7 +47,7 @@ impl Sites {
     /// Goes on from what was noted down, if the log is still the one that was read.
     pub(crate) async fn open(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, noted: Seen) -> Result<Self, Error> {
         let partition = authority::partition(log.partitions());
-        let place = Place { site: log.site().clone(), incarnation: log.incarnation(), partition };
+        let place = Place { site: log.site().clone(), lives: log.lives().clone(), partition };
         let known = watch::Sender::new(Known::default());
         let this = Self { log, clock, place, known, deciding: Mutex::default() };
         if event_before(&*this.log, partition, noted.to).await? == noted.last {

@@ -2,7 +2,7 @@
 
 use crate::{
     instances::Instance,
-    stores::{MemoryLog, MemoryObjects, MemoryRows, Process},
+    stores::{MemoryLog, MemoryObjects, MemoryRows, Process, Seen},
 };
 use cairn_archive::{
     ObjectKey, SiteId,
@@ -11,7 +11,10 @@ use cairn_archive::{
 use cairn_index::{IndexConfig, IndexService};
 use cairn_ingest::{IngestConfig, IngestService, Quarantine, QuarantineConfig};
 use cairn_process::{clock::Clock, disk::sim::SimDisk};
-use cairn_replication::{PeerConfig, PeerConnection, ReplicationConfig, ReplicationService};
+use cairn_replication::{
+    PeerConfig, PeerConnection, ReplicationConfig, ReplicationService,
+    renew::{self, Found, Holder},
+};
 use cairn_service_api::{
     Error, ErrorKind, Index, Ingest, Peer, Replication,
     index::Conflict,
@@ -202,6 +205,22 @@ impl Site {
         self.log.restore(backup.log, backup.lives);
         self.objects.restore(backup.objects);
         self.notes = backup.notes;
+    }
+
+    /// Begins a new life of the log, if other sites, which are up, hold what it lacks; the site must be down.
+    pub async fn renew(&self, others: &[&Site]) -> Result<Found, Error> {
+        assert!(!self.is_up());
+        let log = self.log.open(&Process::default());
+        let seen: Vec<_> = others.iter().map(|other| Seen(other.log.clone())).collect();
+        let holders = others.iter().zip(&seen).map(|(other, log)| {
+            let peer: &dyn Peer = &**other.replication();
+            Holder { site: other.name.clone(), peer, log }
+        });
+        let found = renew::find(&*log, &holders.collect::<Vec<_>>()).await?;
+        if !found.lost.is_empty() {
+            log.renew(found.incarnation, found.begins.clone()).await?;
+        }
+        Ok(found)
     }
 
     /// An index filled from the whole log: its digest, and the conflicts that it lists.

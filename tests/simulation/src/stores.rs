@@ -5,6 +5,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use cairn_archive::{Digest, Incarnation, ObjectKey, Offset, Partition, SiteId};
 use cairn_process::clock::Clock;
+use cairn_replication::renew::Elsewhere;
+use cairn_service_api::Error;
 use cairn_store_api::{
     ByteStream, CkRange, Commit, EventLog, Generation, IndexStore, Lives, LogBatch, LogRecord, Mutation, ObjectInfo,
     ObjectPage, ObjectRef, ObjectStore, ObjectWriter, Page, Record, Row, StoreError, StoreErrorKind, StoreSpace, Table,
@@ -168,6 +170,21 @@ impl EventLog for MemoryLog {
 
     async fn close(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+/// A log as other sites see it.
+pub struct Seen(pub Arc<MemoryLog>);
+
+#[async_trait]
+impl Elsewhere for Seen {
+    async fn end(&self, partition: Partition) -> Result<Offset, Error> {
+        Ok(self.0.end(partition).await?)
+    }
+
+    async fn read(&self, partition: Partition, from: Offset, to: Offset) -> Result<Vec<LogRecord>, Error> {
+        let count = (to.0 - from.0) as usize;
+        Ok(EventLog::read(&*self.0, partition, from, count, usize::MAX).await?.records)
     }
 }
 

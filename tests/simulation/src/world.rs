@@ -3,10 +3,11 @@
 use crate::{
     instances::Instance,
     link::{Faults, Link},
-    site::Site,
+    site::{Backup, Site},
 };
 use bytes::Bytes;
 use cairn_archive::{EventId, ObjectKey, Offset};
+use cairn_replication::renew::Found;
 use cairn_service_api::{
     Peer, Replication,
     site::{Decision, Grounds, SiteStatus},
@@ -66,6 +67,41 @@ impl World {
         if let Ok(stored) = self.sites[site].store(instance, 0).await {
             self.acknowledged.insert((stored.digest.0, site));
         }
+    }
+
+    /// A site is lost with what no other holds, and restored from a backup; it comes back with its links whole.
+    pub async fn restore(&mut self, site: usize, backup: Backup) {
+        self.sites[site].crash();
+        self.sites[site].restore(backup);
+        let left: BTreeSet<_> = self.sites.iter().flat_map(|site| events(site).into_values()).collect();
+        let left: BTreeSet<_> = left.into_iter().filter_map(|(_, digest)| digest).collect();
+        self.acknowledged.retain(|(digest, at)| *at != site || left.contains(digest));
+        for ((from, to), link) in &self.links {
+            if *from == site || *to == site {
+                *link.faults() = Faults::default();
+            }
+        }
+        for site in 0..self.sites.len() {
+            if !self.sites[site].is_up() {
+                self.start(site).await;
+            }
+        }
+        // Longer than it waits to have met all.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+    }
+
+    /// What an operator does then.
+    pub async fn renew(&mut self, site: usize) -> Found {
+        self.sites[site].crash();
+        for other in 0..self.sites.len() {
+            if other != site && !self.sites[other].is_up() {
+                self.start(other).await;
+            }
+        }
+        let others: Vec<_> = self.sites.iter().filter(|other| other.name != self.sites[site].name).collect();
+        let found = self.sites[site].renew(&others).await.unwrap();
+        self.start(site).await;
+        found
     }
 
     /// One random thing happens.

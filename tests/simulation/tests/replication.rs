@@ -226,6 +226,83 @@ fn a_site_that_lost_its_own_events_is_refused() {
     });
 }
 
+/// It begins a new life, is brought what it lost, and what it took meanwhile goes to the others.
+#[test]
+fn a_site_that_lost_its_own_events_begins_a_new_life() {
+    for stores_between in [false, true] {
+        simulate(8, || async move {
+            let mut world = World::new(8, 3, false).await;
+            for number in 1..6 {
+                world.store(1, Instance { study: number % 4, number, version: 0 }).await;
+            }
+            world.settle().await;
+            let backup = world.sites[1].backup();
+            for number in 6..20 {
+                world.store(1, Instance { study: number % 4, number, version: 0 }).await;
+            }
+            world.settle().await;
+            world.restore(1, backup).await;
+            if stores_between {
+                for number in 20..60 {
+                    world.store(1, Instance { study: number % 4, number, version: 0 }).await;
+                }
+            }
+            let found = world.renew(1).await;
+            let lost: u64 =
+                found.lost.iter().filter(|lost| lost.held_by == world.sites[0].name).map(|l| l.events).sum();
+            // Each store is an event, and the receipt's end another.
+            assert_eq!(lost, 14 * 2);
+            assert_eq!(found.events_of_new_life > 0, stores_between);
+            world.settle().await;
+            world.check().await;
+            assert_eq!(world.sites[1].status().await.incarnation, Incarnation(2));
+            for number in 60..80 {
+                world.store(number as usize % 3, Instance { study: number % 4, number, version: 0 }).await;
+            }
+            world.settle().await;
+            world.check().await;
+        });
+    }
+}
+
+async fn restores_happen(seed: u64, sites: usize) {
+    let mut world = World::new(seed, sites, false).await;
+    let mut renewed = 0;
+    for _ in 0..3 {
+        let site = world.random.below(sites as u64) as usize;
+        let steps = |world: &mut World, most: u64| world.random.below(most);
+        for _ in 0..steps(&mut world, 40) {
+            world.step().await;
+        }
+        let backup = world.sites[site].backup();
+        for _ in 0..steps(&mut world, 60) {
+            world.step().await;
+        }
+        world.restore(site, backup).await;
+        for _ in 0..steps(&mut world, 30) {
+            world.step().await;
+        }
+        renewed += u32::from(!world.renew(site).await.lost.is_empty());
+        for _ in 0..steps(&mut world, 30) {
+            world.step().await;
+        }
+    }
+    world.heal().await;
+    world.settle().await;
+    world.check().await;
+    println!("{renewed} new lives");
+}
+
+#[test]
+fn sites_that_are_restored_from_backups_come_to_the_same() {
+    for seed in seeds(3_000..3_040) {
+        simulate(seed, || restores_happen(seed, 2));
+    }
+    for seed in seeds(4_000..4_030) {
+        simulate(seed, || restores_happen(seed, 3));
+    }
+}
+
 /// What a site was brought does not go back to who brought it.
 #[test]
 fn nothing_is_echoed() {

@@ -7,7 +7,7 @@ use crate::{
     rows::{Rows, malformed},
 };
 use cairn_archive::{
-    Offset, Partition, PositionVector,
+    Incarnation, Offset, Partition, PositionVector, SiteId,
     digest::Leaves,
     fold::Stamp,
     index_rows::{LEAVES, ORIGINS, decode_leaf},
@@ -214,7 +214,7 @@ impl Project {
             let mut missing = Missing::default();
             for ((site, incarnation, partition), end) in after.0.iter().filter(|(_, end)| end.0 > 0) {
                 let at = usize::from(partition.0);
-                if site == self.log.site() && *incarnation == self.log.incarnation() {
+                if self.is_own(site, *incarnation, *partition, *end) {
                     let part = parts.get(at);
                     let stored = ends.get(at).copied().unwrap_or_default();
                     if part.is_none_or(|part| part.end.max(stored) < *end) {
@@ -233,6 +233,13 @@ impl Project {
             }
             missing
         })
+    }
+
+    /// Whether a place is one of this log, in whichever of its lives.
+    fn is_own(&self, site: &SiteId, incarnation: Incarnation, partition: Partition, end: Offset) -> bool {
+        let of_life = || self.log.lives().range(incarnation, partition);
+        site == self.log.site()
+            && (incarnation == self.log.incarnation() || of_life().is_some_and(|of_life| end <= of_life.end))
     }
 
     /// The position vector of what is folded: of this log alone, or with the origins of events of others.
