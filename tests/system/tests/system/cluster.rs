@@ -90,9 +90,7 @@ impl Cluster {
         let mut cluster = Self::prepare(size);
         cluster.environment = more.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
         cluster.create_stores();
-        for name in cluster.names() {
-            cluster.start_process(&name);
-        }
+        cluster.processes = cluster.launch_all();
         cluster.start_gateway();
         cluster.wait_ready();
         cluster
@@ -158,13 +156,26 @@ impl Cluster {
 
     /// Starts one, or starts it again.
     pub fn start_process(&mut self, name: &str) {
+        let process = self.launch(name);
+        self.processes.insert(name.to_owned(), process);
+    }
+
+    /// All at once, as an orchestrator does.
+    fn launch_all(&self) -> BTreeMap<String, Archive> {
+        let names = self.names();
+        std::thread::scope(|scope| {
+            let launched: Vec<_> = names.iter().map(|name| scope.spawn(move || self.launch(name))).collect();
+            names.iter().cloned().zip(launched.into_iter().map(|process| process.join().unwrap())).collect()
+        })
+    }
+
+    fn launch(&self, name: &str) -> Archive {
         let grpc = self.addresses[name].to_string();
         let config = self.config.display().to_string();
         let arguments = vec!["--config".into(), config, "--grpc".into(), grpc];
         let role = name.split('-').next().unwrap();
         let start = Start { role, arguments, environment: self.environment.clone(), ..Start::default() };
-        let process = Archive::start_with(&self.folder.path().join(name), start);
-        self.processes.insert(name.to_owned(), process);
+        Archive::start_with(&self.folder.path().join(name), start)
     }
 
     /// Starts the process that keeps another site in step, where the environment names one; gives where that can call it.
@@ -213,14 +224,19 @@ impl Cluster {
         }
     }
 
-    /// Stops processes in order, doors first. While something was `away`, lines at WARN are expected; at ERROR never.
+    /// Stops its doors, then the others at once. While something was `away`, lines at WARN are expected; at ERROR never.
     pub fn stop(mut self, away: bool) {
-        let gateway = self.gateway.take().into_iter();
-        for mut process in gateway.chain(std::mem::take(&mut self.processes).into_values()) {
+        let stop = |mut process: Archive| {
             if away {
                 process.expect_in_log(" WARN ");
             }
             process.stop();
-        }
+        };
+        self.gateway.take().into_iter().for_each(stop);
+        std::thread::scope(|scope| {
+            for process in std::mem::take(&mut self.processes).into_values() {
+                scope.spawn(move || stop(process));
+            }
+        });
     }
 }

@@ -15,6 +15,9 @@ use std::{
 /// Brokers are slow to come back on a machine that does much else.
 const RECOVERY: Duration = Duration::from_secs(90);
 
+/// Most that an append may take whose timeout is 3 s, there too; the default is 20 s.
+const IN_TIME: Duration = Duration::from_secs(12);
+
 /// Appends until told to stop; gives what was acknowledged: (partition, offset, caller, number).
 async fn load(
     log: &Arc<KafkaEventLog>,
@@ -97,7 +100,7 @@ async fn one_broker_killed_frozen_and_away() {
     let begun = Instant::now();
     let error = log.append(P0, vec![record(9, 0, 100)]).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(6), "in time: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < IN_TIME, "{:?}", begun.elapsed());
     assert_eq!(log.end(P0).await.unwrap_err().kind(), StoreErrorKind::Unavailable);
     run(&engines, &["resume", "kafka"]).await;
     recovers(&log, 1).await;
@@ -107,7 +110,7 @@ async fn one_broker_killed_frozen_and_away() {
     let begun = Instant::now();
     let error = log.append(P0, vec![record(9, 100, 100)]).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(6), "in time: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < IN_TIME, "{:?}", begun.elapsed());
     run(&engines, &["start", "kafka"]).await;
     recovers(&log, 101).await;
     check(&log, &told).await;

