@@ -52,11 +52,20 @@ impl ReplicationService {
     async fn promote(&self, force: bool, grounds: Grounds) -> Result<(), Error> {
         let (turn, _) = self.sites.deciding().await?;
         let own = self.own();
-        match self.sites.ask(|authority| authority.primary().cloned()) {
-            Some(primary) if primary == *own => return Ok(()),
-            Some(primary) if !force && self.peers.get(&primary).is_some_and(|peer| peer.link() == Link::Up) => {
+        let primary = self.sites.ask(|authority| authority.primary().cloned());
+        if primary.as_ref() == Some(own) {
+            return Ok(());
+        }
+        let link = primary.as_ref().filter(|_| !force).and_then(|primary| Some(self.peers.get(primary)?.link()));
+        let primary = primary.as_ref().map(SiteId::as_str).unwrap_or_default();
+        match link {
+            Some(Link::Up) => {
                 let message = format!("{primary} has authority and answers: it is taken over in order, or by force");
                 return Err(conflict(message));
+            }
+            Some(Link::Connecting) => {
+                let message = format!("whether {primary}, which has authority, answers is not known yet: try again");
+                return Err(Error::new(ErrorKind::Unavailable, message));
             }
             _ => {}
         }

@@ -64,6 +64,7 @@ fn a_lost_site_is_taken_over_with_its_senders_and_takes_authority_back() {
     sites.in_step();
 
     sites.kill("east");
+    eventually("the loss of east", || (sites.status("west", "east").link != "up").then_some(()));
     let west = sites.at("west");
     let unconfirmed = west.command(&["site", "promote", "--reason", "a trial"]);
     assert_eq!(unconfirmed.status.code(), Some(2), "{unconfirmed:?}");
@@ -86,6 +87,7 @@ fn a_lost_site_is_taken_over_with_its_senders_and_takes_authority_back() {
     sites.start_site("east");
     let (east, west) = (sites.at("east"), sites.at("west"));
     knows(east, "west", 2);
+    eventually("the link to west", || (sites.status("east", "west").link == "up").then_some(()));
     let refused = east.command(&["site", "promote", "--reason", "a trial", "--yes", "east"]);
     assert_eq!(refused.status.code(), Some(1), "west has authority and answers: {refused:?}");
     let back = decide(east, &["failback"], "east");
