@@ -27,7 +27,7 @@ demonstrate-rebuild: deps ## a cluster whose index is rebuilt under load by two 
 
 # What it takes besides: DEMO="--cut 60 --keep", --rate 50, --down 30.
 DEMO ?=
-demo-two-sites: deps ## two sites kept in step, a link that is cut and a site that is killed: RPO, digests, a report
+demo-two-sites: deps ## two sites kept in step, a link cut, a site killed, a drill: RPO, RTO, digests, reports
 	$(CARGO) build --release --locked -p cairn
 	exec target/py/bin/python tools/demo-two-sites $(DEMO)
 

@@ -28,6 +28,8 @@ pub struct Promoted {
 pub struct SiteStatus {
     /// This site.
     pub site: SiteId,
+    /// Version of the build that answers.
+    pub version: String,
     /// When this was so, in milliseconds since the Unix epoch by this site's clock.
     pub at_ms: u64,
     /// Number of the promotion that counts; 0: there was none yet.

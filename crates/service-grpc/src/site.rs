@@ -59,6 +59,7 @@ fn promoted_from(promoted: pb::Promoted) -> Result<Promoted, Error> {
 pub(crate) fn site_to(status: &SiteStatus) -> pb::SiteResponse {
     pb::SiteResponse {
         site: status.site.to_string(),
+        version: status.version.clone(),
         at_ms: status.at_ms,
         epoch: status.epoch,
         primary: status.primary.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -72,6 +73,7 @@ pub(crate) fn site_from(response: pb::SiteResponse) -> Result<SiteStatus, Error>
     let senders = |encoded| SendersConfigured::decode(encoded).map_err(|_| malformed("senders"));
     Ok(SiteStatus {
         site: site(&response.site)?,
+        version: response.version,
         at_ms: response.at_ms,
         epoch: response.epoch,
         primary: (!response.primary.is_empty()).then(|| site(&response.primary)).transpose()?,

@@ -1,9 +1,11 @@
 //! The command line.
 
+mod drill;
 mod index;
 mod replication;
 mod site;
 
+pub use drill::{DrillAction, DrillArgs, RunArgs};
 pub use index::{Common, IndexAction};
 pub use replication::{ReplicationAction, ReplicationArgs};
 pub use site::{DecidedArgs, SiteAction, SiteArgs, Switch};
@@ -55,6 +57,8 @@ pub enum Command {
     Replication(ReplicationArgs),
     /// Which site has authority: see it, give it, take it
     Site(SiteArgs),
+    /// Rehearse the loss of a site, and leave a signed report
+    Drill(DrillArgs),
     /// Look for what is wrong with a configuration, a machine, and a running archive
     Doctor(DoctorArgs),
     /// Run an archive in a directory of its own, filled with synthetic studies
@@ -79,6 +83,7 @@ impl Command {
             Self::Index(args) => args.action.as_ref().map(IndexAction::server),
             Self::Replication(args) => args.action.as_ref().map(ReplicationAction::server),
             Self::Site(args) => Some(args.action.server()),
+            Self::Drill(args) => args.action.server(),
             Self::Serve(_)
             | Self::Ingest(_)
             | Self::Retrieval(_)

@@ -82,6 +82,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Replication(ReplicationArgs { action: Some(action), .. }) => commands::replication::run(action).await,
         Command::Replication(args) => process::run(commands::load(&args.role)?.config, Roles::replication()).await,
         Command::Site(args) => commands::site::run(args.action).await,
+        Command::Drill(args) => Box::pin(commands::drill::run(args.action)).await,
         Command::Doctor(args) => commands::doctor::run(args).await,
         Command::Demo(args) => commands::demo::run(args).await,
         Command::Completion { shell } => {

@@ -149,6 +149,7 @@ mod tests {
 
     fn status(own: &str, primary: Option<&str>, configs: &[&Config]) -> SiteStatus {
         SiteStatus {
+            version: String::new(),
             site: own.parse().unwrap(),
             at_ms: 0,
             epoch: primary.is_some().into(),

@@ -35,6 +35,7 @@ impl ReplicationService {
     pub(crate) fn site_status(&self) -> SiteStatus {
         let (site, at_ms) = (self.own(), self.here.clock.unix_ms());
         self.sites.ask(|authority| SiteStatus {
+            version: env!("CARGO_PKG_VERSION").into(),
             at_ms,
             epoch: authority.epoch(),
             primary: authority.primary().cloned(),

@@ -4,6 +4,7 @@ pub mod config;
 pub mod conflicts;
 pub mod demo;
 pub mod doctor;
+pub mod drill;
 pub mod events;
 pub mod import;
 pub mod index;

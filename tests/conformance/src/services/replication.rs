@@ -382,6 +382,7 @@ fn site_status() -> SiteStatus {
     };
     let table = vec![ApplicationEntity { title: "CT1".into(), ..ApplicationEntity::default() }];
     SiteStatus {
+        version: "1.2.3".into(),
         site: site("north"),
         at_ms: 1_767_225_700_000,
         epoch: 3,

@@ -28,6 +28,7 @@ mod s3_proxy;
 mod sites;
 mod sites_authority;
 mod sites_disasters;
+mod sites_drill;
 mod sites_faults;
 mod sites_link;
 mod sites_seeding;
