@@ -147,7 +147,7 @@ pub struct Synthetic {
 impl Synthetic {
     /// The one of a seed: the same seed gives the same instance.
     pub fn of(seed: u64) -> Option<Self> {
-        let made = one_study(seed, seed).into_iter().next()?;
+        let made = one_study(seed, 1).into_iter().next()?;
         let start = Part10Reader::new(1 << 16).push(&made.file).ok()??;
         let sop_class_uid = start.meta.sop_class_uid()?.to_string();
         Some(Self { made, sop_class_uid, data_set: start.data_set })

@@ -18,6 +18,7 @@ use cairn_service_api::{
     site::{Decision, Grounds},
 };
 use cairn_synthetic::Random;
+use futures_util::FutureExt;
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -86,7 +87,9 @@ impl<'a> Drill<'a> {
         let samples = Arc::new(Mutex::new(Vec::new()));
         let looking =
             tokio::spawn(look_at_risk(self.original.clone(), self.standby.clone(), self.begun, samples.clone()));
-        match self.forward().await {
+        // A defect must not leave the sites apart.
+        let gone = std::panic::AssertUnwindSafe(self.forward()).catch_unwind().await;
+        match gone.unwrap_or_else(|_| Err(Ended::Failed("a defect of this command ended it".into()))) {
             Ok(()) => {}
             Err(Ended::Interrupted) => {
                 self.report.interrupted = true;
@@ -115,7 +118,7 @@ impl<'a> Drill<'a> {
     async fn back(&mut self) -> Result<(), Ended> {
         let from = self.at_ms();
         let within = self.args.catch_up_timeout;
-        let done = put_back::all(&self.original, &self.standby, &mut self.journal, within).await;
+        let done = put_back::all(&self.original, &self.standby, &mut self.journal, within, self.begun).await;
         let what = match &done {
             Ok(done) if done.took_over => format!("{} has authority again", self.original.name),
             Ok(_) => "there was no authority to give back".to_owned(),

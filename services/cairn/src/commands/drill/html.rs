@@ -312,7 +312,7 @@ fn equal(out: &mut String, report: &Report) {
             Some(false) => "bad",
             None => "note",
         };
-        put!(out, "<p><b>{when}: <span class=\"{class}\">{}</span></b>. {}.</p>", equality(found), escape(&found.what));
+        put!(out, "<p><b>{when}: <span class=\"{class}\">{}</span></b>: {}.</p>", equality(found), escape(&found.what));
         let row = |name: &str, of: &StateOf| {
             vec![
                 Cell::Name(name.into()),

@@ -87,6 +87,12 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
 /// What was at risk at the isolation, in words.
 pub fn at_isolation(report: &Report) -> Option<String> {
     let figures = report.at_risk_at_isolation?;
+    if figures.events == 0 {
+        let (original, standby) = (&report.original.name, &report.standby.name);
+        return Some(format!(
+            "Had {original} been lost at the isolation, nothing would have been lost with it: {standby} had everything."
+        ));
+    }
     Some(format!(
         "Had {} been lost at the isolation, {} events would have been lost with it, {} instances among them ({}), the oldest {} old.",
         report.original.name,

@@ -316,7 +316,7 @@ async fn end(path: &Path, within: Duration, server: &ServerArgs) -> Result<(), F
             return Err(Failure::failed(format!("site {} answers where {} should", side.name, place.site)));
         }
     }
-    let done = put_back::all(&original, &standby, &mut journal, within).await?;
+    let done = put_back::all(&original, &standby, &mut journal, within, begun).await?;
     put_back::catch_up(&original, &standby, begun + within).await?;
     put_back::say(begun, "each site has what the other took");
     let authority = if done.took_over { "authority is back" } else { "authority had not gone" };

@@ -131,9 +131,14 @@ pub async fn catch_up(original: &Side, standby: &Side, deadline: Instant) -> Res
 }
 
 /// All of it, in order; the journal is ended.
-pub async fn all(original: &Side, standby: &Side, journal: &mut Journal, within: Duration) -> Result<Done, Failure> {
-    let begun = Instant::now();
-    let deadline = begun + within;
+pub async fn all(
+    original: &Side,
+    standby: &Side,
+    journal: &mut Journal,
+    within: Duration,
+    begun: Instant,
+) -> Result<Done, Failure> {
+    let deadline = Instant::now() + within;
     let resumed = resume([original, standby], journal, deadline).await?;
     say(begun, &format!("{resumed} links go on"));
     let took_over = fail_back(original, standby, journal, deadline).await?;
