@@ -12,6 +12,9 @@ use std::fmt::Write;
 
 const STYLE: &str = include_str!("page.css");
 
+/// Which figure a chart shows.
+type Value = fn(Figures) -> f64;
+
 /// A cell of a table.
 enum Cell {
     Text(String),
@@ -215,11 +218,11 @@ fn recovery(out: &mut String, report: &Report) {
     let ended = report.phases.iter().find(|phase| phase.name == "Fail back").map(|phase| phase.begun_ms);
     let band = isolated.zip(ended).map(|(from, to)| (from as f64 / 1e3, to as f64 / 1e3, "isolated"));
     let until = report.phases.iter().map(|phase| phase.ended_ms).max().unwrap_or_default() as f64 / 1e3;
-    let series = |of: fn(&RiskSample) -> Option<Figures>, value: fn(Figures) -> f64, name: String| Series {
+    let series = |of: fn(&RiskSample) -> Option<Figures>, value: Value, name: String| Series {
         name,
         points: report.at_risk.iter().map(|at| (at.at_ms as f64 / 1e3, of(at).map(value))).collect(),
     };
-    let charts: [(&str, &str, fn(Figures) -> f64); 2] = [
+    let charts: [(&str, &str, Value); 2] = [
         ("Age of the oldest event at risk", "seconds", |figures| figures.age_ms as f64 / 1e3),
         ("Instances at risk", "instances", |figures| figures.instances as f64),
     ];

@@ -25,8 +25,8 @@ fn says(name: &str) -> SendersConfigured {
 }
 
 fn facts(own: &str, other: &str) -> Facts {
-    let mut log_end = PositionVector::default();
-    (0..8).for_each(|partition| drop(log_end.0.insert((site(own), Incarnation(1), Partition(partition)), Offset(5))));
+    let end = |partition| ((site(own), Incarnation(1), Partition(partition)), Offset(5));
+    let log_end = PositionVector((0..8).map(end).collect());
     let peer = PeerStatus {
         site: site(other),
         addresses: Vec::new(),
@@ -161,7 +161,7 @@ fn a_site_that_is_not_whole_refuses_it() {
 
 #[test]
 fn conflicts_that_one_of_them_does_not_list_refuse_it_unless_they_are_on_their_way() {
-    let conflict = |facts: &mut Facts| drop(facts.conflicts.insert("a b".into(), 2));
+    let conflict = |facts: &mut Facts| facts.conflicts = BTreeMap::from([("a b".into(), 2)]);
     assert!(found(conflict, conflict).is_empty());
     refused(&found(conflict, nothing), "conflicts", "1 are not the same");
     refused(&found(nothing, conflict), "conflicts", "1 are not the same");
