@@ -55,7 +55,7 @@ pub enum Command {
     Index(IndexArgs),
     /// Run a process that keeps other sites in step; or with a command: how far they are, what is at risk, compare
     Replication(ReplicationArgs),
-    /// Which site has authority: see it, give it, take it
+    /// Which site has authority: see it, give it, take it; a site that was restored from a backup
     Site(SiteArgs),
     /// Rehearse the loss of a site, and leave a signed report
     Drill(DrillArgs),
@@ -82,7 +82,7 @@ impl Command {
             Self::Quarantine(args) => Some(&args.server),
             Self::Index(args) => args.action.as_ref().map(IndexAction::server),
             Self::Replication(args) => args.action.as_ref().map(ReplicationAction::server),
-            Self::Site(args) => Some(args.action.server()),
+            Self::Site(args) => args.action.server(),
             Self::Drill(args) => args.action.server(),
             Self::Serve(_)
             | Self::Ingest(_)

@@ -117,6 +117,18 @@ fn failed(directory: &Path, what: &str, error: StoreError) -> Failure {
     })
 }
 
+/// Opens the log for a new life to be begun; `alone`: nobody else appends to it from then on.
+pub async fn log_to_renew(config: &Config, alone: bool) -> Result<Arc<dyn EventLog>, Failure> {
+    match config.stores.log {
+        // Nobody else can have it open.
+        LogKind::Embedded => {
+            let (disk, clock): (Arc<dyn Disk>, Arc<dyn Clock>) = (Arc::new(RealDisk), Arc::new(SystemClock::new()));
+            Ok(log(config, &disk, &clock).await?.0)
+        }
+        LogKind::Kafka => cluster::log_to_renew(config, alone).await,
+    }
+}
+
 async fn log(
     config: &Config,
     disk: &Arc<dyn Disk>,

@@ -1,11 +1,11 @@
 //! A log that was restored from a backup: what other sites hold of it that it lacks, and where its new life begins.
 
-use cairn_archive::{EventId, Incarnation, Offset, Partition, SiteId};
+use cairn_archive::{EventId, Incarnation, Offset, Partition, Position, SiteId};
 use cairn_service_api::{
     Error, ErrorKind, Peer,
     replication::{Introduction, Mark},
 };
-use cairn_store_api::{EventLog, LogRecord};
+use cairn_store_api::EventLog;
 use std::collections::BTreeMap;
 
 /// Records of another site's log that are looked at first; then twice as many, and so on.
@@ -21,8 +21,9 @@ pub trait Elsewhere: Send + Sync {
     /// First offset of a partition that is not durable yet.
     async fn end(&self, partition: Partition) -> Result<Offset, Error>;
 
-    /// Records of a partition from `from` up to `to`, which is not past the end.
-    async fn read(&self, partition: Partition, from: Offset, to: Offset) -> Result<Vec<LogRecord>, Error>;
+    /// Origins and ids of those events of a partition from `from` up to `to` (not past its end) that came from other sites,
+    /// in the order of the log.
+    async fn origins(&self, partition: Partition, from: Offset, to: Offset) -> Result<Vec<(Position, EventId)>, Error>;
 }
 
 /// One of those that hold what this site had.
@@ -157,14 +158,12 @@ async fn look_back(
     let mut same_before = Offset(0);
     while to > Offset(0) && !strayed.is_empty() {
         let from = Offset(to.0.saturating_sub(step));
-        for record in holder.log.read(partition, from, to).await?.into_iter().rev() {
-            let envelope = record.record.envelope;
-            let Some(origin) = envelope.origin.filter(|origin| origin.site == *log.site()) else { continue };
-            if !strayed.contains(&origin.incarnation) {
+        for (origin, id) in holder.log.origins(partition, from, to).await?.into_iter().rev() {
+            if origin.site != *log.site() || !strayed.contains(&origin.incarnation) {
                 continue;
             }
             let of_life = log.lives().range(origin.incarnation, partition);
-            if event_at(log, partition, Some(origin.offset)).await? != Some(envelope.id) {
+            if event_at(log, partition, Some(origin.offset)).await? != Some(id) {
                 lost.events += 1;
                 let known = of_life.is_some_and(|of_life| of_life.contains(&origin.offset));
                 let first = lost.differs_at.map_or(origin.offset, |at| at.min(origin.offset));

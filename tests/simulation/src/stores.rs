@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use cairn_archive::{Digest, Incarnation, ObjectKey, Offset, Partition, SiteId};
+use cairn_archive::{Digest, EventId, Incarnation, ObjectKey, Offset, Partition, Position, SiteId};
 use cairn_process::clock::Clock;
 use cairn_replication::renew::Elsewhere;
 use cairn_service_api::Error;
@@ -182,9 +182,10 @@ impl Elsewhere for Seen {
         Ok(self.0.end(partition).await?)
     }
 
-    async fn read(&self, partition: Partition, from: Offset, to: Offset) -> Result<Vec<LogRecord>, Error> {
-        let count = (to.0 - from.0) as usize;
-        Ok(EventLog::read(&*self.0, partition, from, count, usize::MAX).await?.records)
+    async fn origins(&self, partition: Partition, from: Offset, to: Offset) -> Result<Vec<(Position, EventId)>, Error> {
+        let batch = self.0.read(partition, from, (to.0 - from.0) as usize, usize::MAX).await?;
+        let envelopes = batch.records.into_iter().map(|record| record.record.envelope);
+        Ok(envelopes.filter_map(|envelope| Some((envelope.origin?, envelope.id))).collect())
     }
 }
 

@@ -42,6 +42,11 @@ pub struct KafkaConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub request_timeout: Duration,
+    /// How long an opening goes on without having heard that the log has no new life. Who begins one waits as long, and an
+    /// append's and a request's time more.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub life_lease: Duration,
     /// Bytes of the newest events kept for those who follow the log.
     #[schemars(with = "String")]
     #[serde(with = "units::size")]
@@ -89,6 +94,7 @@ impl Default for KafkaConfig {
             compression: Compression::Lz4,
             queue_bytes_max: 32 << 20,
             request_timeout: Duration::from_secs(10),
+            life_lease: Duration::from_secs(10),
             tail_bytes_max: 32 << 20,
             read_ahead_bytes: 1 << 20,
             scans_max: 2,
@@ -126,6 +132,9 @@ impl KafkaConfig {
         }
         if self.append_timeout < Duration::from_secs(1) || self.request_timeout < Duration::from_millis(100) {
             return invalid("append_timeout is under 1 s or request_timeout under 100 ms".into());
+        }
+        if self.life_lease < Duration::from_secs(1) {
+            return invalid("life_lease is under 1 s".into());
         }
         let fixed = self.properties.keys().find(|key| !FREE_PROPERTIES.iter().any(|free| key.starts_with(free)));
         fixed.map_or(Ok(()), |key| invalid(format!("property {key} can't be set")))

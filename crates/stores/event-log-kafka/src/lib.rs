@@ -8,6 +8,7 @@
 //!   retention they begin at 0 and have no gaps. They are kept by whoever follows the log.
 //! * A record that something else than an archive wrote into the topic is given at its offset, with an envelope that says that
 //!   it has none ([`cairn_archive::Envelope::unreadable`]): followers park it and go on.
+//! * [`KafkaEventLog::open_alone`] opens it for a new life to be begun; every other opening is of no use from then on.
 //! * [`KafkaEventLog::join`] shares the partitions among processes, as [`cairn_store_api::Membership`]: it says who follows
 //!   what and nothing else.
 //! * Append times are the brokers' (`LogAppendTime`). They never decrease while the brokers' clocks don't step back.
@@ -18,6 +19,7 @@ mod append;
 mod client;
 mod config;
 mod ends;
+mod lives;
 mod log;
 mod membership;
 mod metrics;
@@ -26,6 +28,7 @@ mod scan;
 mod shared;
 mod tail;
 mod topic;
+mod watch;
 
 pub use config::{Compression, KafkaConfig};
 pub use log::KafkaEventLog;

@@ -3,12 +3,14 @@ use crate::{
     client::{self, Context, failed},
     config::KafkaConfig,
     ends::Ends,
+    lives::Note,
     membership::GroupMembership,
     metrics,
     scan::Scans,
     shared::Shared,
     tail::{self, Tail},
-    topic::{self, Life},
+    topic::{self, Life, Said},
+    watch::Watch,
 };
 use async_trait::async_trait;
 use cairn_archive::{Incarnation, Offset, Partition, SiteId};
@@ -24,12 +26,14 @@ pub struct KafkaEventLog {
     config: Arc<KafkaConfig>,
     life: Life,
     lives: Lives,
+    /// By which a new life may be begun in this opening.
+    claim: Mutex<Option<uuid::Uuid>>,
     shared: Arc<Shared>,
     appender: Arc<Appender>,
-    ends: Ends,
+    ends: Arc<Ends>,
     tail: Arc<Tail>,
     scans: Arc<Scans>,
-    serving: Mutex<Option<JoinHandle<()>>>,
+    serving: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl KafkaEventLog {
@@ -41,19 +45,58 @@ impl KafkaEventLog {
     /// what it is or its beginning is gone; `Unavailable` when the brokers can't be reached.
     pub async fn open(config: KafkaConfig, site: SiteId) -> Result<Self, StoreError> {
         config.check()?;
-        let life = topic::check(&config, &site).await?;
-        let (config, shared) = (Arc::new(config), Arc::new(Shared::new(life.partitions)));
+        let said = topic::check(&config, &site).await?;
+        if said.told.claim.is_some() {
+            let what =
+                "a new life of the log is being begun; if that was cut short, `cairn site renew` goes on with it";
+            return Err(StoreError::new(StoreErrorKind::Unavailable, what));
+        }
+        Self::open_as(config, said, None)
+    }
+
+    /// Opens the log for a new life to be begun. Every other opening, in whichever process, is of no use from then on; nobody
+    /// opens it until the life was begun, or this was closed without. Takes as long as it takes to be sure of that:
+    /// `life_lease`, `append_timeout` and `request_timeout` together.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; `Conflict` when another does the same.
+    /// # Cancel safety
+    /// Dropped, nobody can open the log until this was done again.
+    pub async fn open_alone(config: KafkaConfig, site: SiteId) -> Result<Self, StoreError> {
+        config.check()?;
+        let life = topic::check(&config, &site).await?.life;
+        let claim = uuid::Uuid::now_v7();
+        topic::write(&config, &life, &Note::Claim(claim)).await?;
+        tokio::time::sleep(config.life_lease + config.append_timeout + config.request_timeout).await;
+        let said = topic::said(&config, &site).await?;
+        if said.told.claim != Some(claim) {
+            return Err(StoreError::new(StoreErrorKind::Conflict, "somebody else begins a new life of the log"));
+        }
+        Self::open_as(config, said, Some(claim))
+    }
+
+    fn open_as(config: KafkaConfig, said: Said, claim: Option<uuid::Uuid>) -> Result<Self, StoreError> {
+        let Said { life, told, end } = said;
+        let shared = Arc::new(Shared::new(life.partitions, config.life_lease));
+        let config = Arc::new(config);
         let client = client::consumer(&config, "cairn-tail", tail::WAIT);
         let consumer = BaseConsumer::from_config_and_context(&client, Context);
         let consumer: Arc<BaseConsumer<Context>> = Arc::new(consumer.map_err(|error| failed("kafka log", &error))?);
-        let ends = Ends::start(consumer.clone(), config.topic.clone(), config.request_timeout)?;
+        let ends = Arc::new(Ends::start(consumer.clone(), config.topic.clone(), config.request_timeout)?);
         let appender = Arc::new(Appender::new(config.clone(), shared.clone())?);
         let scans = Arc::new(Scans::new(config.clone(), life.clone())?);
         let tail = Tail::start(config.clone(), life.clone(), shared.clone(), consumer)?;
-        let serving = Mutex::new(Some(tokio::spawn(scans.clone().serve())));
-        tracing::info!(topic = config.topic, incarnation = life.incarnation.0, log = %life.id, "kafka log is open");
-        let lives = Lives::new(life.incarnation);
-        Ok(Self { config, life, lives, shared, appender, ends, tail, scans, serving })
+        let watch = Watch {
+            ends: ends.clone(),
+            shared: shared.clone(),
+            partition: Partition(life.partitions),
+            end,
+            lease: config.life_lease,
+        };
+        let serving = Mutex::new(vec![tokio::spawn(scans.clone().serve()), tokio::spawn(watch.run())]);
+        let (lives, claim) = (told.lives, Mutex::new(claim));
+        tracing::info!(topic = config.topic, incarnation = lives.newest().0, log = %life.id, "kafka log is open");
+        Ok(Self { config, life, lives, claim, shared, appender, ends, tail, scans, serving })
     }
 
     /// What the topic says it is.
@@ -117,11 +160,19 @@ impl KafkaEventLog {
         Ok(records)
     }
 
+    async fn finish(&self) -> Result<(), StoreError> {
+        self.stop();
+        let appender = self.appender.clone();
+        client::blocking(move || {
+            appender.flush();
+            Ok(())
+        })
+        .await
+    }
+
     fn stop(&self) {
         self.shared.close();
-        if let Some(serving) = self.serving.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            serving.abort();
-        }
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|serving| serving.abort());
     }
 }
 
@@ -199,17 +250,32 @@ impl EventLog for KafkaEventLog {
         Ok(self.ends.at(partition, unix_ms).await?.unwrap_or(end))
     }
 
-    async fn renew(&self, _incarnation: Incarnation, _begins: Vec<Offset>) -> Result<(), StoreError> {
-        Err(StoreError::new(StoreErrorKind::Invalid, "kafka log: a new life can't be begun yet"))
+    async fn renew(&self, incarnation: Incarnation, begins: Vec<Offset>) -> Result<(), StoreError> {
+        self.shared.check()?;
+        let mut ends = Vec::with_capacity(usize::from(self.life.partitions));
+        for partition in (0..self.life.partitions).map(Partition) {
+            ends.push(self.fresh_end(partition).await?);
+        }
+        let lives = self.lives.renewed(incarnation, begins.clone(), &ends)?;
+        let not_alone = |what: &str| StoreError::new(StoreErrorKind::Conflict, format!("kafka log: {what}"));
+        let claim = *self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        let claim = claim.ok_or_else(|| not_alone("others may have it open"))?;
+        self.finish().await?;
+        topic::write(&self.config, &self.life, &Note::Life { claim, incarnation, begins }).await?;
+        // Released by that, if it counts.
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match topic::said(&self.config, &self.life.site).await?.told.lives == lives {
+            true => Ok(()),
+            false => Err(not_alone("somebody else begins a new life")),
+        }
     }
 
     async fn close(&self) -> Result<(), StoreError> {
-        self.stop();
-        let appender = self.appender.clone();
-        client::blocking(move || {
-            appender.flush();
-            Ok(())
-        })
-        .await
+        self.finish().await?;
+        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match claim {
+            Some(claim) => topic::write(&self.config, &self.life, &Note::Release(claim)).await,
+            None => Ok(()),
+        }
     }
 }

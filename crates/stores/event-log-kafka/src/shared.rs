@@ -2,9 +2,12 @@
 
 use cairn_archive::{Offset, Partition};
 use cairn_store_api::{StoreError, StoreErrorKind};
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
@@ -14,13 +17,24 @@ pub(crate) struct Shared {
     damaged: Vec<AtomicU64>,
     closed: AtomicBool,
     broken: OnceLock<String>,
+    /// Milliseconds from `opened` to the last moment at which the log was known to have no new life.
+    alive: AtomicU64,
+    opened: Instant,
+    lease: Duration,
 }
 
 impl Shared {
-    pub(crate) fn new(partitions: u16) -> Self {
+    pub(crate) fn new(partitions: u16, lease: Duration) -> Self {
         let ends = (0..partitions).map(|_| watch::Sender::new(Offset(0))).collect();
         let damaged = (0..partitions).map(|_| AtomicU64::new(u64::MAX)).collect();
-        Self { ends, damaged, closed: AtomicBool::new(false), broken: OnceLock::new() }
+        let (closed, alive) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { ends, damaged, closed, broken: OnceLock::new(), alive, opened: Instant::now(), lease }
+    }
+
+    /// At that moment the log had no new life.
+    pub(crate) fn is_alive_at(&self, asked: Instant) {
+        let since = asked.saturating_duration_since(self.opened).as_millis();
+        self.alive.fetch_max(u64::try_from(since).unwrap_or(u64::MAX), Ordering::AcqRel);
     }
 
     /// The end as far as it is known here.
@@ -86,6 +100,11 @@ impl Shared {
         }
         if self.is_closed() {
             return Err(StoreError::new(StoreErrorKind::Unavailable, "kafka log is closed"));
+        }
+        let alive = Duration::from_millis(self.alive.load(Ordering::Acquire));
+        if self.opened.elapsed().saturating_sub(alive) > self.lease {
+            let what = "kafka log: it is not known whether a new life of it is begun";
+            return Err(StoreError::new(StoreErrorKind::Unavailable, what));
         }
         Ok(())
     }

@@ -2,14 +2,16 @@
 //!
 //! It has one partition more than the log. The last one holds what the log is: site, partitions, incarnation and an id of
 //! its own, in the headers of its first record. A topic that was deleted and made anew has none, or another id; one whose
-//! beginning was removed begins past offset 0; one whose partitions were changed has another number of them.
+//! beginning was removed begins past offset 0; one whose partitions were changed has another number of them. What comes
+//! after that record is about later lives: see `crate::lives`.
 
 use crate::{
     client::{self, Context, failed},
     config::KafkaConfig,
+    lives::{Note, Told, begins_from_text, begins_to_text},
     metrics, record,
 };
-use cairn_archive::{Incarnation, SiteId};
+use cairn_archive::{Incarnation, Offset as LogOffset, SiteId};
 use cairn_store_api::{StoreError, StoreErrorKind};
 use rdkafka::{
     Message, Offset, TopicPartitionList,
@@ -26,8 +28,8 @@ const SITE: &str = "cairn_log_site";
 const PARTITIONS: &str = "cairn_log_partitions";
 const INCARNATION: &str = "cairn_log_incarnation";
 const ID: &str = "cairn_log_id";
-/// Records of the last partition looked at for the one that says what the log is.
-const LIFE_RECORDS_MAX: usize = 64;
+const CLAIM: &str = "cairn_log_claim";
+const BEGINS: &str = "cairn_log_begins";
 
 /// What a log is, as its topic says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,12 +60,51 @@ impl Life {
     fn read(message: &impl Message) -> Option<Self> {
         let headers = message.headers()?;
         let text = |name| record::header(headers, name);
+        if text(CLAIM).is_some() {
+            return None;
+        }
         Some(Self {
             site: text(SITE)?.parse().ok()?,
             partitions: text(PARTITIONS)?.parse().ok()?,
             incarnation: Incarnation(text(INCARNATION)?.parse().ok()?),
             id: text(ID)?.parse().ok()?,
         })
+    }
+}
+
+impl Note {
+    fn headers(&self, life: &Life) -> OwnedHeaders {
+        let mut fields = vec![(ID, life.id.to_string())];
+        match self {
+            Self::Claim(claim) => fields.push((CLAIM, claim.to_string())),
+            Self::Release(claim) => fields.extend([(CLAIM, claim.to_string()), (BEGINS, String::new())]),
+            Self::Life { claim, incarnation, begins } => fields.extend([
+                (CLAIM, claim.to_string()),
+                (INCARNATION, incarnation.0.to_string()),
+                (BEGINS, begins_to_text(begins)),
+            ]),
+        }
+        fields
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
+    }
+
+    /// Reads one that is about this log.
+    fn read(message: &impl Message, life: &Life) -> Option<Self> {
+        let headers = message.headers()?;
+        let text = |name| record::header(headers, name);
+        if text(ID)? != life.id.to_string() {
+            return None;
+        }
+        let claim = text(CLAIM)?.parse().ok()?;
+        match (text(INCARNATION), text(BEGINS)) {
+            (None, None) => Some(Self::Claim(claim)),
+            (None, Some(_)) => Some(Self::Release(claim)),
+            (Some(incarnation), begins) => {
+                let begins = begins_from_text(begins?).filter(|begins| begins.len() == usize::from(life.partitions))?;
+                Some(Self::Life { claim, incarnation: Incarnation(incarnation.parse().ok()?), begins })
+            }
+        }
     }
 }
 
@@ -139,10 +180,32 @@ pub async fn create_topic(config: &KafkaConfig, site: &SiteId, incarnation: Inca
     check_life(config, site, life)
 }
 
+/// What the last partition says, and where it ended then.
+pub(crate) struct Said {
+    pub(crate) life: Life,
+    pub(crate) told: Told,
+    pub(crate) end: LogOffset,
+}
+
+/// What the log is, and which lives it had.
+pub(crate) async fn said(config: &KafkaConfig, site: &SiteId) -> Result<Said, StoreError> {
+    let Looked { life, told, end, .. } = look(config).await?;
+    let life = check_life(config, site, life.ok_or_else(|| nameless(config))?)?;
+    let told = told.unwrap_or_else(|| Told::new(life.incarnation));
+    Ok(Said { life, told, end })
+}
+
+/// Says something about the log's lives.
+pub(crate) async fn write(config: &KafkaConfig, life: &Life, note: &Note) -> Result<(), StoreError> {
+    write_headers(config, note.headers(life)).await
+}
+
 /// Checks the topic and says what the log is.
-pub(crate) async fn check(config: &KafkaConfig, site: &SiteId) -> Result<Life, StoreError> {
+pub(crate) async fn check(config: &KafkaConfig, site: &SiteId) -> Result<Said, StoreError> {
     let looked = look(config).await?;
     let life = check_life(config, site, looked.life.ok_or_else(|| nameless(config))?)?;
+    let told = looked.told.unwrap_or_else(|| Told::new(life.incarnation));
+    let said = Said { life, told, end: looked.end };
     let admin = admin(config)?;
     let described = admin.describe_configs([&ResourceSpecifier::Topic(&config.topic)], &options(config)).await;
     let described = described.map_err(|error| failed("describe topic", &error))?;
@@ -160,7 +223,7 @@ pub(crate) async fn check(config: &KafkaConfig, site: &SiteId) -> Result<Life, S
     }
     metrics::weak_topic(!weak.is_empty());
     if weak.is_empty() {
-        return Ok(life);
+        return Ok(said);
     }
     let weak = weak.join("; ");
     if config.accept_weak_topic {
@@ -168,7 +231,7 @@ pub(crate) async fn check(config: &KafkaConfig, site: &SiteId) -> Result<Life, S
             topic = config.topic,
             "THE LOG DOES NOT KEEP WHAT IT ACKNOWLEDGES, as accepted by configuration: {weak}"
         );
-        return Ok(life);
+        return Ok(said);
     }
     Err(StoreError::new(StoreErrorKind::Invalid, format!("topic {} can't hold the log: {weak}", config.topic)))
 }
@@ -203,6 +266,9 @@ fn options(config: &KafkaConfig) -> AdminOptions {
 /// What a look at the topic found.
 struct Looked {
     life: Option<Life>,
+    told: Option<Told>,
+    /// Where the last partition ended.
+    end: LogOffset,
     replicas_min: usize,
     /// Whether a partition of the log holds anything.
     events: bool,
@@ -242,9 +308,11 @@ fn look_blocking(config: &KafkaConfig) -> Result<Looked, StoreError> {
         let what = format!("topic {}: the beginning of partition {partition} is gone", config.topic);
         return Err(StoreError::new(StoreErrorKind::Corrupt, what));
     }
-    let life = read_life(config, &consumer, ends.last().copied().unwrap_or_default())?;
+    let end = ends.last().copied().unwrap_or_default();
+    let (life, told) = read_life(config, &consumer, end)?.unzip();
     let events = ends.iter().rev().skip(1).any(|end| *end > 0);
-    Ok(Looked { life, replicas_min, events })
+    let end = LogOffset(u64::try_from(end).unwrap_or_default());
+    Ok(Looked { life, told, end, replicas_min, events })
 }
 
 fn check_partitions(config: &KafkaConfig, consumer: &BaseConsumer<Context>) -> Result<usize, StoreError> {
@@ -285,38 +353,46 @@ fn offsets(
     (0..count).map(offset).collect()
 }
 
-fn read_life(config: &KafkaConfig, consumer: &BaseConsumer<Context>, end: i64) -> Result<Option<Life>, StoreError> {
+/// Reads the last partition to its end.
+fn read_life(
+    config: &KafkaConfig,
+    consumer: &BaseConsumer<Context>,
+    end: i64,
+) -> Result<Option<(Life, Told)>, StoreError> {
     if end == 0 {
         return Ok(None);
     }
     let mut place = TopicPartitionList::new();
     let added = place.add_partition_offset(&config.topic, i32::from(config.partitions), Offset::Beginning);
     added.and_then(|()| consumer.assign(&place)).map_err(|error| failed("look at topic", &error))?;
-    let begun = Instant::now();
-    for _ in 0..LIFE_RECORDS_MAX {
-        let left = config.request_timeout.saturating_sub(begun.elapsed());
-        let Some(message) = consumer.poll(left) else {
+    let mut read: Option<(Life, Told)> = None;
+    loop {
+        let Some(message) = consumer.poll(config.request_timeout) else {
             return Err(StoreError::new(StoreErrorKind::Unavailable, "look at topic: no answer in time"));
         };
         let message = message.map_err(|error| failed("look at topic", &error))?;
-        if let Some(life) = Life::read(&message) {
-            return Ok(Some(life));
+        match &mut read {
+            None => read = Life::read(&message).map(|life| (life.clone(), Told::new(life.incarnation))),
+            Some((life, told)) => Note::read(&message, life).into_iter().for_each(|note| told.include(note)),
         }
         if message.offset() + 1 >= end {
-            break;
+            return Ok(read);
         }
     }
-    Ok(None)
 }
 
 async fn write_life(config: &KafkaConfig, site: &SiteId, incarnation: Incarnation) -> Result<(), StoreError> {
+    let life = Life { site: site.clone(), partitions: config.partitions, incarnation, id: uuid::Uuid::now_v7() };
+    write_headers(config, life.headers()).await
+}
+
+async fn write_headers(config: &KafkaConfig, headers: OwnedHeaders) -> Result<(), StoreError> {
     let producer = FutureProducer::from_config_and_context(&client::producer(config), Context);
     let producer: FutureProducer<Context> = producer.map_err(|error| failed("kafka log", &error))?;
-    let life = Life { site: site.clone(), partitions: config.partitions, incarnation, id: uuid::Uuid::now_v7() };
     let record = FutureRecord::<(), [u8]>::to(&config.topic)
         .partition(i32::from(config.partitions))
         .payload(&[])
-        .headers(life.headers());
+        .headers(headers);
     let sent = producer.send(record, config.append_timeout).await;
     sent.map(|_| ()).map_err(|(error, _)| failed("write what the log is", &error))
 }

@@ -1,6 +1,6 @@
 //! `cairn site`.
 
-use super::{Common, ServerArgs};
+use super::{Common, ConfigSource, ServerArgs};
 use cairn_archive::SiteId;
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -45,6 +45,18 @@ pub enum SiteAction {
         #[command(flatten)]
         decided: DecidedArgs,
     },
+    /// Begin a new life of this site's log, which was restored from a backup: what it lost then comes back from the others.
+    /// The site's processes must be stopped
+    Renew {
+        #[command(flatten)]
+        source: ConfigSource,
+        /// A site that is gone for good, or holds nothing of this one, and is not asked (repeatable)
+        #[arg(long, value_name = "SITE")]
+        without: Vec<SiteId>,
+        /// Name of this site, to say that it is meant; without it is said what would be done
+        #[arg(long, value_name = "SITE")]
+        yes: Option<SiteId>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,14 +82,15 @@ pub struct DecidedArgs {
 }
 
 impl SiteAction {
-    /// Which running archive it talks to.
-    pub fn server(&self) -> &ServerArgs {
-        match self {
+    /// Which running archive it talks to, if it does.
+    pub fn server(&self) -> Option<&ServerArgs> {
+        Some(match self {
+            Self::Renew { .. } => return None,
             Self::Status { common } => &common.server,
             Self::Promote { decided, .. }
             | Self::Demote { decided }
             | Self::Failback { decided }
             | Self::ReadOnly { decided, .. } => &decided.common.server,
-        }
+        })
     }
 }

@@ -11,6 +11,7 @@ pub mod index;
 pub mod parked;
 pub mod quarantine;
 pub mod query;
+pub mod renew;
 pub mod replication;
 pub mod site;
 pub mod stores;

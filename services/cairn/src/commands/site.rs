@@ -20,6 +20,7 @@ use std::time::Duration;
 pub async fn run(action: SiteAction) -> Result<(), Failure> {
     let (decided, decision) = match action {
         SiteAction::Status { common } => return status(&common).await,
+        SiteAction::Renew { source, without, yes } => return super::renew::run(&source, &without, yes).await,
         SiteAction::Promote { decided, force } => (decided, Decision::Promote { force }),
         SiteAction::Demote { decided } => (decided, Decision::Demote),
         SiteAction::Failback { decided } => (decided, Decision::TakeOver),

@@ -59,6 +59,15 @@ mod kafka {
         Ok((log, Box::new(move || joining.join(&group))))
     }
 
+    /// The log, for a new life to be begun; `alone`: no other process appends to it from then on.
+    pub async fn log_to_renew(config: &Config, alone: bool) -> Result<Arc<dyn EventLog>, Failure> {
+        if !alone {
+            return Ok(log(config).await?.0);
+        }
+        let log = KafkaEventLog::open_alone(config.kafka.clone(), site(config)?).await;
+        Ok(Arc::new(log.map_err(|error| failed("kafka", &error))?))
+    }
+
     /// Makes the topic.
     pub async fn create_log(config: &Config) -> Result<String, Failure> {
         let site = site(config)?;
@@ -126,6 +135,7 @@ macro_rules! not_built {
 #[cfg(not(all(feature = "kafka", feature = "s3", feature = "cql")))]
 not_built!(kafka, "kafka",
     log(config: &Config) -> (Arc<dyn EventLog>, Join);
+    log_to_renew(config: &Config, alone: bool) -> Arc<dyn EventLog>;
     create_log(config: &Config) -> String;);
 #[cfg(not(all(feature = "kafka", feature = "s3", feature = "cql")))]
 not_built!(s3, "s3",
@@ -137,5 +147,5 @@ not_built!(cql, "cql",
     create_index(config: &Config) -> String;);
 
 pub use cql::{create_index, index};
-pub use kafka::{create_log, log};
+pub use kafka::{create_log, log, log_to_renew};
 pub use s3::{create_objects, objects};

@@ -116,7 +116,7 @@ impl Sites {
              [peers]\nsites_interval = \"100 ms\"\nconnect_timeout = \"1 s\"\nanswer_timeout = \"3 s\"\npause_max = \"200 ms\"\n\
              [ingest.compare]\nsearch_interval = \"200 ms\"\n\
              [replication]\nretry_pause = \"50 ms\"\nretry_pause_max = \"500 ms\"\n\
-             tell_interval = \"100 ms\"\ntell_timeout = \"2 s\"\nnotes_interval = \"100 ms\"\n",
+             first_meetings_wait = \"1 s\"\ntell_interval = \"100 ms\"\ntell_timeout = \"2 s\"\nnotes_interval = \"100 ms\"\n",
             site.partitions
         );
         for peer in &site.peers {

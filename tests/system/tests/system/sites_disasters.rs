@@ -257,7 +257,7 @@ fn a_peer_restored_from_a_backup_gets_again_what_it_had_of_others() {
 }
 
 #[test]
-fn a_peer_restored_from_a_backup_without_all_that_it_had_taken_is_refused() {
+fn a_site_restored_from_a_backup_without_all_that_it_had_taken_is_refused_until_its_new_life() {
     let mut sites = Sites::start(&["east", "west"]);
     let (before, lost, after) = (made(142, 1), made(143, 1), made(144, 1));
     store(sites.at("west"), &before);
@@ -283,5 +283,31 @@ fn a_peer_restored_from_a_backup_without_all_that_it_had_taken_is_refused() {
     {
         sites.there(name, &files);
     }
+    // An operator decides.
+    sites.kill("west");
+    let (refused, said) = renew(&sites, "west", &[]);
+    assert!(refused == Some(2) && said.contains("east holds"), "{said}");
+    let (renewed, said) = renew(&sites, "west", &["--yes", "west"]);
+    assert!(renewed == Some(0) && said.contains("life 2 has begun"), "{said}");
+    sites.start_site("west");
+    sites.whole(&[&all[..], &after[..]].concat());
+    let (twice, said) = {
+        sites.kill("west");
+        renew(&sites, "west", &["--yes", "west"])
+    };
+    assert!(twice == Some(0) && said.contains("nothing was done"), "{said}");
+    sites.start_site("west");
+    store(sites.at("west"), &made(145, 1));
+    sites.whole(&[&all[..], &after[..], &made(145, 1)[..]].concat());
     sites.stop();
+}
+
+/// `cairn site renew` of a site that is down: exit status, and everything said.
+fn renew(sites: &Sites, name: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let configuration = sites.folder.path().join(format!("{name}.toml"));
+    let data = sites.folder.path().join(name);
+    let mut command = std::process::Command::new(crate::support::cairn());
+    command.args(["site", "renew", "--config"]).arg(configuration).arg("--data").arg(data).args(arguments);
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }

@@ -30,6 +30,7 @@ pub(crate) fn config(brokers: &str, partitions: u16) -> KafkaConfig {
         replication_factor: copies,
         min_insync_replicas: if copies > 1 { 2 } else { 1 },
         record_bytes_max: 128 << 10,
+        life_lease: std::time::Duration::from_secs(3),
         // Small, so that trials go beyond what is kept in memory.
         tail_bytes_max: 64 << 10,
         read_ahead_bytes: 64 << 10,
@@ -58,6 +59,11 @@ impl EventLogBackend for Topic {
         let config = KafkaConfig { partitions, ..self.config.clone() };
         create_topic(&config, site, incarnation).await?;
         Ok(Arc::new(KafkaEventLog::open(config, site.clone()).await?))
+    }
+
+    async fn open_to_renew(&self, site: &SiteId, partitions: u16) -> Result<Arc<dyn EventLog>, StoreError> {
+        let config = KafkaConfig { partitions, ..self.config.clone() };
+        Ok(Arc::new(KafkaEventLog::open_alone(config, site.clone()).await?))
     }
 
     fn record_bytes_max(&self) -> usize {

@@ -117,6 +117,11 @@ impl EventLogBackend for OwnBroker {
         Ok(Arc::new(KafkaEventLog::open(config, site.clone()).await?))
     }
 
+    async fn open_to_renew(&self, site: &SiteId, partitions: u16) -> Result<Arc<dyn EventLog>, StoreError> {
+        let config = KafkaConfig { partitions, brokers: self.brokers().await, ..self.topic.clone() };
+        Ok(Arc::new(KafkaEventLog::open_alone(config, site.clone()).await?))
+    }
+
     fn record_bytes_max(&self) -> usize {
         self.topic.record_bytes_max as usize
     }
