@@ -175,7 +175,7 @@ proptest! {
             let decision = Decision { under: set.under, position: &set.position };
             prop_assert_eq!(before.is_void(decision), all.is_void(decision));
         }
-        for (_, promotion) in &before.promotions {
+        for promotion in before.promotions.values() {
             let now = all.promotions.values().find(|other| other.id == promotion.id).unwrap();
             prop_assert_eq!(promotion.is_void, now.is_void);
         }
