@@ -2,6 +2,7 @@
 
 use crate::{
     AnswerStream, Error,
+    digests::{DigestTree, FoldedEvent, Of, StudyDigest},
     parked::{ParkedEvent, ParkedSelection},
 };
 use async_trait::async_trait;
@@ -278,6 +279,21 @@ pub trait Index: Send + Sync {
     /// Studies of a tenant that differ between two generations, `limit` at most; found by the digest tree, so that
     /// generations that are equal cost next to nothing. Each is as of what it has folded at that moment.
     async fn diff(&self, diff: Diff) -> Result<AnswerStream<StudyDifference>, Error>;
+
+    /// The digest tree of the serving generation.
+    async fn digest_tree(&self) -> Result<DigestTree, Error>;
+
+    /// Digests of a tenant's studies in the serving generation.
+    async fn study_digests(&self, tenant: &str, of: Of) -> Result<AnswerStream<StudyDigest>, Error>;
+
+    /// The events that are folded in a study, in [`FoldedEvent::order`]; none where it is not there. With `only`, those of
+    /// them alone, each with its origin, which costs a read of the log.
+    async fn study_events(
+        &self,
+        tenant: &str,
+        study: &Uid,
+        only: Vec<EventId>,
+    ) -> Result<AnswerStream<FoldedEvent>, Error>;
 }
 
 /// What a generation of the index is for.

@@ -2,12 +2,14 @@
 //! that a door cannot tell which it holds.
 #![forbid(unsafe_code)]
 
+pub mod digests;
 mod error;
 pub mod index;
 pub mod ingest;
 pub mod parked;
 pub mod replication;
 pub mod retrieval;
+pub mod schedule;
 pub mod site;
 
 pub use error::{Error, ErrorKind, Reason};

@@ -3,6 +3,7 @@
 use crate::{
     AnswerStream, Error,
     ingest::Body,
+    schedule::Schedule,
     site::{Decision, Grounds, SiteStatus},
 };
 use async_trait::async_trait;
@@ -189,6 +190,8 @@ pub struct PeerStatus {
     pub risk: Risk,
     /// The most that the age of the oldest event at risk should be.
     pub rpo_target: Duration,
+    /// How fast bytes of objects may go there.
+    pub schedule: Schedule,
     /// Events delivered since the start of the process, repeats included.
     pub events_delivered: u64,
     /// Objects sent since then.
@@ -197,6 +200,17 @@ pub struct PeerStatus {
     pub bytes_sent: u64,
     /// What the peer last told of what it has and this site has not, and when that came, by this site's clock.
     pub told: Option<(u64, Report)>,
+}
+
+/// What a log has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Events.
+    pub events: u64,
+    /// Instances among them.
+    pub instances: u64,
+    /// Bytes of the objects that they name.
+    pub bytes: u64,
 }
 
 /// How a site's peers are kept in step.
@@ -208,6 +222,10 @@ pub struct ReplicationStatus {
     pub incarnation: Incarnation,
     /// When this was so, in milliseconds since the Unix epoch by this site's clock.
     pub at_ms: u64,
+    /// What became a fact at this site since its log began.
+    pub own: Held,
+    /// Bytes that objects can still take here before stores are refused; `None`: there is no known bound.
+    pub available_bytes: Option<u64>,
     /// In the order of their names.
     pub peers: Vec<PeerStatus>,
 }

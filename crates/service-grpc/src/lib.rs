@@ -4,6 +4,7 @@
 
 pub mod client;
 mod convert;
+mod digests;
 mod error;
 mod generations;
 mod identifier;

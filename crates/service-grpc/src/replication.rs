@@ -9,8 +9,10 @@ use cairn_archive::{Incarnation, Offset, Partition, Position, SiteId, envelope::
 use cairn_service_api::{
     Error, ErrorKind,
     replication::{
-        AtRisk, Delivered, Delivery, Introduction, Link, Mark, Meeting, PeerStatus, ReplicationStatus, Report, Risk,
+        AtRisk, Delivered, Delivery, Held, Introduction, Link, Mark, Meeting, PeerStatus, ReplicationStatus, Report,
+        Risk,
     },
+    schedule::{Rule, Schedule},
 };
 use cairn_store_api::Record;
 use std::time::Duration;
@@ -164,6 +166,28 @@ fn link_from(link: i32, why: String) -> Result<Link, Error> {
     }
 }
 
+fn schedule_to(schedule: &Schedule) -> pb::Schedule {
+    let rule = |rule: &Rule| pb::Rule {
+        days: rule.days.into(),
+        from: rule.from.into(),
+        to: rule.to.into(),
+        bytes_per_second: rule.bytes_per_second,
+    };
+    let Schedule { always, rules, utc_offset_minutes } = schedule;
+    pb::Schedule { always: *always, rules: rules.iter().map(rule).collect(), utc_offset_minutes: *utc_offset_minutes }
+}
+
+fn schedule_from(schedule: pb::Schedule) -> Result<Schedule, Error> {
+    let minute = |minute: u32| minute.try_into().map_err(|_| malformed("time of day"));
+    let rule = |rule: pb::Rule| {
+        let days = rule.days.try_into().map_err(|_| malformed("days"))?;
+        let (from, to) = (minute(rule.from)?, minute(rule.to)?);
+        Ok::<_, Error>(Rule { days, from, to, bytes_per_second: rule.bytes_per_second })
+    };
+    let rules = schedule.rules.into_iter().map(rule).collect::<Result<_, _>>()?;
+    Ok(Schedule { always: schedule.always, rules, utc_offset_minutes: schedule.utc_offset_minutes })
+}
+
 fn peer_to(peer: &PeerStatus) -> pb::PeerStatus {
     let (link, why) = link_to(&peer.link);
     pb::PeerStatus {
@@ -179,6 +203,7 @@ fn peer_to(peer: &PeerStatus) -> pb::PeerStatus {
         bytes_sent: peer.bytes_sent,
         told: peer.told.as_ref().map(|(_, report)| report_to(0, report)),
         told_at_ms: peer.told.as_ref().map_or(0, |(at_ms, _)| *at_ms),
+        schedule: Some(schedule_to(&peer.schedule)),
     }
 }
 
@@ -191,6 +216,7 @@ fn peer_from(peer: pb::PeerStatus) -> Result<PeerStatus, Error> {
         answered_at_ms: peer.answered_at_ms,
         risk: risk_from(peer.risk)?,
         rpo_target: Duration::from_millis(peer.rpo_target_ms),
+        schedule: schedule_from(peer.schedule.unwrap_or_default())?,
         events_delivered: peer.events_delivered,
         objects_sent: peer.objects_sent,
         bytes_sent: peer.bytes_sent,
@@ -203,15 +229,20 @@ pub(crate) fn status_to(status: &ReplicationStatus) -> pb::StatusResponse {
         site: status.site.to_string(),
         incarnation: status.incarnation.0,
         at_ms: status.at_ms,
+        own: Some(pb::Held { events: status.own.events, instances: status.own.instances, bytes: status.own.bytes }),
+        available_bytes: status.available_bytes,
         peers: status.peers.iter().map(peer_to).collect(),
     }
 }
 
 pub(crate) fn status_from(response: pb::StatusResponse) -> Result<ReplicationStatus, Error> {
+    let own = response.own.unwrap_or_default();
     Ok(ReplicationStatus {
         site: site(&response.site)?,
         incarnation: Incarnation(response.incarnation),
         at_ms: response.at_ms,
+        own: Held { events: own.events, instances: own.instances, bytes: own.bytes },
+        available_bytes: response.available_bytes,
         peers: response.peers.into_iter().map(peer_from).collect::<Result<_, _>>()?,
     })
 }

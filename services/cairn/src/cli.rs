@@ -7,7 +7,7 @@ mod site;
 
 pub use drill::{DrillAction, DrillArgs, RunArgs};
 pub use index::{Common, IndexAction};
-pub use replication::{ReplicationAction, ReplicationArgs};
+pub use replication::{PlanArgs, ReplicationAction, ReplicationArgs};
 pub use site::{DecidedArgs, SiteAction, SiteArgs, Switch};
 
 use crate::{commands::parked::ParkedArgs, config::Destination};

@@ -6,6 +6,7 @@ use cairn_archive::{EventId, Position, PositionVector, SiteId, events::ReceiptEn
 use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Ingest, Peer, Replication, Retrieval,
+    digests::{DigestTree, FoldedEvent, Of, StudyDigest},
     index::{
         Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Query, Selection,
         StateDigest, StudyDifference,
@@ -129,6 +130,23 @@ impl Index for Late<dyn Index> {
 
     async fn diff(&self, diff: Diff) -> Result<AnswerStream<StudyDifference>, Error> {
         self.get()?.diff(diff).await
+    }
+
+    async fn digest_tree(&self) -> Result<DigestTree, Error> {
+        self.get()?.digest_tree().await
+    }
+
+    async fn study_digests(&self, tenant: &str, of: Of) -> Result<AnswerStream<StudyDigest>, Error> {
+        self.get()?.study_digests(tenant, of).await
+    }
+
+    async fn study_events(
+        &self,
+        tenant: &str,
+        study: &Uid,
+        only: Vec<EventId>,
+    ) -> Result<AnswerStream<FoldedEvent>, Error> {
+        self.get()?.study_events(tenant, study, only).await
     }
 }
 

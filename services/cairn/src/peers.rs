@@ -4,7 +4,12 @@ use crate::{
     commands::Failure,
     config::{Config, ConfigError, TlsConfig},
 };
-use cairn_service_grpc::{Tls, client::Connection, server::ServerConfig};
+use cairn_replication::PeerConfig;
+use cairn_service_grpc::{
+    Tls,
+    client::Connection,
+    server::{ServerConfig, SiteCertificates},
+};
 use std::path::Path;
 
 /// Reads the files that the configuration names.
@@ -64,6 +69,22 @@ pub fn listener(config: &Config) -> Result<ServerConfig, Failure> {
         keepalive_timeout: grpc.keepalive_timeout,
         tls: config.tls.as_ref().map(tls).transpose()?,
     })
+}
+
+/// By which names other sites are known when they call.
+///
+/// # Errors
+/// A name of a site that can't be one.
+pub fn site_certificates(config: &Config) -> Result<SiteCertificates, Failure> {
+    if config.tls.is_none() || !config.replication.verify_site_certificate {
+        return Ok(SiteCertificates::unchecked());
+    }
+    let names = |(site, peer): (&String, &PeerConfig)| {
+        let own = std::slice::from_ref(site);
+        let names = if peer.certificate_names.is_empty() { own } else { &peer.certificate_names };
+        Ok((site.parse().map_err(Failure::failed)?, names.to_vec()))
+    };
+    Ok(SiteCertificates::of(config.replication.peers.iter().map(names).collect::<Result<_, Failure>>()?))
 }
 
 /// A window of HTTP/2: at least what it begins with, at most what it can be (RFC 9113 section 6.9.2).

@@ -18,7 +18,7 @@ use crate::{
 };
 use cairn_dimse::Partners;
 use cairn_process::clock::SystemClock;
-use cairn_service_grpc::server::{Served, Server};
+use cairn_service_grpc::server::{Served, Server, SiteCertificates};
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::AtomicBool, atomic::Ordering},
@@ -190,7 +190,9 @@ impl Process {
         let measured = Measured { log, objects, clock: Arc::new(SystemClock::new()) };
         let health = Health { readiness: readiness.clone(), measured, metrics: telemetry.metrics.clone() };
         open_http(&config, roles, listeners.http, &services, health, drained.clone(), &mut doors);
-        let server = Server::new(served(roles, &services), peers::listener(&config)?).await?;
+        let server =
+            Server::new(served(roles, &services, peers::site_certificates(&config)?), peers::listener(&config)?)
+                .await?;
         let health = tokio::spawn(health::keep(readiness, server.health(), config.peers.health_interval));
         doors.spawn(async move {
             if let Err(error) = server.serve(listeners.grpc, begun(drained)).await {
@@ -312,13 +314,14 @@ fn open_http(
 }
 
 /// What gRPC serves: the roles that are here; beside doors also the others, so that commands need one address alone.
-fn served(roles: Roles, services: &Services) -> Served {
+fn served(roles: Roles, services: &Services, site_certificates: SiteCertificates) -> Served {
     let (all, none) = (roles.doors(), Served::default());
     Served {
         ingest: if all || roles.ingest { services.ingest() } else { none.ingest },
         index: if all || roles.index { services.index() } else { none.index },
         retrieval: if all || roles.retrieval { services.retrieval() } else { none.retrieval },
         peer: services.replication().map(|own| own.peer.clone() as _),
+        site_certificates,
         replication: services.replication().map(|own| own.operated.clone() as _),
         log: roles.log().then(|| services.log.clone()),
     }

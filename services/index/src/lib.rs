@@ -12,6 +12,7 @@ mod answering;
 mod config;
 mod conflicts;
 mod diff;
+mod digests;
 mod duties;
 mod instances;
 mod keeper;

@@ -3,7 +3,7 @@
 use crate::{
     answering::{Place, closing},
     config::IndexConfig,
-    diff, instances, keeper,
+    diff, digests, instances, keeper,
     lag::{Firsts, Folded},
     manage, metrics,
     pointer::Pointer,
@@ -13,13 +13,14 @@ use crate::{
 };
 use async_trait::async_trait;
 use cairn_archive::{
-    Offset, Partition, PositionVector,
+    EventId, Offset, Partition, PositionVector,
     digest::{FOLD_VERSION, Leaf, Leaves},
 };
-use cairn_dicom::dataset::DataSet;
+use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_process::clock::{Clock, SystemClock};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Reason,
+    digests::{DigestTree, FoldedEvent, Of, StudyDigest},
     index::{
         Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Query, Selection,
         StateDigest, StudyDifference,
@@ -305,6 +306,23 @@ impl Index for IndexService {
 
     async fn diff(&self, diff: Diff) -> Result<AnswerStream<StudyDifference>, Error> {
         diff::run(&self.shared, diff).await
+    }
+
+    async fn digest_tree(&self) -> Result<DigestTree, Error> {
+        digests::tree(&self.shared).await
+    }
+
+    async fn study_digests(&self, tenant: &str, of: Of) -> Result<AnswerStream<StudyDigest>, Error> {
+        digests::studies(&self.shared, tenant.to_owned(), of).await
+    }
+
+    async fn study_events(
+        &self,
+        tenant: &str,
+        study: &Uid,
+        only: Vec<EventId>,
+    ) -> Result<AnswerStream<FoldedEvent>, Error> {
+        digests::events(&self.shared, tenant.to_owned(), study, only).await
     }
 }
 

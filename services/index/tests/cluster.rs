@@ -4,14 +4,15 @@ mod support;
 
 use async_trait::async_trait;
 use cairn_archive::{
-    Incarnation, Partition, Position, PositionVector,
-    digest::FOLD_VERSION,
+    Incarnation, Offset, Partition, Position, PositionVector,
+    digest::{FOLD_VERSION, HashSum, Leaves, event_hash, leaf_of},
     events::{Event, ReceiptClosed, ResendPolicy},
 };
 use cairn_dicom::tags;
 use cairn_index::{IndexConfig, IndexService};
 use cairn_service_api::{
     ErrorKind, Index, Reason,
+    digests::Of,
     index::{Change, Detail, Diff, Level, Returning, Role, Selection, Then, Until},
 };
 use cairn_store_api::{EventLog, Generation, IndexStore, Membership, Record, Release, ShareChange};
@@ -501,4 +502,78 @@ async fn what_nobody_has_is_removed_at_the_start() {
     assert!(store.dump(2).is_empty());
     assert_eq!(index.generations().await.expect("generations").len(), 1);
     index.close().await.expect("closes");
+}
+
+/// Everything that a stream gives.
+async fn listed<T>(answers: Result<cairn_service_api::AnswerStream<T>, cairn_service_api::Error>) -> Vec<T> {
+    answers.expect("streams").map(|answer| answer.expect("answer")).collect().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_digest_tree_leads_from_the_whole_to_every_event_in_each_process() {
+    for store in [MemoryStore::new(), MemoryStore::exact()] {
+        let log = MemoryLog::new(4);
+        let mut records = history(60);
+        // One that can't be folded, in whose place its repair stands, and one that another site brought.
+        let mut parked = Spec::new(500, 3, 1, 500).record();
+        let good = parked.clone();
+        parked.payload = vec![0xFF; 10].into();
+        records.push(parked.clone());
+        records.push(support::repair(501, &parked, support::replaced(&good)));
+        let mut brought = Spec::new(502, 3, 1, 502).record();
+        let origin = Position {
+            site: "west".parse().expect("a site"),
+            incarnation: Incarnation(2),
+            partition: Partition(1),
+            offset: Offset(77),
+        };
+        brought.envelope.origin = Some(origin.clone());
+        records.push(brought);
+        put(&log, &records).await;
+        let a = Process::begin(&log, &store, &[0, 1], small()).await;
+        let b = Process::begin(&log, &store, &[2, 3], small()).await;
+        for process in [&a, &b] {
+            settled(&process.index).await;
+            let tree = process.index.digest_tree().await.expect("tree");
+            let (digest, position) = process.index.digest().await.expect("digest");
+            assert_eq!((tree.leaves.roots(), &tree.folded), ((digest.events, digest.state), &position));
+            assert!(tree.folded.contains(&origin) && tree.site.to_string() == "main");
+            let leaves: Vec<u8> = (0..=u8::MAX).filter(|leaf| tree.leaves.get(*leaf).studies > 0).collect();
+            let studies = listed(process.index.study_digests("default", Of::Leaves(leaves.clone())).await).await;
+            assert_eq!(studies.len(), 9);
+            let mut sums = Leaves::default();
+            for study in &studies {
+                let leaf = sums.get_mut(leaf_of("default", study.study_instance_uid.as_str()));
+                leaf.events.add(&study.events);
+                leaf.state.add(&study.state);
+            }
+            assert!(leaves.iter().all(|leaf| sums.get(*leaf).events == tree.leaves.get(*leaf).events));
+            assert!(leaves.iter().all(|leaf| sums.get(*leaf).state == tree.leaves.get(*leaf).state));
+            let one = listed(process.index.study_digests("default", Of::Leaves(leaves[..1].to_vec())).await).await;
+            assert!(one.len() < 9 && one.iter().all(|study| studies.contains(study)));
+            let uids = studies.iter().map(|study| study.study_instance_uid.clone());
+            let asked = uids.chain(["9.9.9".parse().expect("a UID")]).collect();
+            assert_eq!(listed(process.index.study_digests("default", Of::Studies(asked)).await).await, studies);
+            assert!(listed(process.index.study_digests("other", Of::Leaves(leaves)).await).await.is_empty());
+            for study in &studies {
+                let uid = &study.study_instance_uid;
+                let events = listed(process.index.study_events("default", uid, Vec::new()).await).await;
+                let mut sum = HashSum::default();
+                events.iter().for_each(|event| sum.add(&event_hash(&event.event)));
+                assert_eq!(sum.to_bytes(), study.events, "each event of {uid}, and no other");
+                assert!(events.is_sorted_by(|one, other| one.order() < other.order()));
+                assert!(events.iter().all(|event| event.origin.is_none()));
+                assert!(!events.iter().any(|event| event.event == support::event_id(500)), "its repair stands for it");
+            }
+        }
+        let study = "1.2.3".parse().expect("a UID");
+        let only = vec![support::event_id(501), support::event_id(502), support::event_id(9_999)];
+        let found = listed(b.index.study_events("default", &study, only).await).await;
+        let [brought, repair] = &found[..] else { panic!("two, not {found:?}") };
+        assert_eq!((&brought.origin, brought.kind.as_str()), (&Some(origin), "cairn.instance.stored.v1"));
+        assert_eq!(brought.about.as_ref().map(|(_, instance)| instance.to_string()).as_deref(), Some("1.2.3.1.502"));
+        assert_eq!((repair.about.as_ref(), repair.kind.as_str()), (None, "cairn.event.repaired.v1"));
+        let here = repair.origin.as_ref().expect("it stands here");
+        assert_eq!((here.site.to_string().as_str(), here.incarnation), ("main", Incarnation(1)));
+    }
 }

@@ -1,6 +1,7 @@
 //! What an operator can set. Every field has a default that is safe to run with; unknown keys are refused.
 
 use cairn_process::units;
+use cairn_service_api::schedule::{Rule, Schedule};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,6 +11,9 @@ use std::{collections::BTreeMap, time::Duration};
 pub struct ReplicationConfig {
     /// The other sites, by name. With none there is no replication.
     pub peers: BTreeMap<String, PeerConfig>,
+    /// Whether a caller that says that it is a site must have a certificate that names it, where there are certificates
+    /// (`[tls]`): by the site's name as DNS name, or by one of `certificate_names`.
+    pub verify_site_certificate: bool,
     /// Events of one delivery at most.
     pub delivery_events_max: usize,
     /// Bytes of events of one delivery, about.
@@ -57,6 +61,7 @@ impl Default for ReplicationConfig {
     fn default() -> Self {
         Self {
             peers: BTreeMap::new(),
+            verify_site_certificate: true,
             delivery_events_max: 256,
             delivery_bytes_max: 1 << 20,
             deliveries_max: 16,
@@ -79,6 +84,10 @@ impl Default for ReplicationConfig {
 pub struct PeerConfig {
     /// HOST:PORT of its gRPC listeners that have replication.
     pub addresses: Vec<String>,
+    /// Names of which the peer's certificate must have one (`verify_site_certificate`): DNS names or IP addresses; none: its
+    /// name as a site.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificate_names: Vec<String>,
     /// The most that may be lost with this site, as the age of the oldest event that the peer does not have.
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
@@ -90,16 +99,31 @@ pub struct PeerConfig {
     /// Other limits at some times of the week; the first rule that holds counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calendar: Vec<BandwidthRule>,
+    /// What the calendar's times are ahead of UTC, such as `+01:00`; it does not change with the season.
+    #[serde(skip_serializing_if = "UtcOffset::is_none")]
+    pub utc_offset: UtcOffset,
 }
 
 impl Default for PeerConfig {
     fn default() -> Self {
-        let (addresses, calendar) = (Vec::new(), Vec::new());
-        Self { addresses, rpo_target: Duration::from_secs(60), bytes_per_second: None, calendar }
+        Self {
+            addresses: Vec::new(),
+            certificate_names: Vec::new(),
+            rpo_target: Duration::from_secs(60),
+            bytes_per_second: None,
+            calendar: Vec::new(),
+            utc_offset: UtcOffset::default(),
+        }
     }
 }
 
 impl PeerConfig {
+    /// How fast bytes may go there.
+    pub fn schedule(&self) -> Schedule {
+        let rules = self.calendar.iter().map(BandwidthRule::rule).collect();
+        Schedule { always: self.bytes_per_second, rules, utc_offset_minutes: self.utc_offset.0.into() }
+    }
+
     /// Checks its limits.
     ///
     /// # Errors
@@ -120,9 +144,9 @@ pub struct BandwidthRule {
     /// Days on which it begins; none: every day.
     #[serde(default)]
     pub days: Vec<Day>,
-    /// When it begins, in UTC.
+    /// When it begins, in UTC or as `utc_offset` says.
     pub from: TimeOfDay,
-    /// When it ends, in UTC; not after its beginning: on the next day.
+    /// When it ends; not after its beginning: on the next day.
     pub to: TimeOfDay,
     /// Bytes a second that go there at most.
     #[schemars(with = "String")]
@@ -131,14 +155,9 @@ pub struct BandwidthRule {
 }
 
 impl BandwidthRule {
-    /// Whether it holds in a minute of a day; day 0 is Monday.
-    pub(crate) fn holds(&self, day: u64, minute: u64) -> bool {
-        let begins_on = |day: u64| self.days.is_empty() || self.days.iter().any(|own| *own as u64 == day);
-        let (from, to) = (self.from.0.into(), self.to.0.into());
-        if from < to {
-            return begins_on(day) && (from..to).contains(&minute);
-        }
-        begins_on(day) && minute >= from || begins_on((day + 6) % 7) && minute < to
+    fn rule(&self) -> Rule {
+        let days = self.days.iter().fold(0, |days, day| days | 1 << (*day as u8));
+        Rule { days, from: self.from.0, to: self.to.0, bytes_per_second: self.bytes_per_second }
     }
 }
 
@@ -188,6 +207,48 @@ impl From<TimeOfDay> for String {
     }
 }
 
+/// Minutes ahead of UTC, as `+HH:MM` or `-HH:MM`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(with = "String")]
+#[serde(try_from = "String", into = "String")]
+pub struct UtcOffset(i16);
+
+impl UtcOffset {
+    fn is_none(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl std::str::FromStr for UtcOffset {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = "an offset from UTC is +HH:MM or -HH:MM, of less than a day";
+        let (sign, time) = match (text.strip_prefix('+'), text.strip_prefix('-')) {
+            (Some(time), _) => (1, time),
+            (_, Some(time)) => (-1, time),
+            _ => return Err(bad),
+        };
+        let TimeOfDay(minutes) = time.parse().map_err(|_| bad)?;
+        Ok(Self(sign * i16::try_from(minutes).map_err(|_| bad)?))
+    }
+}
+
+impl TryFrom<String> for UtcOffset {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<UtcOffset> for String {
+    fn from(offset: UtcOffset) -> Self {
+        let sign = if offset.0 < 0 { '-' } else { '+' };
+        format!("{sign}{}", Self::from(TimeOfDay(offset.0.unsigned_abs())))
+    }
+}
+
 mod optional_size {
     use serde::{Deserializer, Serializer};
 
@@ -200,5 +261,34 @@ mod optional_size {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
         cairn_process::units::size::deserialize(deserializer).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_from_utc_are_read_as_they_are_written() {
+        for (text, minutes) in [("+01:00", 60), ("-03:30", -210), ("+00:00", 0), ("+23:59", 1_439)] {
+            let offset: UtcOffset = text.parse().expect(text);
+            assert_eq!((offset.0, String::from(offset).as_str()), (minutes, text));
+        }
+        for text in ["01:00", "+1:00", "+24:00", "+01", "", "Europe/Berlin"] {
+            assert!(text.parse::<UtcOffset>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_is_what_is_set() {
+        let rule = BandwidthRule {
+            days: vec![Day::Monday, Day::Sunday],
+            from: TimeOfDay(60),
+            to: TimeOfDay(30),
+            bytes_per_second: 9,
+        };
+        let peer = PeerConfig { calendar: vec![rule], utc_offset: UtcOffset(-90), ..PeerConfig::default() };
+        let rules = vec![Rule { days: 0b100_0001, from: 60, to: 30, bytes_per_second: 9 }];
+        assert_eq!(peer.schedule(), Schedule { always: None, rules, utc_offset_minutes: -90 });
     }
 }

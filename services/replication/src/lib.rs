@@ -17,6 +17,7 @@ mod metrics;
 mod named;
 mod notes;
 mod pace;
+pub mod plan;
 mod reached;
 mod receive;
 pub mod renew;
@@ -26,5 +27,5 @@ mod service;
 mod sites;
 mod standing;
 
-pub use config::{BandwidthRule, Day, PeerConfig, ReplicationConfig, TimeOfDay};
+pub use config::{BandwidthRule, Day, PeerConfig, ReplicationConfig, TimeOfDay, UtcOffset};
 pub use service::{PeerConnection, ReplicationService};

@@ -16,6 +16,7 @@ use cairn_service_api::{
     Error, ErrorKind, Peer,
     ingest::Body,
     replication::{Delivery, Introduction, Link, Mark, Meeting, Report},
+    schedule::Schedule,
     site::Grounds,
 };
 use cairn_store_api::{EventLog, LogRecord, ObjectRef, ObjectStore, Record, StoreError, StoreErrorKind};
@@ -48,6 +49,7 @@ pub(crate) struct Sending {
     pub(crate) site: SiteId,
     pub(crate) addresses: Vec<String>,
     pub(crate) rpo_target: Duration,
+    pub(crate) schedule: Schedule,
     here: Arc<Here>,
     peer: Arc<dyn Peer>,
     state: Mutex<State>,
@@ -119,7 +121,8 @@ impl Sending {
         sent: Vec<Reached>,
     ) -> Self {
         let PeerConfig { addresses, rpo_target, .. } = config.clone();
-        let pace = Arc::new(Pace::new(here.clock.clone(), config));
+        let schedule = config.schedule();
+        let pace = Arc::new(Pace::new(here.clock.clone(), schedule.clone()));
         let (deliveries, objects) =
             (Semaphore::new(here.config.deliveries_max), Semaphore::new(here.config.objects_max));
         let state = Mutex::new(State { sent, ..State::default() });
@@ -129,6 +132,7 @@ impl Sending {
             site,
             addresses,
             rpo_target,
+            schedule,
             here,
             peer,
             state,

@@ -5,7 +5,7 @@ use crate::{
     follow::Followed,
     metrics,
     notes::Notes,
-    reached::Reached,
+    reached::{Reached, Totals},
     receive::Receiver,
     risk,
     send::{Here, Sending},
@@ -18,7 +18,9 @@ use cairn_process::clock::Clock;
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Peer, Reason, Replication,
     ingest::Body,
-    replication::{AtRisk, Delivered, Delivery, Introduction, Link, Meeting, PeerStatus, ReplicationStatus, Report},
+    replication::{
+        AtRisk, Delivered, Delivery, Held, Introduction, Link, Meeting, PeerStatus, ReplicationStatus, Report,
+    },
     site::{Decision, Grounds, SiteStatus},
 };
 use cairn_store_api::{EventLog, IndexStore, ObjectRef, ObjectStore};
@@ -173,6 +175,16 @@ impl ReplicationService {
         }
     }
 
+    /// What became a fact here.
+    fn own(&self) -> Held {
+        let mut own = Totals::default();
+        for followed in self.here.followed.iter() {
+            own += followed.reached().totals.get(&followed.place.site).copied().unwrap_or_default();
+        }
+        let Totals { events, instances, bytes } = own;
+        Held { events, instances, bytes }
+    }
+
     pub(crate) fn sending(&self, site: &SiteId) -> Result<&Arc<Sending>, Error> {
         self.peers.get(site).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{site} is no peer of this site")))
     }
@@ -268,6 +280,7 @@ impl Replication for ReplicationService {
                 answered_at_ms: peer.answered_at_ms(),
                 risk: risk::measure(&self.here, peer).await?,
                 rpo_target: peer.rpo_target,
+                schedule: peer.schedule.clone(),
                 events_delivered: peer.delivered.load(Ordering::Relaxed),
                 objects_sent: peer.objects_sent.load(Ordering::Relaxed),
                 bytes_sent: peer.bytes_sent.load(Ordering::Relaxed),
@@ -279,6 +292,8 @@ impl Replication for ReplicationService {
             site: log.site().clone(),
             incarnation: log.incarnation(),
             at_ms: clock.unix_ms(),
+            own: self.own(),
+            available_bytes: self.here.objects.space().await?.available,
             peers,
         })
     }

@@ -65,6 +65,7 @@ pub fn trials(name: &str, site: impl Fn() -> Making + Clone + Send + 'static) ->
         "waiting_for_what_will_not_come_ends", asking::waiting_for_what_will_not_come_ends;
         "status_counts_and_digest_is_reproduced", asking::status_counts_and_digest_is_reproduced;
         "generations_are_told_apart_and_asked", asking::generations_are_told_apart_and_asked;
+        "digests_lead_from_the_whole_to_events", asking::digests_lead_from_the_whole_to_events;
         "instances_come_with_the_detail_asked_for", asking::instances_come_with_the_detail_asked_for;
         "poison_is_parked_until_its_repair", repairing::poison_is_parked_until_its_repair;
         "a_repair_that_says_nothing_is_refused", repairing::a_repair_that_says_nothing_is_refused;

@@ -10,16 +10,18 @@ use crate::{
         conflict_from, detail_to, level_to, record_from, returning_to, selection_to, state_digest_from, status_from,
         vector_from, vector_to,
     },
+    digests,
     generations::{change_to, changed_from, diff_to, difference_from, generation_from},
     identifier,
     index_proto::{self as pb, index_service_client::IndexServiceClient},
     parked,
 };
 use async_trait::async_trait;
-use cairn_archive::PositionVector;
-use cairn_dicom::dataset::DataSet;
+use cairn_archive::{EventId, PositionVector};
+use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
     AnswerStream, Error, Index,
+    digests::{DigestTree, FoldedEvent, Of, StudyDigest},
     index::{
         Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Query, Selection,
         StateDigest, StudyDifference,
@@ -112,5 +114,24 @@ impl Index for IndexClient {
     async fn diff(&self, diff: Diff) -> Result<AnswerStream<StudyDifference>, Error> {
         let found = call!(self.0, Safe, diff, diff_to(diff))?;
         Ok(answers(found, difference_from))
+    }
+
+    async fn digest_tree(&self) -> Result<DigestTree, Error> {
+        digests::tree_from(call!(self.0, Safe, digest_tree, pb::DigestTreeRequest {})?)
+    }
+
+    async fn study_digests(&self, tenant: &str, of: Of) -> Result<AnswerStream<StudyDigest>, Error> {
+        let found = call!(self.0, Safe, study_digests, digests::digests_to(tenant, of))?;
+        Ok(answers(found, digests::digest_from))
+    }
+
+    async fn study_events(
+        &self,
+        tenant: &str,
+        study: &Uid,
+        only: Vec<EventId>,
+    ) -> Result<AnswerStream<FoldedEvent>, Error> {
+        let found = call!(self.0, Safe, study_events, digests::events_to(tenant, study, &only))?;
+        Ok(answers(found, digests::event_from))
     }
 }

@@ -4,6 +4,7 @@ use crate::{
         conflict_to, detail_from, level_from, record_to, returning_from, selection_from, state_digest_to, status_to,
         vector_from, vector_to,
     },
+    digests,
     error::to_status,
     generations::{change_from, changed_to, diff_from, difference_to, generation_to},
     identifier,
@@ -120,5 +121,33 @@ impl IndexService for IndexServer {
     async fn diff(&self, request: Request<pb::DiffRequest>) -> Result<Response<Self::DiffStream>, Status> {
         let found = self.0.diff(diff_from(request.into_inner())).await.map_err(to_status)?;
         Ok(Response::new(answers(found, |difference| difference_to(&difference))))
+    }
+
+    async fn digest_tree(&self, _: Request<pb::DigestTreeRequest>) -> Result<Response<pb::DigestTreeResponse>, Status> {
+        let tree = self.0.digest_tree().await.map_err(to_status)?;
+        Ok(Response::new(digests::tree_to(&tree)))
+    }
+
+    type StudyDigestsStream = Answers<pb::StudyDigestsResponse>;
+
+    async fn study_digests(
+        &self,
+        request: Request<pb::StudyDigestsRequest>,
+    ) -> Result<Response<Self::StudyDigestsStream>, Status> {
+        let (tenant, of) = digests::digests_from(request.into_inner()).map_err(to_status)?;
+        let found = self.0.study_digests(&tenant, of).await.map_err(to_status)?;
+        Ok(Response::new(answers(found, |digest| digests::digest_to(&digest))))
+    }
+
+    type StudyEventsStream = Answers<pb::StudyEventsResponse>;
+
+    async fn study_events(
+        &self,
+        request: Request<pb::StudyEventsRequest>,
+    ) -> Result<Response<Self::StudyEventsStream>, Status> {
+        let request = request.into_inner();
+        let (study, only) = digests::events_from(&request).map_err(to_status)?;
+        let found = self.0.study_events(&request.tenant, &study, only).await.map_err(to_status)?;
+        Ok(Response::new(answers(found, digests::event_to)))
     }
 }

@@ -1,6 +1,7 @@
 //! Serving a service's trait over gRPC.
 
 mod body;
+mod callers;
 mod index;
 mod ingest;
 mod log;
@@ -8,6 +9,7 @@ mod replication;
 mod retrieval;
 mod serve;
 
+pub use callers::SiteCertificates;
 pub use index::IndexServer;
 pub use ingest::IngestServer;
 pub use log::{EventLogServer, LateLog};
@@ -45,6 +47,8 @@ pub struct Served {
     pub log: Option<LateLog>,
     /// What other sites ask.
     pub peer: Option<Arc<dyn Peer>>,
+    /// Which sites' certificates are looked at when they ask that.
+    pub site_certificates: SiteCertificates,
     /// Replication, as operators see it.
     pub replication: Option<Arc<dyn Replication>>,
 }
@@ -80,7 +84,8 @@ pub(crate) async fn routes(
     serve!(served.index, IndexServer, IndexServiceServer);
     serve!(served.retrieval, RetrievalServer, RetrievalServiceServer);
     serve!(served.log, EventLogServer, EventLogServiceServer);
-    serve!(served.peer, PeerServer, PeerServiceServer);
+    let peer = served.peer.map(|peer| (peer, served.site_certificates));
+    serve!(peer, PeerServer, PeerServiceServer);
     serve!(served.replication, ReplicationServer, ReplicationServiceServer);
     Ok((routes, health))
 }

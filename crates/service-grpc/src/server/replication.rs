@@ -1,5 +1,5 @@
 use super::{
-    Answers, answers,
+    Answers, SiteCertificates, answers,
     body::{Piece, body},
 };
 use crate::{
@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 /// Serves a [`Peer`].
-pub struct PeerServer(pub(super) Arc<dyn Peer>);
+pub struct PeerServer(pub(super) (Arc<dyn Peer>, SiteCertificates));
 
 /// Serves a [`Replication`].
 pub struct ReplicationServer(pub(super) Arc<dyn Replication>);
@@ -30,17 +30,30 @@ fn piece(request: pb::PutObjectRequest) -> Option<Piece> {
     }
 }
 
+impl PeerServer {
+    fn peer(&self) -> &Arc<dyn Peer> {
+        &self.0.0
+    }
+
+    fn certificates(&self) -> &SiteCertificates {
+        &self.0.1
+    }
+}
+
 #[async_trait]
 impl PeerService for PeerServer {
     async fn meet(&self, request: Request<pb::MeetRequest>) -> Result<Response<pb::MeetResponse>, Status> {
+        let site = convert::site(&request.get_ref().site).map_err(to_status)?;
+        self.certificates().check(&request, &site)?;
         let caller = convert::introduction_from(request.into_inner()).map_err(to_status)?;
-        let meeting = self.0.meet(caller).await.map_err(to_status)?;
+        let meeting = self.peer().meet(caller).await.map_err(to_status)?;
         Ok(Response::new(convert::meeting_to(&meeting)))
     }
 
     async fn missing(&self, request: Request<pb::MissingRequest>) -> Result<Response<pb::MissingResponse>, Status> {
+        self.certificates().check_any(&request)?;
         let objects = request.into_inner().objects.into_iter().map(object_from).collect::<Result<_, _>>();
-        let missing = self.0.missing(objects.map_err(to_status)?).await.map_err(to_status)?;
+        let missing = self.peer().missing(objects.map_err(to_status)?).await.map_err(to_status)?;
         Ok(Response::new(pb::MissingResponse { missing }))
     }
 
@@ -48,25 +61,30 @@ impl PeerService for PeerServer {
         &self,
         request: Request<Streaming<pb::PutObjectRequest>>,
     ) -> Result<Response<pb::PutObjectResponse>, Status> {
+        self.certificates().check_any(&request)?;
         let mut requests = request.into_inner();
         let first = requests.message().await?.and_then(|request| request.part);
         let Some(Part::Object(object)) = first else { return Err(to_status(malformed("object"))) };
         let object = object_from(object).map_err(to_status)?;
-        self.0.put_object(object, body(requests, piece)).await.map_err(to_status)?;
+        self.peer().put_object(object, body(requests, piece)).await.map_err(to_status)?;
         Ok(Response::new(pb::PutObjectResponse {}))
     }
 
     async fn append(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendResponse>, Status> {
+        let site = convert::site(&request.get_ref().site).map_err(to_status)?;
+        self.certificates().check(&request, &site)?;
         let delivery = convert::delivery_from(request.into_inner()).map_err(to_status)?;
-        let delivered = self.0.append(delivery).await.map_err(to_status)?;
+        let delivered = self.peer().append(delivery).await.map_err(to_status)?;
         Ok(Response::new(convert::delivered_to(&delivered)))
     }
 
     async fn tell(&self, request: Request<pb::TellRequest>) -> Result<Response<pb::TellResponse>, Status> {
+        let site = convert::site(&request.get_ref().site).map_err(to_status)?;
+        self.certificates().check(&request, &site)?;
         let request = request.into_inner();
         let process = request.process;
         let report = convert::report_from(request).map_err(to_status)?;
-        self.0.tell(process, report).await.map_err(to_status)?;
+        self.peer().tell(process, report).await.map_err(to_status)?;
         Ok(Response::new(pb::TellResponse {}))
     }
 

@@ -184,6 +184,27 @@ impl Index for Records {
     async fn diff(&self, _: Diff) -> Result<AnswerStream<StudyDifference>, Error> {
         not_asked()
     }
+
+    async fn digest_tree(&self) -> Result<cairn_service_api::digests::DigestTree, Error> {
+        not_asked()
+    }
+
+    async fn study_digests(
+        &self,
+        _: &str,
+        _: cairn_service_api::digests::Of,
+    ) -> Result<AnswerStream<cairn_service_api::digests::StudyDigest>, Error> {
+        not_asked()
+    }
+
+    async fn study_events(
+        &self,
+        _: &str,
+        _: &cairn_dicom::Uid,
+        _: Vec<cairn_archive::EventId>,
+    ) -> Result<AnswerStream<cairn_service_api::digests::FoldedEvent>, Error> {
+        not_asked()
+    }
 }
 
 #[derive(Default)]

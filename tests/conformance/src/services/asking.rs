@@ -1,8 +1,12 @@
 use super::{Site, all, fill, of_study};
-use cairn_archive::{Offset, PositionVector};
+use cairn_archive::{
+    Offset, PositionVector,
+    digest::{HashSum, event_hash},
+};
 use cairn_dicom::{dataset::DataSet, tags};
 use cairn_service_api::{
     DEFAULT_TENANT, ErrorKind, Index, Reason,
+    digests::Of,
     index::{Certificate, Change, Detail, Diff, Level, Query, QueryOptions, Returning, Role, Then, Until},
 };
 use futures_util::StreamExt;
@@ -169,6 +173,35 @@ pub(super) async fn generations_are_told_apart_and_asked(site: Arc<dyn Site>) {
     index.manage(Change::Drop(before)).await.unwrap();
     let back = index.manage(Change::Rollback).await.unwrap();
     assert_eq!((back.generation, index.status().await.unwrap().generation), (first, first));
+}
+
+pub(super) async fn digests_lead_from_the_whole_to_events(site: Arc<dyn Site>) {
+    let made = fill(&*site, 12, 3).await;
+    let index = site.index();
+    let tree = index.digest_tree().await.unwrap();
+    let (digest, position) = index.digest().await.unwrap();
+    assert_eq!((tree.leaves.roots(), tree.fold_version), ((digest.events, digest.state), digest.fold_version));
+    assert_eq!(tree.folded, position);
+    let leaves: Vec<u8> = (0..=u8::MAX).filter(|leaf| tree.leaves.get(*leaf).studies > 0).collect();
+    let studies = all(index.study_digests(DEFAULT_TENANT, Of::Leaves(leaves)).await.unwrap()).await;
+    assert_eq!(studies.len(), 3);
+    let stored = "cairn.instance.stored.v1";
+    let (mut total, mut instances) = (HashSum::default(), BTreeSet::new());
+    for study in &studies {
+        let uid = &study.study_instance_uid;
+        let of = Of::Studies(vec![uid.clone(), "9.9".parse().unwrap()]);
+        assert_eq!(all(index.study_digests(DEFAULT_TENANT, of).await.unwrap()).await, std::slice::from_ref(study));
+        let events = all(index.study_events(DEFAULT_TENANT, uid, Vec::new()).await.unwrap()).await;
+        events.iter().for_each(|event| total.add(&event_hash(&event.event)));
+        let facts = events.iter().filter(|event| event.kind == stored).filter_map(|event| event.about.clone());
+        instances.extend(facts.map(|(_, instance)| instance));
+        let last = events.last().unwrap().event;
+        let with_origin = all(index.study_events(DEFAULT_TENANT, uid, vec![last]).await.unwrap()).await;
+        let [one] = &with_origin[..] else { panic!("one, not {with_origin:?}") };
+        assert!(one.event == last && one.origin.as_ref().is_some_and(|origin| tree.folded.contains(origin)));
+    }
+    assert_eq!(total.to_bytes(), digest.events);
+    assert_eq!(instances, made.iter().map(|made| made.sop_instance_uid.clone()).collect());
 }
 
 pub(super) async fn instances_come_with_the_detail_asked_for(site: Arc<dyn Site>) {

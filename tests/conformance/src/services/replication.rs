@@ -18,8 +18,10 @@ use cairn_service_api::{
     Error, ErrorKind, Peer, Reason, Replication,
     ingest::Body,
     replication::{
-        AtRisk, Delivered, Delivery, Introduction, Link, Mark, Meeting, PeerStatus, ReplicationStatus, Report, Risk,
+        AtRisk, Delivered, Delivery, Held, Introduction, Link, Mark, Meeting, PeerStatus, ReplicationStatus, Report,
+        Risk,
     },
+    schedule::{Rule, Schedule},
     site::{Decision, Grounds, Promoted, SiteStatus},
 };
 use cairn_store_api::{ObjectRef, Record};
@@ -290,6 +292,11 @@ fn status() -> ReplicationStatus {
         answered_at_ms: Some(5),
         risk: RISK,
         rpo_target: Duration::from_millis(1_500),
+        schedule: Schedule {
+            always: Some(1 << 33),
+            rules: vec![Rule { days: 0b101_0001, from: 1_439, to: 0, bytes_per_second: u64::MAX }],
+            utc_offset_minutes: -210,
+        },
         events_delivered: 6,
         objects_sent: 7,
         bytes_sent: u64::MAX,
@@ -300,6 +307,7 @@ fn status() -> ReplicationStatus {
         answered_at_ms: None,
         risk: Risk::default(),
         rpo_target: Duration::ZERO,
+        schedule: Schedule::default(),
         told: None,
         ..first.clone()
     };
@@ -315,6 +323,8 @@ fn status() -> ReplicationStatus {
         site: site("north"),
         incarnation: Incarnation(3),
         at_ms: 1_767_225_600_123,
+        own: Held { events: 9, instances: 8, bytes: 1 << 50 },
+        available_bytes: Some(0),
         peers: std::iter::once(first.clone()).chain(others).collect(),
     }
 }

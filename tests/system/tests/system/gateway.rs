@@ -29,7 +29,7 @@ fn archive_at(data: &Path, grpc: SocketAddr) -> Archive {
     Archive::start_with(data, Start { arguments, ..Start::default() })
 }
 
-fn loopback(port: u16) -> SocketAddr {
+pub fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
@@ -108,7 +108,7 @@ pub fn certificates(folder: &Path, names: &[&str]) {
     run("openssl", &[&authority[..], &curve[..]].concat());
     for name in names {
         let extensions = folder.join(format!("{name}.ext"));
-        fs::write(&extensions, "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
+        fs::write(&extensions, format!("subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:{name}\n")).unwrap();
         let (key, request, made) = (at(&format!("{name}.key")), at(&format!("{name}.csr")), at(&format!("{name}.pem")));
         let subject = format!("/CN={name}");
         let ask = ["req", "-new", "-subj", &subject, "-keyout", &key, "-out", &request];
@@ -121,7 +121,7 @@ pub fn certificates(folder: &Path, names: &[&str]) {
 }
 
 /// The section that makes a process the one of that name.
-fn section(folder: &Path, name: &str) -> String {
+pub fn section(folder: &Path, name: &str) -> String {
     let at = |name: &str| folder.join(name).display().to_string();
     let (certificate, key) = (at(&format!("{name}.pem")), at(&format!("{name}.key")));
     format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\nauthority = {:?}\n", at("ca.pem"))

@@ -8,7 +8,6 @@ use crate::{
     stow::{Sent, data_set_of, data_set_over_http, stow},
     support::{Archive, Start, directory, eventually},
 };
-use cairn_process::units::parse_duration;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +24,8 @@ pub struct Site {
     pub peers: Vec<&'static str>,
     pub partitions: u16,
     pub rpo_target: &'static str,
+    /// Limit of what goes to each peer.
+    pub bytes_per_second: Option<u64>,
     pub environment: Vec<(&'static str, String)>,
     /// Sections of its configuration that are its own.
     pub configured: &'static str,
@@ -69,6 +70,7 @@ impl Sites {
             peers: names.iter().copied().filter(|other| *other != name).collect(),
             partitions: 8,
             rpo_target: "1min",
+            bytes_per_second: None,
             environment: Vec::new(),
             configured: "",
             within: Vec::new(),
@@ -122,6 +124,8 @@ impl Sites {
         for peer in &site.peers {
             let (address, target) = (self.link(name, peer).address(), site.rpo_target);
             text += &format!("[replication.peers.{peer}]\naddresses = [\"{address}\"]\nrpo_target = \"{target}\"\n");
+            text +=
+                &site.bytes_per_second.map_or_else(String::new, |limit| format!("bytes_per_second = \"{limit} B\"\n"));
         }
         text + site.configured
     }
@@ -176,15 +180,14 @@ impl Sites {
         let text = String::from_utf8(output.stdout).unwrap();
         let row = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).find(|row| row["Site"] == of);
         let row = row.expect("it is a peer");
-        let cell = |name: &str| row[name].as_str().unwrap().to_owned();
-        let number = |name: &str| cell(name).parse::<u64>();
+        let number = |name: &str| row[name].as_u64();
         Status {
-            link: cell("Link"),
+            link: row["Link"].as_str().unwrap().to_owned(),
             events: number("EventsAtRisk").unwrap(),
             instances: number("InstancesAtRisk").unwrap(),
-            age: parse_duration(&cell("RecoveryPointAge")).unwrap(),
-            told_instances: number("ToldInstances").ok(),
-            told_ago: parse_duration(&cell("ToldAgo")).ok(),
+            age: Duration::from_millis(number("RecoveryPointAgeMs").unwrap()),
+            told_instances: number("ToldInstances"),
+            told_ago: number("ToldAgoMs").map(Duration::from_millis),
         }
     }
 

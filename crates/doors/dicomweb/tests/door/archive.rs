@@ -384,6 +384,27 @@ impl Index for Archive {
     async fn diff(&self, _: Diff) -> Result<AnswerStream<StudyDifference>, Error> {
         Err(Error::new(ErrorKind::Internal, "not asked by this door"))
     }
+
+    async fn digest_tree(&self) -> Result<cairn_service_api::digests::DigestTree, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked by this door"))
+    }
+
+    async fn study_digests(
+        &self,
+        _: &str,
+        _: cairn_service_api::digests::Of,
+    ) -> Result<AnswerStream<cairn_service_api::digests::StudyDigest>, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked by this door"))
+    }
+
+    async fn study_events(
+        &self,
+        _: &str,
+        _: &cairn_dicom::Uid,
+        _: Vec<cairn_archive::EventId>,
+    ) -> Result<AnswerStream<cairn_service_api::digests::FoldedEvent>, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked by this door"))
+    }
 }
 
 #[async_trait]

@@ -212,6 +212,27 @@ impl Index for FakeIndex {
     async fn diff(&self, _: Diff) -> Result<AnswerStream<StudyDifference>, Error> {
         never()
     }
+
+    async fn digest_tree(&self) -> Result<cairn_service_api::digests::DigestTree, Error> {
+        never()
+    }
+
+    async fn study_digests(
+        &self,
+        _: &str,
+        _: cairn_service_api::digests::Of,
+    ) -> Result<AnswerStream<cairn_service_api::digests::StudyDigest>, Error> {
+        never()
+    }
+
+    async fn study_events(
+        &self,
+        _: &str,
+        _: &cairn_dicom::Uid,
+        _: Vec<cairn_archive::EventId>,
+    ) -> Result<AnswerStream<cairn_service_api::digests::FoldedEvent>, Error> {
+        never()
+    }
 }
 
 /// A record of an instance.
