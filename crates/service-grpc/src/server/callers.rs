@@ -1,12 +1,10 @@
 //! Whether a caller is the site that it says it is, by the names of its certificate.
 
 use cairn_archive::SiteId;
+use rustls_pki_types::{CertificateDer, ServerName};
 use std::{collections::BTreeMap, sync::Arc};
 use tonic::{Request, Status};
-use webpki::{
-    EndEntityCert,
-    types::{CertificateDer, ServerName},
-};
+use webpki::EndEntityCert;
 
 /// The names of which a site's certificate must have one. That it chains to the authority was checked before.
 #[derive(Clone, Debug, Default)]

@@ -89,10 +89,10 @@ impl PeerService for PeerServer {
     }
 
     async fn step_down(&self, request: Request<pb::StepDownRequest>) -> Result<Response<pb::StepDownResponse>, Status> {
-        let request = request.into_inner();
-        let successor = convert::site(&request.successor).map_err(to_status)?;
-        let grounds = site::grounds_from(request.grounds);
-        let holds = self.0.step_down(&successor, grounds).await.map_err(to_status)?;
+        let successor = convert::site(&request.get_ref().successor).map_err(to_status)?;
+        self.certificates().check(&request, &successor)?;
+        let grounds = site::grounds_from(request.into_inner().grounds);
+        let holds = self.peer().step_down(&successor, grounds).await.map_err(to_status)?;
         Ok(Response::new(pb::StepDownResponse { holds: Some(vector_to(&holds)) }))
     }
 }
