@@ -7,7 +7,8 @@ use crate::{
     site::{Decision, Grounds, SiteStatus},
 };
 use async_trait::async_trait;
-use cairn_archive::{EventId, Incarnation, Offset, Partition, Position, PositionVector, SiteId};
+use bytes::Bytes;
+use cairn_archive::{EventId, Incarnation, ObjectKey, Offset, Partition, Position, PositionVector, SiteId};
 use cairn_store_api::{ObjectRef, Record};
 use std::time::Duration;
 
@@ -135,6 +136,13 @@ pub trait Peer: Send + Sync {
     /// Dropped, it may be there or not.
     async fn put_object(&self, object: ObjectRef, body: Body<'_>) -> Result<(), Error>;
 
+    /// The bytes of an object, for a site that has lost them; verified as they leave.
+    ///
+    /// # Errors
+    /// `Denied`: the caller is no peer. `NotFound`: it is not here, or not as `object` says. `Corrupt`, also within the
+    /// stream: it is damaged here too.
+    async fn read_object(&self, caller: &SiteId, object: ObjectRef) -> Result<AnswerStream<Bytes>, Error>;
+
     /// Hands over events whose objects are there. They are durable on return.
     ///
     /// # Errors
@@ -198,6 +206,8 @@ pub struct PeerStatus {
     pub objects_sent: u64,
     /// Bytes of objects sent since then.
     pub bytes_sent: u64,
+    /// Objects of this site since then whose bytes were damaged or missing, and came from there again.
+    pub objects_repaired: u64,
     /// What the peer last told of what it has and this site has not, and when that came, by this site's clock.
     pub told: Option<(u64, Report)>,
 }
@@ -249,6 +259,40 @@ pub struct AtRisk {
     pub bytes: u64,
 }
 
+/// Objects that may be damaged or missing at a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Suspects {
+    /// Those that the events of a study name, by its Study Instance UID.
+    Study(String),
+    /// One.
+    Object(ObjectKey),
+}
+
+/// An object that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its length in bytes; 0 where nobody says.
+    pub length: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of an object that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is as it should be.
+    Whole,
+    /// It was damaged or missing, and is whole again.
+    Repaired {
+        /// The site that had it.
+        from: SiteId,
+    },
+    /// It is damaged or missing, and no other site gave it; why.
+    Lost(String),
+}
+
 /// Replication, as operators see it.
 #[async_trait]
 pub trait Replication: Send + Sync {
@@ -268,6 +312,14 @@ pub trait Replication: Send + Sync {
     /// # Cancel safety
     /// Nothing is changed.
     async fn confirm(&self, position: &Position, sites: u32, timeout: Duration) -> Result<u32, Error>;
+
+    /// Reads objects that events name, and brings those that are damaged or missing here again from the peers.
+    ///
+    /// # Errors
+    /// `NotFound`: no event names such an object.
+    /// # Cancel safety
+    /// Dropped, those that were told of are done.
+    async fn repair(&self, suspects: Suspects) -> Result<AnswerStream<Inspected>, Error>;
 
     /// Stops sending to a peer, or goes on. Lasts until the process ends.
     ///

@@ -5,12 +5,12 @@ use crate::{
     error::malformed,
     replication_proto as pb,
 };
-use cairn_archive::{Incarnation, Offset, Partition, Position, SiteId, envelope::Envelope};
+use cairn_archive::{Incarnation, ObjectKey, Offset, Partition, Position, SiteId, envelope::Envelope};
 use cairn_service_api::{
     Error, ErrorKind,
     replication::{
-        AtRisk, Delivered, Delivery, Held, Introduction, Link, Mark, Meeting, PeerStatus, ReplicationStatus, Report,
-        Risk,
+        AtRisk, Delivered, Delivery, Held, Inspected, Introduction, Link, Mark, Meeting, Outcome, PeerStatus,
+        ReplicationStatus, Report, Risk, Suspects,
     },
     schedule::{Rule, Schedule},
 };
@@ -204,6 +204,7 @@ fn peer_to(peer: &PeerStatus) -> pb::PeerStatus {
         told: peer.told.as_ref().map(|(_, report)| report_to(0, report)),
         told_at_ms: peer.told.as_ref().map_or(0, |(at_ms, _)| *at_ms),
         schedule: Some(schedule_to(&peer.schedule)),
+        objects_repaired: peer.objects_repaired,
     }
 }
 
@@ -217,6 +218,7 @@ fn peer_from(peer: pb::PeerStatus) -> Result<PeerStatus, Error> {
         risk: risk_from(peer.risk)?,
         rpo_target: Duration::from_millis(peer.rpo_target_ms),
         schedule: schedule_from(peer.schedule.unwrap_or_default())?,
+        objects_repaired: peer.objects_repaired,
         events_delivered: peer.events_delivered,
         objects_sent: peer.objects_sent,
         bytes_sent: peer.bytes_sent,
@@ -269,6 +271,47 @@ pub(crate) fn at_risk_from(event: pb::AtRiskResponse) -> Result<AtRisk, Error> {
         sop_instance_uid: (!event.sop_instance_uid.is_empty()).then_some(event.sop_instance_uid),
         bytes: event.bytes,
     })
+}
+
+fn key(bytes: &[u8]) -> Result<ObjectKey, Error> {
+    ObjectKey::from_slice(bytes).map_err(|_| malformed("object key"))
+}
+
+pub(crate) fn suspects_to(suspects: &Suspects) -> pb::RepairRequest {
+    use pb::repair_request::Suspects as Wire;
+    let suspects = match suspects {
+        Suspects::Study(study) => Wire::StudyInstanceUid(study.clone()),
+        Suspects::Object(key) => Wire::ObjectKey(copied(key.as_bytes())),
+    };
+    pb::RepairRequest { suspects: Some(suspects) }
+}
+
+pub(crate) fn suspects_from(request: pb::RepairRequest) -> Result<Suspects, Error> {
+    use pb::repair_request::Suspects as Wire;
+    match request.suspects.ok_or_else(|| malformed("choice of objects"))? {
+        Wire::StudyInstanceUid(study) => Ok(Suspects::Study(study)),
+        Wire::ObjectKey(bytes) => Ok(Suspects::Object(key(&bytes)?)),
+    }
+}
+
+pub(crate) fn inspected_to(inspected: Inspected) -> pb::RepairResponse {
+    let (outcome, from, why) = match inspected.outcome {
+        Outcome::Whole => (pb::Outcome::Whole, String::new(), String::new()),
+        Outcome::Repaired { from } => (pb::Outcome::Repaired, from.to_string(), String::new()),
+        Outcome::Lost(why) => (pb::Outcome::Lost, String::new(), why),
+    };
+    let object_key = copied(inspected.key.as_bytes());
+    pb::RepairResponse { object_key, length_bytes: inspected.length, outcome: outcome.into(), from, why }
+}
+
+pub(crate) fn inspected_from(response: pb::RepairResponse) -> Result<Inspected, Error> {
+    let outcome = match pb::Outcome::try_from(response.outcome) {
+        Ok(pb::Outcome::Whole) => Outcome::Whole,
+        Ok(pb::Outcome::Repaired) => Outcome::Repaired { from: site(&response.from)? },
+        Ok(pb::Outcome::Lost) => Outcome::Lost(response.why),
+        Ok(pb::Outcome::Unspecified) | Err(_) => return Err(malformed("outcome")),
+    };
+    Ok(Inspected { key: key(&response.object_key)?, length: response.length_bytes, outcome })
 }
 
 #[cfg(test)]

@@ -95,6 +95,11 @@ impl Peer for Process {
         }
     }
 
+    async fn read_object(&self, _: &SiteId, _: ObjectRef) -> Result<AnswerStream<Bytes>, Error> {
+        self.called("read_object")?;
+        Ok(Box::pin(stream::empty()))
+    }
+
     async fn append(&self, _: Delivery) -> Result<Delivered, Error> {
         self.called("append").map(|()| Delivered { repeated: 0 })
     }

@@ -64,10 +64,16 @@ pub struct StoreSpace {
 ///   puts go on once there is room.
 /// * OS-12 Reopened after a crash, the store has every finished object and no other, in bounded time.
 /// * OS-13 While a store that keeps state in its process is open no second process can open it for writing: `Conflict`.
+/// * OS-14 A repair brings the bytes of an object again, whether they are damaged here, missing or whole: after `finish`
+///   they are durable and read as OS-05 says. Other bytes than length and digest say are `Corrupt` at `finish`, and what is
+///   there stays; under a key with another length or digest a repair is `Conflict`.
 #[async_trait]
 pub trait ObjectStore: Send + Sync {
     /// Begins an object of unknown length; `length_hint` is what the sender announced, and is not trusted.
     async fn put(&self, key: ObjectKey, length_hint: Option<u64>) -> Result<Box<dyn ObjectWriter>, StoreError>;
+
+    /// Begins to bring the bytes of an object again that is damaged or missing here.
+    async fn repair(&self, object: &ObjectRef) -> Result<Box<dyn ObjectWriter>, StoreError>;
 
     /// Opens `range` of the object for reading. Chunks are at most 1 MiB.
     ///

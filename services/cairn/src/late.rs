@@ -13,7 +13,7 @@ use cairn_service_api::{
     },
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, Stored},
     parked::{ParkedEvent, ParkedSelection, Repair},
-    replication::{AtRisk, Delivered, Delivery, Introduction, Meeting, ReplicationStatus, Report},
+    replication::{AtRisk, Delivered, Delivery, Inspected, Introduction, Meeting, ReplicationStatus, Report, Suspects},
     retrieval::{Frame, Part, RetrievedInstance},
     site::{Decision, Grounds, SiteStatus},
 };
@@ -187,6 +187,10 @@ impl Peer for Late<dyn Peer> {
         self.get()?.put_object(object, body).await
     }
 
+    async fn read_object(&self, caller: &SiteId, object: ObjectRef) -> Result<AnswerStream<Bytes>, Error> {
+        self.get()?.read_object(caller, object).await
+    }
+
     async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {
         self.get()?.append(delivery).await
     }
@@ -212,6 +216,10 @@ impl Replication for Late<dyn Replication> {
 
     async fn confirm(&self, position: &Position, sites: u32, timeout: Duration) -> Result<u32, Error> {
         self.get()?.confirm(position, sites, timeout).await
+    }
+
+    async fn repair(&self, suspects: Suspects) -> Result<AnswerStream<Inspected>, Error> {
+        self.get()?.repair(suspects).await
     }
 
     async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {

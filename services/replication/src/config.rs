@@ -51,6 +51,10 @@ pub struct ReplicationConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub take_over_timeout: Duration,
+    /// Longest time in which nothing comes of an object that is brought again from a peer.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub repair_silence_max: Duration,
     /// How often it is noted down how far each peer is: what a restart looks at again.
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
@@ -73,6 +77,7 @@ impl Default for ReplicationConfig {
             tell_interval: Duration::from_secs(1),
             tell_timeout: Duration::from_secs(5),
             take_over_timeout: Duration::from_secs(20),
+            repair_silence_max: Duration::from_secs(60),
             notes_interval: Duration::from_secs(1),
         }
     }

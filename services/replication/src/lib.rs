@@ -20,6 +20,7 @@ mod pace;
 pub mod plan;
 mod reached;
 mod receive;
+mod repair;
 pub mod renew;
 mod risk;
 mod send;

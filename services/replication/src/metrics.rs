@@ -24,6 +24,10 @@ pub(crate) fn received(peer: &SiteId, events: usize, repeated: u32) {
     counter!("cairn_replication_events_repeated_total", "peer" => peer.to_string()).increment(repeated.into());
 }
 
+pub(crate) fn repaired(peer: &SiteId) {
+    counter!("cairn_replication_objects_repaired_total", "peer" => peer.to_string()).increment(1);
+}
+
 pub(crate) fn refused_object() {
     counter!("cairn_replication_objects_refused_total").increment(1);
 }

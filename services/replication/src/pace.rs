@@ -1,12 +1,14 @@
 //! How fast bytes may go to a peer, by the time of the week.
 
+use bytes::Bytes;
 use cairn_process::clock::Clock;
-use cairn_service_api::schedule::Schedule;
+use cairn_service_api::{AnswerStream, Error, schedule::Schedule};
+use futures_util::{Stream, StreamExt, stream};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Bytes that go in one piece: a slow link must show signs of life between them.
-pub(crate) const PIECE_BYTES: usize = 64 << 10;
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Lets bytes pass no faster than the peer's limit of the moment, in the order in which they ask.
 pub(crate) struct Pace {
@@ -40,6 +42,32 @@ impl Pace {
         };
         tokio::time::sleep_until(at).await;
     }
+}
+
+/// Hands bytes on, where there is a limit in small pieces, each when it may go.
+pub(crate) fn paced(
+    bytes: impl Stream<Item = Result<Bytes, Error>> + Send + 'static,
+    pace: Arc<Pace>,
+) -> AnswerStream<Bytes> {
+    if !pace.is_limited() {
+        return Box::pin(bytes);
+    }
+    let pieces = bytes.flat_map(|chunk| {
+        let pieces: Vec<_> = match chunk {
+            Ok(chunk) => chunk.chunks(PIECE_BYTES).map(|piece| Ok(chunk.slice_ref(piece))).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        stream::iter(pieces)
+    });
+    Box::pin(pieces.then(move |piece| {
+        let pace = pace.clone();
+        async move {
+            if let Ok(piece) = &piece {
+                pace.take(piece.len()).await;
+            }
+            piece
+        }
+    }))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use cairn_archive::{Incarnation, Offset, Partition, SiteId};
 use cairn_process::clock::Clock;
 use cairn_service_api::{
-    Error, ErrorKind,
+    AnswerStream, Error, ErrorKind,
     ingest::Body,
     replication::{Delivered, Delivery, Introduction, Mark, Meeting, Report},
 };
@@ -199,6 +199,21 @@ impl Receiver {
             Err(error) if error.kind() == StoreErrorKind::Conflict && self.holds(&object).await? => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Bytes of an object for a peer that has lost them.
+    pub(crate) async fn read_object(&self, caller: &SiteId, object: ObjectRef) -> Result<AnswerStream<Bytes>, Error> {
+        self.check_peer(caller)?;
+        let key = object.key;
+        let failed = move |error: StoreError| match error.kind() {
+            StoreErrorKind::NotFound | StoreErrorKind::Invalid => {
+                Error::new(ErrorKind::NotFound, format!("object {key} is not there"))
+            }
+            StoreErrorKind::Corrupt => Error::new(ErrorKind::Corrupt, format!("object {key} is damaged there too")),
+            _ => error.into(),
+        };
+        let bytes = self.objects.read(&object, 0..object.length).await.map_err(failed)?;
+        Ok(Box::pin(bytes.map(move |chunk| chunk.map_err(failed))))
     }
 
     pub(crate) async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {

@@ -5,22 +5,22 @@ use crate::{
     follow::Followed,
     metrics,
     named::{Named, named},
-    pace::{PIECE_BYTES, Pace},
+    pace::{Pace, paced},
     reached::{Holdings, Reached},
+    repair::Mender,
     standing::Standing,
 };
-use bytes::Bytes;
 use cairn_archive::{Incarnation, Offset, Partition, Position, PositionVector, SiteId};
 use cairn_process::clock::Clock;
 use cairn_service_api::{
     Error, ErrorKind, Peer,
     ingest::Body,
-    replication::{Delivery, Introduction, Link, Mark, Meeting, Report},
+    replication::{Delivery, Introduction, Link, Mark, Meeting, Outcome, Report},
     schedule::Schedule,
     site::Grounds,
 };
 use cairn_store_api::{EventLog, LogRecord, ObjectRef, ObjectStore, Record, StoreError, StoreErrorKind};
-use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -42,6 +42,7 @@ pub(crate) struct Here {
     pub(crate) followed: Arc<[Followed]>,
     pub(crate) standing: Arc<Standing>,
     pub(crate) config: ReplicationConfig,
+    pub(crate) mender: Mender,
 }
 
 /// One peer, and how far it is.
@@ -62,7 +63,7 @@ pub(crate) struct Sending {
     anew: Notify,
     deliveries: Semaphore,
     objects: Semaphore,
-    pace: Arc<Pace>,
+    pub(crate) pace: Arc<Pace>,
     pub(crate) delivered: AtomicU64,
     pub(crate) objects_sent: AtomicU64,
     pub(crate) bytes_sent: AtomicU64,
@@ -454,9 +455,23 @@ impl Sending {
         let missing = missing.into_iter().filter_map(|at| objects.get(usize::try_from(at).ok()?));
         let sending = stream::iter(missing.map(Ok)).try_for_each_concurrent(self.here.config.objects_max, |object| {
             let object = *object;
-            async move { self.send_object(object).await }
+            async move { self.send_whole(object).await }
         });
         sending.await
+    }
+
+    /// Sends an object. One that is damaged here is brought again first, where a peer has it.
+    async fn send_whole(&self, object: ObjectRef) -> Result<(), Error> {
+        let error = match self.send_object(object).await {
+            Err(error) if error.kind == ErrorKind::Corrupt => error,
+            other => return other,
+        };
+        match self.here.mender.mend(object).await? {
+            Outcome::Repaired { .. } => self.send_object(object).await,
+            // On its way, then.
+            Outcome::Whole => Err(error),
+            Outcome::Lost(why) => Err(Error::new(error.kind, format!("{error}, and no other site has it: {why}"))),
+        }
     }
 
     async fn send_object(&self, object: ObjectRef) -> Result<(), Error> {
@@ -472,35 +487,11 @@ impl Sending {
         };
         let bytes = self.here.objects.read(&object, 0..object.length).await.map_err(failed)?;
         let bytes = bytes.map(move |chunk| chunk.map_err(failed));
-        let body: Body<'static> =
-            if self.pace.is_limited() { Box::pin(paced(bytes, self.pace.clone())) } else { Box::pin(bytes) };
+        let body: Body<'static> = paced(bytes, self.pace.clone());
         self.peer.put_object(object, body).await?;
         metrics::sent(&self.site, object.length);
         self.objects_sent.fetch_add(1, Ordering::Relaxed);
         self.bytes_sent.fetch_add(object.length, Ordering::Relaxed);
         Ok(())
     }
-}
-
-/// Hands bytes on in small pieces, each when it may go.
-fn paced(
-    bytes: impl Stream<Item = Result<Bytes, Error>> + Send + 'static,
-    pace: Arc<Pace>,
-) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
-    let pieces = bytes.flat_map(|chunk| {
-        let pieces: Vec<_> = match chunk {
-            Ok(chunk) => chunk.chunks(PIECE_BYTES).map(|piece| Ok(chunk.slice_ref(piece))).collect(),
-            Err(error) => vec![Err(error)],
-        };
-        stream::iter(pieces)
-    });
-    pieces.then(move |piece| {
-        let pace = pace.clone();
-        async move {
-            if let Ok(piece) = &piece {
-                pace.take(piece.len()).await;
-            }
-            piece
-        }
-    })
 }

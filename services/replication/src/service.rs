@@ -5,21 +5,25 @@ use crate::{
     follow::Followed,
     metrics,
     notes::Notes,
+    pace::paced,
     reached::{Reached, Totals},
     receive::Receiver,
+    repair::{self, Mender},
     risk,
     send::{Here, Sending},
     sites::Sites,
     standing::Standing,
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use cairn_archive::{Partition, Position, PositionVector, SiteId, authority};
 use cairn_process::clock::Clock;
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Peer, Reason, Replication,
     ingest::Body,
     replication::{
-        AtRisk, Delivered, Delivery, Held, Introduction, Link, Meeting, PeerStatus, ReplicationStatus, Report,
+        AtRisk, Delivered, Delivery, Held, Inspected, Introduction, Link, Meeting, PeerStatus, ReplicationStatus,
+        Report, Suspects,
     },
     site::{Decision, Grounds, SiteStatus},
 };
@@ -101,7 +105,9 @@ impl ReplicationService {
             told,
             incoming,
         );
-        let here = Arc::new(Here { log, objects, clock, followed, standing, config });
+        let sources = peers.iter().map(|connection| (connection.site.clone(), connection.peer.clone())).collect();
+        let mender = Mender::new(log.site().clone(), objects.clone(), sources, config.repair_silence_max);
+        let here = Arc::new(Here { log, objects, clock, followed, standing, config, mender });
         let sending = |connection: PeerConnection| {
             let PeerConnection { site, config, peer } = connection;
             let sent = sent.remove(&site).unwrap_or_default();
@@ -243,6 +249,14 @@ impl Peer for ReplicationService {
         self.receiver.put_object(object, body).await
     }
 
+    async fn read_object(&self, caller: &SiteId, object: ObjectRef) -> Result<AnswerStream<Bytes>, Error> {
+        let bytes = self.receiver.read_object(caller, object).await?;
+        match self.peers.get(caller) {
+            Some(peer) => Ok(paced(bytes, peer.pace.clone())),
+            None => Ok(bytes),
+        }
+    }
+
     async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {
         // First: once it is in the log here, sending looks at it.
         if let Some(peer) = self.peers.get(&delivery.site) {
@@ -281,6 +295,7 @@ impl Replication for ReplicationService {
                 risk: risk::measure(&self.here, peer).await?,
                 rpo_target: peer.rpo_target,
                 schedule: peer.schedule.clone(),
+                objects_repaired: self.here.mender.repaired_from(&peer.site),
                 events_delivered: peer.delivered.load(Ordering::Relaxed),
                 objects_sent: peer.objects_sent.load(Ordering::Relaxed),
                 bytes_sent: peer.bytes_sent.load(Ordering::Relaxed),
@@ -322,6 +337,10 @@ impl Replication for ReplicationService {
                 Err(Error::because(ErrorKind::Unavailable, Reason::NotConfirmed, message))
             }
         }
+    }
+
+    async fn repair(&self, suspects: Suspects) -> Result<AnswerStream<Inspected>, Error> {
+        repair::run(self.here.clone(), suspects).await
     }
 
     async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {

@@ -85,6 +85,8 @@ pub fn trials(name: &str, backend: impl Fn() -> Backend + Clone + Send + 'static
         "OS-11_full_is_exhausted_and_passes", |f| f.full, writing::full_is_exhausted_and_passes;
         "OS-12_after_a_crash_what_was_finished_and_no_other", |f| f.crash, writing::what_was_finished_and_no_other;
         "OS-13_open_once", |f| f.exclusive, writing::open_once;
+        "OS-14_a_repair_brings_the_same_bytes_and_no_other", any, writing::a_repair_brings_the_same_bytes_and_no_other;
+        "OS-14_damage_is_repaired_for_good", |f| f.damage, writing::damage_is_repaired_for_good;
     };
     let faults = backend().faults();
     let trial = |(clause, needs, run): (&str, Needs, Run)| {

@@ -5,14 +5,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{PositionVector, SiteId};
 use cairn_service_api::{
-    Error, ErrorKind, Peer,
+    AnswerStream, Error, ErrorKind, Peer,
     ingest::Body,
     replication::{Delivered, Delivery, Introduction, Meeting, Report},
     site::Grounds,
 };
 use cairn_store_api::ObjectRef;
 use cairn_synthetic::Random;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use std::{
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -151,6 +151,17 @@ impl Peer for Link {
             Some(_) => Err(away("the connection broke")),
             None => taken,
         }
+    }
+
+    /// Bytes come whole, or the connection breaks before them.
+    async fn read_object(&self, caller: &SiteId, object: ObjectRef) -> Result<AnswerStream<Bytes>, Error> {
+        let pieces = self
+            .ask(|peer| {
+                let caller = caller.clone();
+                async move { peer.read_object(&caller, object).await?.try_collect::<Vec<_>>().await }
+            })
+            .await?;
+        Ok(Box::pin(futures_util::stream::iter(pieces.into_iter().map(Ok))))
     }
 
     async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {

@@ -215,6 +215,10 @@ impl MemoryObjects {
         lock(&self.kept.held)
     }
 
+    fn writer(&self, key: ObjectKey, repairs: Option<ObjectRef>) -> Writer {
+        Writer { key, repairs, bytes: BytesMut::new(), kept: self.kept.clone(), process: self.process.clone() }
+    }
+
     /// The bytes of an object.
     pub fn bytes(&self, key: ObjectKey) -> Option<Bytes> {
         self.held().get(&key).map(|(_, bytes)| bytes.clone())
@@ -248,6 +252,8 @@ impl MemoryObjects {
 
 struct Writer {
     key: ObjectKey,
+    /// The object that is repaired.
+    repairs: Option<ObjectRef>,
     bytes: BytesMut,
     kept: Arc<KeptObjects>,
     process: Process,
@@ -271,8 +277,13 @@ impl ObjectWriter for Writer {
         let info = ObjectInfo { object, put_ended_at_ms: 0 };
         self.process.check()?;
         let mut held = lock(&self.kept.held);
-        if held.contains_key(&self.key) {
-            return Err(conflict());
+        match self.repairs {
+            Some(repairs) if repairs != object => {
+                return Err(StoreError::new(StoreErrorKind::Corrupt, "not what is to be repaired"));
+            }
+            Some(_) => drop(lock(&self.kept.damaged).remove(&self.key)),
+            None if held.contains_key(&self.key) => return Err(conflict()),
+            None => {}
         }
         held.insert(self.key, (info, self.bytes.freeze()));
         Ok(info)
@@ -289,7 +300,15 @@ impl ObjectStore for MemoryObjects {
         if self.held().contains_key(&key) {
             return Err(conflict());
         }
-        Ok(Box::new(Writer { key, bytes: BytesMut::new(), kept: self.kept.clone(), process: self.process.clone() }))
+        Ok(Box::new(self.writer(key, None)))
+    }
+
+    async fn repair(&self, object: &ObjectRef) -> Result<Box<dyn ObjectWriter>, StoreError> {
+        self.process.check()?;
+        if self.held().get(&object.key).is_some_and(|(info, _)| info.object != *object) {
+            return Err(conflict());
+        }
+        Ok(Box::new(self.writer(object.key, Some(*object))))
     }
 
     async fn read(&self, object: &ObjectRef, range: Range<u64>) -> Result<ByteStream, StoreError> {

@@ -22,7 +22,7 @@ use cairn_archive::{Position, PositionVector, SiteId};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Peer, Replication,
     ingest::Body,
-    replication::{AtRisk, Delivered, Delivery, Introduction, Meeting, ReplicationStatus, Report},
+    replication::{AtRisk, Delivered, Delivery, Inspected, Introduction, Meeting, ReplicationStatus, Report, Suspects},
     site::{Decision, Grounds, SiteStatus},
 };
 use cairn_store_api::ObjectRef;
@@ -117,6 +117,12 @@ impl Peer for PeerClient {
         Err(last)
     }
 
+    async fn read_object(&self, caller: &SiteId, object: ObjectRef) -> Result<AnswerStream<Bytes>, Error> {
+        let request = pb::ReadObjectRequest { site: caller.to_string(), object: Some(object_to(&object)) };
+        let found = call!(self.peers, Safe, read_object, request)?;
+        Ok(answers(found, |message| Ok(message.chunk)))
+    }
+
     async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {
         convert::delivered_from(call!(self.peers, Unsent, append, convert::delivery_to(delivery))?)
     }
@@ -163,6 +169,11 @@ impl Replication for ReplicationClient {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let request = pb::ConfirmRequest { position: Some(position_to(position)), sites, timeout_ms };
         Ok(call!(self.0, Safe, confirm, request)?.sites)
+    }
+
+    async fn repair(&self, suspects: Suspects) -> Result<AnswerStream<Inspected>, Error> {
+        let found = call!(self.0, Safe, repair, convert::suspects_to(&suspects))?;
+        Ok(answers(found, convert::inspected_from))
     }
 
     async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {

@@ -70,6 +70,19 @@ impl PeerService for PeerServer {
         Ok(Response::new(pb::PutObjectResponse {}))
     }
 
+    type ReadObjectStream = Answers<pb::ReadObjectResponse>;
+
+    async fn read_object(
+        &self,
+        request: Request<pb::ReadObjectRequest>,
+    ) -> Result<Response<Self::ReadObjectStream>, Status> {
+        let site = convert::site(&request.get_ref().site).map_err(to_status)?;
+        self.certificates().check(&request, &site)?;
+        let object = request.into_inner().object.ok_or_else(|| malformed("object")).and_then(object_from);
+        let bytes = self.peer().read_object(&site, object.map_err(to_status)?).await.map_err(to_status)?;
+        Ok(Response::new(answers(bytes, |chunk| pb::ReadObjectResponse { chunk })))
+    }
+
     async fn append(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendResponse>, Status> {
         let site = convert::site(&request.get_ref().site).map_err(to_status)?;
         self.certificates().check(&request, &site)?;
@@ -119,6 +132,14 @@ impl ReplicationService for ReplicationServer {
         let timeout = Duration::from_millis(request.timeout_ms);
         let sites = self.0.confirm(&position, request.sites, timeout).await.map_err(to_status)?;
         Ok(Response::new(pb::ConfirmResponse { sites }))
+    }
+
+    type RepairStream = Answers<pb::RepairResponse>;
+
+    async fn repair(&self, request: Request<pb::RepairRequest>) -> Result<Response<Self::RepairStream>, Status> {
+        let suspects = convert::suspects_from(request.into_inner()).map_err(to_status)?;
+        let found = self.0.repair(suspects).await.map_err(to_status)?;
+        Ok(Response::new(answers(found, convert::inspected_to)))
     }
 
     async fn set_paused(

@@ -75,7 +75,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Semaphore, TryAcquireError},
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
     task::JoinHandle,
 };
 
@@ -131,6 +131,20 @@ impl S3Store {
         let upkeep = Mutex::new(Some(tokio::spawn(upkeep::run(shared.clone()))));
         let (closing, closed) = Default::default();
         Ok(Self { shared, upkeep, closing, closed })
+    }
+
+    /// A writer's place.
+    fn permit(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        self.check_open()?;
+        if self.closing.load(Ordering::Acquire) {
+            return Err(unavailable("object store is closing"));
+        }
+        self.shared.writers.clone().try_acquire_owned().map_err(|error| match error {
+            TryAcquireError::Closed => unavailable("object store is closed"),
+            TryAcquireError::NoPermits => {
+                StoreError::new(StoreErrorKind::Exhausted, "too many objects on their way in")
+            }
+        })
     }
 
     fn check_open(&self) -> Result<(), StoreError> {
@@ -214,17 +228,25 @@ impl Drop for S3Store {
 #[async_trait]
 impl ObjectStore for S3Store {
     async fn put(&self, key: ObjectKey, length_hint: Option<u64>) -> Result<Box<dyn ObjectWriter>, StoreError> {
-        self.check_open()?;
-        if self.closing.load(Ordering::Acquire) {
-            return Err(unavailable("object store is closing"));
-        }
-        let permit = self.shared.writers.clone().try_acquire_owned().map_err(|error| match error {
-            TryAcquireError::Closed => unavailable("object store is closed"),
-            TryAcquireError::NoPermits => {
-                StoreError::new(StoreErrorKind::Exhausted, "too many objects on their way in")
-            }
-        })?;
+        let permit = self.permit()?;
         Ok(Box::new(write::S3Writer::new(self.shared.clone(), key, length_hint, permit)))
+    }
+
+    async fn repair(&self, object: &ObjectRef) -> Result<Box<dyn ObjectWriter>, StoreError> {
+        let (permit, key) = (self.permit()?, object.key);
+        match self.shared.stat(key).await {
+            Ok(info) if info.object != *object => {
+                let message = format!("object {key} has another length or digest here");
+                return Err(StoreError::new(StoreErrorKind::Conflict, message));
+            }
+            // What it says of itself may be what is damaged.
+            Err(error) if !matches!(error.kind(), StoreErrorKind::NotFound | StoreErrorKind::Corrupt) => {
+                return Err(error);
+            }
+            _ => {}
+        }
+        let writer = write::S3Writer::new(self.shared.clone(), key, Some(object.length), permit);
+        Ok(Box::new(writer.repairing(*object)))
     }
 
     async fn read(&self, object: &ObjectRef, range: Range<u64>) -> Result<ByteStream, StoreError> {

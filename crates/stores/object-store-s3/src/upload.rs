@@ -103,6 +103,31 @@ impl Shared {
         .await
     }
 
+    /// Puts the parts together, whatever is there. An upload that is gone was completed by a try whose answer was lost, if
+    /// what is there is its writer's.
+    pub(crate) async fn complete_over(
+        &self,
+        key: ObjectKey,
+        writer: &str,
+        id: &str,
+        parts: Vec<CompletedPart>,
+    ) -> Result<(), StoreError> {
+        let (name, deadline) = (self.names.object(key), self.requests.deadline());
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+        let complete = || {
+            let complete = self.requests.client.complete_multipart_upload().bucket(&self.config.bucket).key(&name);
+            complete.upload_id(id).multipart_upload(parts.clone()).send()
+        };
+        match self.requests.until_done("complete-repair", deadline, complete).await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.fate == Fate::Missing => match self.find(key, self.requests.deadline()).await {
+                Ok(found) if found.meta.is_some_and(|meta| meta.writer == writer) => Ok(()),
+                _ => Err(unavailable("an upload is gone")),
+            },
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
     /// Asks for an object to be there, on condition that none is, until it is known what came of it: after a lost answer
     /// the object says whose it is.
     pub(crate) async fn conditionally<T, E, F>(

@@ -1,11 +1,13 @@
 //! An object on its way in: kept in memory up to a part's size and put at once, longer ones in parts as they fill.
 
+use crate::failure::{Failure, Fate};
 use crate::meta::{Facts, GROUPS_IN_METADATA, Meta};
 use crate::pieces::{Pieces, Sealed};
 use crate::shared::Shared;
 use crate::upload::Upload;
 use crate::{leavings::Leavings, unavailable};
 use async_trait::async_trait;
+use aws_sdk_s3::types::CompletedPart;
 use bytes::Bytes;
 use cairn_archive::{Digest, ObjectKey};
 use cairn_store_api::tree::{PAGE_DATA, Shape, TreeHasher};
@@ -54,6 +56,8 @@ pub(crate) struct S3Writer {
     pieces: Pieces,
     upload: Option<Upload>,
     leavings: Leavings,
+    /// The object whose bytes are brought again.
+    repairs: Option<ObjectRef>,
     /// Why nothing more is taken; a write that was cut off stays so.
     failed: Option<StoreError>,
 }
@@ -62,8 +66,14 @@ impl S3Writer {
     pub(crate) fn new(shared: Arc<Shared>, key: ObjectKey, hint: Option<u64>, permit: OwnedSemaphorePermit) -> Self {
         let hashing = Hashing { hasher: TreeHasher::new(), tree: Vec::new(), length: 0 };
         let leavings = Leavings::new(shared.clone(), key, permit);
-        let (pieces, upload, failed) = Default::default();
-        Self { shared, key, hint, hashing, pieces, upload, leavings, failed }
+        let (pieces, upload, repairs, failed) = Default::default();
+        Self { shared, key, hint, hashing, pieces, upload, leavings, repairs, failed }
+    }
+
+    /// Takes the place of what is there.
+    pub(crate) fn repairing(mut self, object: ObjectRef) -> Self {
+        self.repairs = Some(object);
+        self
     }
 
     async fn take(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
@@ -105,9 +115,13 @@ impl S3Writer {
         if self.upload.is_some() {
             self.send_part().await?;
         }
-        let Self { shared, key, hashing, pieces, upload, mut leavings, .. } = self;
+        let Self { shared, key, hashing, pieces, upload, mut leavings, repairs, .. } = self;
         let length = hashing.length;
         let (digest, tree) = hashing.finish();
+        let object = ObjectRef { key, length, digest };
+        if repairs.is_some_and(|repairs| repairs != object) {
+            return Err(StoreError::new(StoreErrorKind::Corrupt, format!("what was brought is not object {key}")));
+        }
         let parts = match upload {
             Some(upload) => Some(upload.wait().await?),
             None => None,
@@ -121,6 +135,15 @@ impl S3Writer {
             shared.put_tree(key, &meta, tree).await?;
         } else if !tree.is_empty() {
             meta.tree = Some(tree);
+        }
+        if repairs.is_some() {
+            // From here on nothing may be removed that the object, once it is there, needs.
+            leavings.nothing();
+            let replaced = shared.replace(key, &meta, parts, pieces.seal()).await?;
+            if !replaced {
+                shared.usage.add(length);
+            }
+            return Ok(ObjectInfo { object, put_ended_at_ms: facts.ended_ms });
         }
         leavings.sent();
         let stored = match parts {
@@ -137,7 +160,6 @@ impl S3Writer {
             }
         }
         shared.usage.add(length);
-        let object = ObjectRef { key, length, digest };
         Ok(ObjectInfo { object, put_ended_at_ms: facts.ended_ms })
     }
 }
@@ -174,6 +196,37 @@ impl Shared {
         let put = || self.put_request(&name, meta, &tree).customize().disable_payload_signing().send();
         self.requests.until_done("put-hashes", self.requests.deadline(), put).await?;
         Ok(())
+    }
+
+    /// Puts an object in the place of one that is there, or is not; tells which. The same bytes: to do it twice is no harm.
+    async fn replace(
+        &self,
+        key: ObjectKey,
+        meta: &Meta,
+        parts: Option<(String, Vec<CompletedPart>)>,
+        bytes: Sealed,
+    ) -> Result<bool, StoreError> {
+        let (name, deadline) = (self.names.object(key), self.requests.deadline());
+        let before = match self.find(key, deadline).await {
+            Ok(found) => Some(found.meta.map(|meta| meta.writer).unwrap_or_default()),
+            Err(Failure { fate: Fate::Missing, .. }) => None,
+            Err(failure) => return Err(failure.into()),
+        };
+        match parts {
+            Some((id, parts)) => self.complete_over(key, &meta.writer, &id, parts).await?,
+            None => {
+                let put = || self.put_request(&name, meta, &bytes).customize().disable_payload_signing().send();
+                self.requests.until_done("repair", deadline, put).await?;
+            }
+        }
+        self.cache.remove(key);
+        if let Some(writer) = before.as_ref().filter(|writer| !writer.is_empty() && **writer != meta.writer) {
+            let removed = self.remove("delete-hashes", &self.names.tree(key, writer), self.requests.deadline()).await;
+            if let Err(failure) = removed {
+                tracing::warn!(object = %key, error = failure.message, "hashes of damaged bytes can't be removed now");
+            }
+        }
+        Ok(before.is_some())
     }
 
     fn put_request(

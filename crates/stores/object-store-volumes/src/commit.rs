@@ -27,7 +27,9 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// What waits for a shared sync.
 pub(crate) enum Request {
     /// All bytes of the object but the last are written; all of them are and durable too when there is no `last`.
-    Put { object: ObjectRef, run: Run, last: Option<Buffer>, reply: Reply<ObjectInfo> },
+    /// One that `repairs` may take the place of the same object: a crash before it is durable leaves that, so there is no
+    /// `last`.
+    Put { object: ObjectRef, run: Run, last: Option<Buffer>, repairs: bool, reply: Reply<ObjectInfo> },
     /// Gives the extents that are free then.
     Delete { key: ObjectKey, reply: Reply<Option<Arc<Entry>>> },
     /// The volume holds no object: move what its journal still says, then remove it.
@@ -93,14 +95,15 @@ impl Queue {
 }
 
 enum Waiting {
-    Put(ObjectInfo, Reservation, Reply<ObjectInfo>),
+    /// With what it takes the place of.
+    Put(ObjectInfo, Reservation, Option<Arc<Entry>>, Reply<ObjectInfo>),
     Delete(ObjectKey, Option<Arc<Entry>>, Reply<Option<Arc<Entry>>>),
 }
 
 impl Waiting {
     fn fail(self, error: &StoreError) {
         match self {
-            Self::Put(_, room, reply) => {
+            Self::Put(_, room, _, reply) => {
                 drop(room);
                 drop(reply.send(Err(error.clone())));
             }
@@ -159,9 +162,9 @@ impl Committer {
         let now = self.shared.clock.unix_ms();
         for request in requests {
             match request {
-                Request::Put { object, run, last, reply } => {
+                Request::Put { object, run, last, repairs, reply } => {
                     let info = ObjectInfo { object, put_ended_at_ms: now };
-                    self.add_put(&mut group, info, run, last, reply);
+                    self.add_put(&mut group, info, run, (last, repairs), reply);
                 }
                 Request::Delete { key, reply } => self.add_delete(&mut group, key, reply),
                 Request::Evacuate { volume } => empty.push(volume),
@@ -186,13 +189,18 @@ impl Committer {
         group: &mut Group,
         info: ObjectInfo,
         mut run: Run,
-        last: Option<Buffer>,
+        (last, repairs): (Option<Buffer>, bool),
         reply: Reply<ObjectInfo>,
     ) {
         let key = info.object.key;
-        let synced = last.is_none();
+        let (synced, mut replaced) = (last.is_none(), None);
+        let is_free = !group.put.contains(&key) && !group.deleted.contains(&key);
         let added = match self.shared.index.get(key) {
             Err(error) => Err(error),
+            Ok(Some(there)) if repairs && is_free && synced && there.info.object == info.object => {
+                replaced = Some(there);
+                Ok(None)
+            }
             Ok(None) if !group.put.contains(&key) => last.map_or(Ok(None), |last| run.end_with_others(last)),
             Ok(_) => Err(StoreError::new(StoreErrorKind::Conflict, format!("object {key} is there already"))),
         };
@@ -212,13 +220,17 @@ impl Committer {
         }
         let entry = Entry { info, home: 0, synced, extents: room.extents().to_vec() };
         group.records.push(Record::Put(Arc::new(entry)));
-        group.waiting.push(Waiting::Put(info, room, reply));
+        group.waiting.push(Waiting::Put(info, room, replaced, reply));
     }
 
     fn add_delete(&self, group: &mut Group, key: ObjectKey, reply: Reply<Option<Arc<Entry>>>) {
         match self.shared.index.get(key) {
             Err(error) => drop(reply.send(Err(error))),
             Ok(None) => drop(reply.send(Ok(None))),
+            // Which of the two runs of bytes is to go would be known too late.
+            Ok(Some(_)) if group.put.contains(&key) => {
+                drop(reply.send(Err(unavailable("the object is being repaired"))));
+            }
             Ok(Some(entry)) if group.deleted.insert(key) => {
                 group.records.push(Record::Delete(key, entry.home));
                 group.waiting.push(Waiting::Delete(key, Some(entry), reply));
@@ -301,8 +313,14 @@ impl Committer {
         }
         for waiting in waiting {
             match waiting {
-                Waiting::Put(info, room, reply) => {
+                Waiting::Put(info, room, replaced, reply) => {
                     room.commit();
+                    if let Some(replaced) = replaced {
+                        self.shared.cache.remove(&info.object.key);
+                        if let Err(error) = self.shared.volumes.punch(&replaced.extents) {
+                            tracing::warn!(%error, "room of damaged bytes can't be given back to the disk");
+                        }
+                    }
                     let _ = reply.send(Ok(info));
                 }
                 Waiting::Delete(key, entry, reply) => {

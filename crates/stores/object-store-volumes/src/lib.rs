@@ -96,7 +96,7 @@ use std::{
     },
     thread::JoinHandle,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, TryAcquireError, oneshot};
 
 /// A thread that panicked has changed what it guards in full or not at all, or has ended the store's writing.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -162,9 +162,35 @@ impl VolumeStore {
         self.report
     }
 
+    /// A writer's place.
+    fn permit(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        self.check_open()?;
+        if self.closing.load(Ordering::Acquire) {
+            return Err(unavailable("object store is closing"));
+        }
+        let permit = self.shared.writers.clone().try_acquire_owned().map_err(|error| match error {
+            TryAcquireError::Closed => unavailable("object store is closed"),
+            TryAcquireError::NoPermits => exhausted("too many objects on their way in"),
+        })?;
+        self.shared.check_writable()?;
+        Ok(permit)
+    }
+
     fn check_open(&self) -> Result<(), StoreError> {
         if self.closed.load(Ordering::Acquire) { Err(unavailable("object store is closed")) } else { Ok(()) }
     }
+}
+
+/// Whether one more object can be taken.
+fn check_room(shared: &Shared) -> Result<(), StoreError> {
+    // Slow upkeep holds what comes in back; only upkeep that fails refuses it.
+    if shared.index_is_behind() && !shared.maintenance.settle() {
+        return Err(exhausted("the object index can't be written down"));
+    }
+    if shared.volumes.is_low() && shared.volumes.room()? == 0 {
+        return Err(exhausted("no room left on the object store's disk"));
+    }
+    Ok(())
 }
 
 /// Ends the threads: the one that makes objects durable first, which leaves its last checkpoint to the other.
@@ -189,34 +215,34 @@ impl Drop for VolumeStore {
 #[async_trait]
 impl ObjectStore for VolumeStore {
     async fn put(&self, key: ObjectKey, length_hint: Option<u64>) -> Result<Box<dyn ObjectWriter>, StoreError> {
-        self.check_open()?;
-        if self.closing.load(Ordering::Acquire) {
-            return Err(unavailable("object store is closing"));
-        }
-        let permit = self.shared.writers.clone().try_acquire_owned().map_err(|error| match error {
-            tokio::sync::TryAcquireError::Closed => unavailable("object store is closed"),
-            tokio::sync::TryAcquireError::NoPermits => exhausted("too many objects on their way in"),
-        })?;
-        self.shared.check_writable()?;
-        let shared = self.shared.clone();
-        let check = move || {
-            if shared.index.get(key)?.is_some() {
-                return Err(StoreError::new(StoreErrorKind::Conflict, format!("object {key} is there already")));
-            }
-            // Slow upkeep holds what comes in back; only upkeep that fails refuses it.
-            if shared.index_is_behind() && !shared.maintenance.settle() {
-                return Err(exhausted("the object index can't be written down"));
-            }
-            if shared.volumes.is_low() && shared.volumes.room()? == 0 {
-                return Err(exhausted("no room left on the object store's disk"));
-            }
-            Ok(())
+        let permit = self.permit()?;
+        let taken = move |shared: &Shared| match shared.index.get(key)? {
+            Some(_) => Err(StoreError::new(StoreErrorKind::Conflict, format!("object {key} is there already"))),
+            None => check_room(shared),
         };
         // Memory says it all for almost every new key: no thread is needed for that.
         let shared = &self.shared;
-        let quick = !shared.index.may_read(key) && !shared.volumes.is_low() && !shared.index_is_behind();
-        if quick { check() } else { blocking(check).await }?;
+        if !shared.index.may_read(key) && !shared.volumes.is_low() && !shared.index_is_behind() {
+            taken(shared)?;
+        } else {
+            let shared = shared.clone();
+            blocking(move || taken(&shared)).await?;
+        }
         Ok(Box::new(write::VolumeWriter::new(self.shared.clone(), key, length_hint, permit)))
+    }
+
+    async fn repair(&self, object: &ObjectRef) -> Result<Box<dyn ObjectWriter>, StoreError> {
+        let (permit, shared, object) = (self.permit()?, self.shared.clone(), *object);
+        let check = move || match shared.index.get(object.key)? {
+            Some(there) if there.info.object != object => {
+                let message = format!("object {} has another length or digest here", object.key);
+                Err(StoreError::new(StoreErrorKind::Conflict, message))
+            }
+            _ => check_room(&shared),
+        };
+        blocking(check).await?;
+        let writer = write::VolumeWriter::new(self.shared.clone(), object.key, Some(object.length), permit);
+        Ok(Box::new(writer.repairing(object)))
     }
 
     async fn read(&self, object: &ObjectRef, range: Range<u64>) -> Result<ByteStream, StoreError> {

@@ -197,6 +197,8 @@ pub(crate) struct VolumeWriter {
     size: usize,
     /// The object is not a small one: a buffer was handed on.
     flushed: bool,
+    /// The object whose bytes are brought again.
+    repairs: Option<ObjectRef>,
     /// Last, so that a store being closed waits for the room to be given back.
     _permit: OwnedSemaphorePermit,
 }
@@ -209,7 +211,25 @@ impl VolumeWriter {
         let (buffer, other) = Default::default();
         let size = shared.config.write_buffer_bytes;
         let work = Work::Idle(run);
-        Self { shared, key, hashing, work, buffer, other, received: 0, size, flushed: false, _permit: permit }
+        Self {
+            shared,
+            key,
+            hashing,
+            work,
+            buffer,
+            other,
+            received: 0,
+            size,
+            flushed: false,
+            repairs: None,
+            _permit: permit,
+        }
+    }
+
+    /// Takes the place of the bytes of an object that is there, if it is the same.
+    pub(crate) fn repairing(mut self, object: ObjectRef) -> Self {
+        self.repairs = Some(object);
+        self
     }
 
     /// Waits until no thread is at work.
@@ -342,14 +362,18 @@ impl ObjectWriter for VolumeWriter {
         self.settle().await?;
         let mut run = *self.take_run()?;
         // Parts, for the permit stays until all is done.
-        let Self { shared, key, hashing, buffer, _permit, .. } = *self;
+        let Self { shared, key, hashing, buffer, repairs, _permit, .. } = *self;
         let mut last = buffer;
         let (length, digest, hashes) = hashing.finish(&last);
         last.extend(&hashes);
         debug_assert_eq!(run.written + last.len() as u64, Shape::of(length).run());
         let object = ObjectRef { key, length, digest };
+        if repairs.is_some_and(|repairs| repairs != object) {
+            return Err(StoreError::new(StoreErrorKind::Corrupt, format!("what was brought is not object {key}")));
+        }
+        let repairs = repairs.is_some();
         let mut last = Some(last);
-        if length > shared.config.shared_sync_bytes_max {
+        if repairs || length > shared.config.shared_sync_bytes_max {
             let synced = tokio::task::spawn_blocking(move || run.end_synced(last.take().unwrap_or_default()));
             let synced = synced
                 .await
@@ -358,7 +382,7 @@ impl ObjectWriter for VolumeWriter {
             last = None;
         }
         let (reply, replied) = oneshot::channel();
-        shared.queue.push(Request::Put { object, run, last, reply }, shared.config.writers_max)?;
+        shared.queue.push(Request::Put { object, run, last, repairs, reply }, shared.config.writers_max)?;
         replied.await.map_err(|_| unavailable("object store ended"))?
     }
 }

@@ -1,7 +1,7 @@
 //! `cairn replication`.
 
 use super::{Common, ConfigSource, ServerArgs};
-use cairn_archive::SiteId;
+use cairn_archive::{ObjectKey, SiteId};
 use cairn_process::units::{parse_duration, parse_size};
 use clap::{Args, Subcommand};
 use std::time::Duration;
@@ -43,6 +43,17 @@ pub enum ReplicationAction {
     Resume {
         /// The other site
         site: SiteId,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Read objects, and bring those that are damaged or missing here again from another site; exit status 3 when one can't be had
+    Repair {
+        /// Objects that the events of a study name, by its Study Instance UID
+        #[arg(long, value_name = "UID", required_unless_present = "object", conflicts_with = "object")]
+        study: Option<String>,
+        /// One object, by its key
+        #[arg(long, value_name = "KEY")]
+        object: Option<ObjectKey>,
         #[command(flatten)]
         common: Common,
     },
@@ -111,6 +122,7 @@ impl ReplicationAction {
         match self {
             Self::Status { common }
             | Self::AtRisk { common, .. }
+            | Self::Repair { common, .. }
             | Self::Plan { common, .. }
             | Self::Pause { common, .. }
             | Self::Resume { common, .. }

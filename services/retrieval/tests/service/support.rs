@@ -77,6 +77,10 @@ impl ObjectStore for Objects {
         Err(StoreError::new(StoreErrorKind::Internal, "retrieval writes nothing"))
     }
 
+    async fn repair(&self, _: &ObjectRef) -> Result<Box<dyn ObjectWriter>, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Internal, "retrieval writes nothing"))
+    }
+
     async fn read(&self, object: &ObjectRef, range: Range<u64>) -> Result<ByteStream, StoreError> {
         let held = self.held.lock().expect("not poisoned");
         let (bytes, digest) = held

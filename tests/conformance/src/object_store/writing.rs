@@ -1,7 +1,8 @@
 use super::Backend;
 use super::objects::{bytes, key, list, put, read};
 use bytes::Bytes;
-use cairn_store_api::{ObjectInfo, ObjectStore, StoreErrorKind};
+use cairn_archive::Digest;
+use cairn_store_api::{ObjectInfo, ObjectRef, ObjectStore, StoreError, StoreErrorKind};
 use futures_util::future::join_all;
 use std::{sync::Arc, time::Duration};
 
@@ -279,4 +280,73 @@ pub(super) async fn open_once(backend: Backend) {
     store.close().await.unwrap();
     drop(store);
     backend.open().await.unwrap().stat(key(1)).await.unwrap();
+}
+
+/// Brings the bytes of an object again.
+async fn repair(store: &dyn ObjectStore, object: &ObjectRef, bytes: &Bytes) -> Result<ObjectInfo, StoreError> {
+    let mut writer = store.repair(object).await?;
+    for piece in bytes.chunks(70_001) {
+        writer.write(bytes.slice_ref(piece)).await?;
+    }
+    writer.finish().await
+}
+
+pub(super) async fn a_repair_brings_the_same_bytes_and_no_other(backend: Backend) {
+    let store = backend.open().await.unwrap();
+    for (number, length) in (0..).zip([0, 5_000, 1_500_000]) {
+        let content = bytes(number, length);
+        let object = put(&*store, key(number), &content, 100_000).await.unwrap().object;
+        let used = store.space().await.unwrap().used;
+        // Other bytes are refused, and change nothing.
+        let other = bytes(number + 100, length + 1);
+        assert_eq!(repair(&*store, &object, &other).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+        let another = ObjectRef { digest: Digest([7; 32]), ..object };
+        let refused = repair(&*store, &another, &content).await;
+        assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::Conflict);
+        drop(store.repair(&object).await.unwrap());
+        assert!(read(&*store, &object).await.unwrap() == content);
+        // Where it is whole it stays the same object, and where it is missing it is there again.
+        assert_eq!(repair(&*store, &object, &content).await.unwrap().object, object);
+        assert!(read(&*store, &object).await.unwrap() == content);
+        assert_eq!(store.space().await.unwrap().used, used);
+        store.delete(object.key).await.unwrap();
+        assert_eq!(repair(&*store, &object, &content).await.unwrap().object, object);
+        assert!(read(&*store, &object).await.unwrap() == content);
+        let again = put(&*store, object.key, &content, 100_000).await;
+        assert_eq!(again.unwrap_err().kind(), StoreErrorKind::Conflict);
+    }
+    assert_eq!(list(&*store, 10).await.len(), 3);
+    for number in 0..3 {
+        store.delete(key(number)).await.unwrap();
+    }
+    assert_eq!(store.space().await.unwrap().used, 0);
+}
+
+pub(super) async fn damage_is_repaired_for_good(backend: Backend) {
+    let store = backend.open().await.unwrap();
+    let (content, small) = (bytes(1, 2_600_017), bytes(3, 9_000));
+    let object = put(&*store, key(1), &content, 100_000).await.unwrap().object;
+    let beside = put(&*store, key(2), &bytes(2, 5_000), 5_000).await.unwrap();
+    let second = put(&*store, key(3), &small, 5_000).await.unwrap().object;
+    store.close().await.unwrap();
+    drop(store);
+    backend.damage(&content[1_300_000..1_300_064]).await;
+    backend.damage(&small[100..164]).await;
+    let store = backend.open().await.unwrap();
+    for (object, content) in [(&object, &content), (&second, &small)] {
+        assert_eq!(read(&*store, object).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+        assert_eq!(repair(&*store, object, content).await.unwrap().object, *object);
+        assert!(read(&*store, object).await.unwrap() == *content);
+    }
+    let infos = list(&*store, 10).await;
+    store.close().await.unwrap();
+    drop(store);
+    let store = backend.open().await.unwrap();
+    assert_eq!(list(&*store, 10).await, infos);
+    assert!(infos.len() == 3 && infos.contains(&beside));
+    for (object, content) in [(&object, &content), (&second, &small)] {
+        assert!(read(&*store, object).await.unwrap() == *content);
+    }
+    store.delete(object.key).await.unwrap();
+    assert_eq!(read(&*store, &object).await.unwrap_err().kind(), StoreErrorKind::NotFound);
 }

@@ -18,8 +18,8 @@ use cairn_service_api::{
     Error, ErrorKind, Peer, Reason, Replication,
     ingest::Body,
     replication::{
-        AtRisk, Delivered, Delivery, Held, Introduction, Link, Mark, Meeting, PeerStatus, ReplicationStatus, Report,
-        Risk,
+        AtRisk, Delivered, Delivery, Held, Inspected, Introduction, Link, Mark, Meeting, Outcome, PeerStatus,
+        ReplicationStatus, Report, Risk, Suspects,
     },
     schedule::{Rule, Schedule},
     site::{Decision, Grounds, Promoted, SiteStatus},
@@ -63,6 +63,8 @@ pub fn trials(
         a_status_comes_whole;
         what_is_at_risk_comes_in_order;
         what_is_at_risk_breaks_off_with_its_reason;
+        an_object_is_read_for_a_site_that_lost_it;
+        what_was_looked_at_is_told;
         a_peer_is_paused_and_goes_on;
         what_is_to_be_confirmed_arrives;
         what_is_decided_of_sites_arrives;
@@ -300,6 +302,7 @@ fn status() -> ReplicationStatus {
         events_delivered: 6,
         objects_sent: 7,
         bytes_sent: u64::MAX,
+        objects_repaired: 8,
         told: Some((8, report(RISK))),
     };
     let bare = PeerStatus {
@@ -345,6 +348,41 @@ fn at_risk(n: u64) -> AtRisk {
         sop_instance_uid: n.is_multiple_of(2).then(|| format!("1.2.3.{n}")),
         bytes: n,
     }
+}
+
+async fn an_object_is_read_for_a_site_that_lost_it(
+    scripted: Arc<Scripted>,
+    peer: Arc<dyn Peer>,
+    _: Arc<dyn Replication>,
+) {
+    let (caller, asked) = (site("north"), object(4));
+    let chunks: Vec<Bytes> = (0..40_u8).map(|n| vec![n; 1 << 18].into()).collect();
+    scripted.script().object = chunks.clone();
+    assert!(all(peer.read_object(&caller, asked).await.unwrap()).await == chunks);
+    assert_eq!(scripted.script().asked_for, [(caller.clone(), asked)]);
+    for kind in [ErrorKind::Corrupt, ErrorKind::NotFound, ErrorKind::Denied] {
+        scripted.script().object_failure = Some(Error::new(kind, "it is not as it was"));
+        let mut bytes = peer.read_object(&caller, asked).await.unwrap();
+        let end = loop {
+            match bytes.next().await.expect("it ends with its reason") {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((end.kind, end.message.as_str()), (kind, "it is not as it was"));
+    }
+}
+
+async fn what_was_looked_at_is_told(scripted: Arc<Scripted>, _: Arc<dyn Peer>, replication: Arc<dyn Replication>) {
+    let study = Suspects::Study("1.2.3".into());
+    assert!(all(replication.repair(study.clone()).await.unwrap()).await.is_empty());
+    let outcomes = [Outcome::Whole, Outcome::Repaired { from: site("south") }, Outcome::Lost("nobody has it".into())];
+    let inspected = |(n, outcome)| Inspected { key: object(n).key, length: u64::from(n) << 40, outcome };
+    let told: Vec<_> = (1..).zip(outcomes).map(inspected).collect();
+    scripted.script().inspected = told.clone();
+    let one = Suspects::Object(object(2).key);
+    assert_eq!(all(replication.repair(one.clone()).await.unwrap()).await, told);
+    assert_eq!(scripted.script().suspects, [study, one]);
 }
 
 async fn what_is_at_risk_comes_in_order(scripted: Arc<Scripted>, _: Arc<dyn Peer>, replication: Arc<dyn Replication>) {

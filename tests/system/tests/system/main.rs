@@ -32,6 +32,7 @@ mod sites_drill;
 mod sites_faults;
 mod sites_link;
 mod sites_plan;
+mod sites_repair;
 mod sites_seeding;
 mod sites_tls;
 mod sites_verify;

@@ -135,7 +135,7 @@ fn a_peer_without_room_is_brought_everything_once_there_is_some() {
 }
 
 /// Changes one byte of a stored instance, where the store has it.
-fn damage(data: &Path, sent: &Sent) {
+pub fn damage(data: &Path, sent: &Sent) {
     let data_set = data_set_of(&sent.file);
     let wanted = &data_set[data_set.len() / 2..][..64];
     for entry in fs::read_dir(data.join("objects")).unwrap() {

@@ -1,6 +1,7 @@
 //! `cairn replication`: how other sites are kept in step, and what would be lost with this one.
 
 mod plan;
+mod repair;
 mod verify;
 
 use super::{
@@ -23,6 +24,7 @@ pub async fn run(action: ReplicationAction) -> Result<(), Failure> {
         ReplicationAction::AtRisk { site, common, limit } => at_risk(&common, &site, limit).await,
         ReplicationAction::Pause { site, common } => Ok(client(&common.server)?.set_paused(&site, true).await?),
         ReplicationAction::Resume { site, common } => Ok(client(&common.server)?.set_paused(&site, false).await?),
+        ReplicationAction::Repair { study, object, common } => repair::run(&common, study, object).await,
         ReplicationAction::Plan { plan, common } => plan::run(&common, plan).await,
         ReplicationAction::Verify { with, common, limit } => verify::run(&common, with, limit).await,
     }
@@ -62,6 +64,7 @@ async fn status(common: &Common) -> Result<(), Failure> {
         ("ToldInstances", 13),
         ("ToldBytes", 10),
         ("ToldAgoMs", 10),
+        ("ObjectsRepaired", 15),
     ];
     let mut rows = Rows::new(common.output, &columns);
     let mut over = Vec::new();
@@ -90,6 +93,7 @@ fn row(peer: &PeerStatus, now_ms: u64) -> Vec<Cell> {
             cells.push(Cell::Milliseconds(now_ms.saturating_sub(*came_at_ms)));
         }
     }
+    cells.push(peer.objects_repaired.into());
     cells
 }
 

@@ -265,6 +265,10 @@ impl ObjectStore for MemoryObjects {
         self.faults.after(fault, Box::new(Writer { key, bytes: BytesMut::new(), held, room, faults }) as _).await
     }
 
+    async fn repair(&self, _: &ObjectRef) -> Result<Box<dyn ObjectWriter>, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Internal, "ingest repairs nothing"))
+    }
+
     async fn read(&self, object: &ObjectRef, range: Range<u64>) -> Result<ByteStream, StoreError> {
         let fault = self.faults.next(Call::Read);
         self.faults.before(fault).await?;

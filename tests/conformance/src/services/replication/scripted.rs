@@ -1,9 +1,10 @@
 use async_trait::async_trait;
+use bytes::Bytes;
 use cairn_archive::{Position, PositionVector, SiteId};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Peer, Replication,
     ingest::Body,
-    replication::{AtRisk, Delivered, Delivery, Introduction, Meeting, ReplicationStatus, Report},
+    replication::{AtRisk, Delivered, Delivery, Inspected, Introduction, Meeting, ReplicationStatus, Report, Suspects},
     site::{Decision, Grounds, SiteStatus},
 };
 use cairn_store_api::ObjectRef;
@@ -42,6 +43,12 @@ pub(super) struct Script {
     /// In whose name it was told.
     pub(super) processes: Vec<u64>,
     pub(super) confirmations: Vec<(Position, u32, Duration)>,
+    /// Who asked for the bytes of which object; what it gets, and how that ends.
+    pub(super) asked_for: Vec<(SiteId, ObjectRef)>,
+    pub(super) object: Vec<Bytes>,
+    pub(super) object_failure: Option<Error>,
+    pub(super) suspects: Vec<Suspects>,
+    pub(super) inspected: Vec<Inspected>,
     pub(super) stepped_down: PositionVector,
     pub(super) successors: Vec<(SiteId, Grounds)>,
     pub(super) site: Option<SiteStatus>,
@@ -86,6 +93,11 @@ impl Scripted {
             pauses: Vec::new(),
             processes: Vec::new(),
             confirmations: Vec::new(),
+            asked_for: Vec::new(),
+            object: Vec::new(),
+            object_failure: None,
+            suspects: Vec::new(),
+            inspected: Vec::new(),
             stepped_down: PositionVector::default(),
             successors: Vec::new(),
             site: None,
@@ -140,6 +152,14 @@ impl Peer for Scripted {
         Ok(())
     }
 
+    async fn read_object(&self, caller: &SiteId, object: ObjectRef) -> Result<AnswerStream<Bytes>, Error> {
+        let mut script = self.called()?;
+        script.asked_for.push((caller.clone(), object));
+        let end = script.object_failure.clone().map(Err);
+        let chunks: Vec<_> = script.object.iter().cloned().map(Ok).chain(end).collect();
+        Ok(Box::pin(stream::iter(chunks)))
+    }
+
     async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {
         let mut script = self.called()?;
         script.deliveries.push(delivery);
@@ -176,6 +196,13 @@ impl Replication for Scripted {
     async fn confirm(&self, position: &Position, sites: u32, timeout: Duration) -> Result<u32, Error> {
         self.called()?.confirmations.push((position.clone(), sites, timeout));
         Ok(sites + 1)
+    }
+
+    async fn repair(&self, suspects: Suspects) -> Result<AnswerStream<Inspected>, Error> {
+        let mut script = self.called()?;
+        script.suspects.push(suspects);
+        let answers: Vec<_> = script.inspected.iter().cloned().map(Ok).collect();
+        Ok(Box::pin(stream::iter(answers)))
     }
 
     async fn set_paused(&self, peer: &SiteId, paused: bool) -> Result<(), Error> {
