@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{Digest, Incarnation, ObjectKey, Offset, Partition, PositionVector, SiteId};
 use cairn_service_api::{
-    Error, ErrorKind, Peer,
+    AnswerStream, Error, ErrorKind, Peer,
     ingest::Body,
     replication::{Delivered, Delivery, Introduction, Meeting, Report},
     site::Grounds,

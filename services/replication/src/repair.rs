@@ -140,7 +140,7 @@ pub(crate) async fn run(here: Arc<Here>, suspects: Suspects) -> Result<AnswerStr
     // That there is none at all is said at once.
     let first = inspected.next().await;
     let first = first.ok_or_else(|| Error::new(ErrorKind::NotFound, "no event names such an object"))?;
-    Ok(Box::pin(stream::once(async { first }).chain(inspected)))
+    Ok(Box::pin(stream::once(std::future::ready(first)).chain(inspected)))
 }
 
 /// What events of a partition name of what is meant, each looked at.

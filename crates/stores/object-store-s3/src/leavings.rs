@@ -49,6 +49,11 @@ impl Leavings {
         self.change(|left| left.sent = false);
     }
 
+    /// Nothing is removed, whatever comes: what is left over upkeep finds.
+    pub(crate) fn all_stays(&mut self) {
+        self.change(|left| (left.upload, left.tree, left.sent) = (None, false, false));
+    }
+
     /// All is as it should be.
     pub(crate) fn nothing(&mut self) {
         self.0 = None;

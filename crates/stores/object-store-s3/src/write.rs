@@ -138,7 +138,7 @@ impl S3Writer {
         }
         if repairs.is_some() {
             // From here on nothing may be removed that the object, once it is there, needs.
-            leavings.nothing();
+            leavings.all_stays();
             let replaced = shared.replace(key, &meta, parts, pieces.seal()).await?;
             if !replaced {
                 shared.usage.add(length);
