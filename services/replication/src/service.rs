@@ -182,7 +182,7 @@ impl ReplicationService {
     }
 
     /// What became a fact here.
-    fn own(&self) -> Held {
+    fn held_here(&self) -> Held {
         let mut own = Totals::default();
         for followed in self.here.followed.iter() {
             own += followed.reached().totals.get(&followed.place.site).copied().unwrap_or_default();
@@ -307,7 +307,7 @@ impl Replication for ReplicationService {
             site: log.site().clone(),
             incarnation: log.incarnation(),
             at_ms: clock.unix_ms(),
-            own: self.own(),
+            own: self.held_here(),
             available_bytes: self.here.objects.space().await?.available,
             peers,
         })
