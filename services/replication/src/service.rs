@@ -185,7 +185,9 @@ impl ReplicationService {
     fn held_here(&self) -> Held {
         let mut own = Totals::default();
         for followed in self.here.followed.iter() {
-            own += followed.reached().totals.get(&followed.place.site).copied().unwrap_or_default();
+            let reached = followed.reached();
+            let lives = reached.totals.iter().filter(|((site, _), _)| *site == followed.place.site);
+            lives.for_each(|(_, totals)| own += *totals);
         }
         let Totals { events, instances, bytes } = own;
         Held { events, instances, bytes }

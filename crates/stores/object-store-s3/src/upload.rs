@@ -121,7 +121,7 @@ impl Shared {
         match self.requests.until_done("complete-repair", deadline, complete).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.fate == Fate::Missing => match self.find(key, self.requests.deadline()).await {
-                Ok(found) if found.meta.is_some_and(|meta| meta.writer == writer) => Ok(()),
+                Ok(found) if found.meta.as_ref().is_some_and(|meta| meta.writer == writer) => Ok(()),
                 _ => Err(unavailable("an upload is gone")),
             },
             Err(failure) => Err(failure.into()),

@@ -355,7 +355,7 @@ async fn an_object_is_read_for_a_site_that_lost_it(
     peer: Arc<dyn Peer>,
     _: Arc<dyn Replication>,
 ) {
-    let (caller, asked) = (site("north"), object(4));
+    let (caller, asked) = (site("north"), object(4, 9));
     let chunks: Vec<Bytes> = (0..40_u8).map(|n| vec![n; 1 << 18].into()).collect();
     scripted.script().object = chunks.clone();
     assert!(all(peer.read_object(&caller, asked).await.unwrap()).await == chunks);
@@ -377,10 +377,10 @@ async fn what_was_looked_at_is_told(scripted: Arc<Scripted>, _: Arc<dyn Peer>, r
     let study = Suspects::Study("1.2.3".into());
     assert!(all(replication.repair(study.clone()).await.unwrap()).await.is_empty());
     let outcomes = [Outcome::Whole, Outcome::Repaired { from: site("south") }, Outcome::Lost("nobody has it".into())];
-    let inspected = |(n, outcome)| Inspected { key: object(n).key, length: u64::from(n) << 40, outcome };
+    let inspected = |(n, outcome)| Inspected { key: object(n, 1).key, length: u64::from(n) << 40, outcome };
     let told: Vec<_> = (1..).zip(outcomes).map(inspected).collect();
     scripted.script().inspected = told.clone();
-    let one = Suspects::Object(object(2).key);
+    let one = Suspects::Object(object(2, 1).key);
     assert_eq!(all(replication.repair(one.clone()).await.unwrap()).await, told);
     assert_eq!(scripted.script().suspects, [study, one]);
 }

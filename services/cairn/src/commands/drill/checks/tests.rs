@@ -2,7 +2,8 @@ use super::*;
 use cairn_archive::{Incarnation, Offset, Partition, PositionVector};
 use cairn_service_api::{
     index::{IndexStatus, StateDigest},
-    replication::{ReplicationStatus, Risk},
+    replication::{Held, ReplicationStatus, Risk},
+    schedule::Schedule,
     site::SiteStatus,
 };
 
@@ -34,6 +35,8 @@ fn facts(own: &str, other: &str) -> Facts {
         answered_at_ms: None,
         risk: Risk::default(),
         rpo_target: RPO,
+        schedule: Schedule::default(),
+        objects_repaired: 0,
         events_delivered: 0,
         objects_sent: 0,
         bytes_sent: 0,
@@ -54,6 +57,8 @@ fn facts(own: &str, other: &str) -> Facts {
             site: site(own),
             incarnation: Incarnation(1),
             at_ms: NOW_MS,
+            own: Held::default(),
+            available_bytes: None,
             peers: vec![peer],
         },
         index: IndexStatus { log_end, fold_version: 3, ..IndexStatus::default() },
