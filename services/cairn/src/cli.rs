@@ -2,16 +2,19 @@
 
 mod drill;
 mod index;
+mod replay;
 mod replication;
 mod site;
 
 pub use drill::{DrillAction, DrillArgs, RunArgs};
 pub use index::{Common, IndexAction};
+pub use replay::{RemoteAe, ReplayAction, ReplayArgs, ReplayRun, Selected, Talk};
 pub use replication::{PlanArgs, ReplicationAction, ReplicationArgs};
 pub use site::{DecidedArgs, SiteAction, SiteArgs, Switch};
 
 use crate::{commands::parked::ParkedArgs, config::Destination};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use cairn_dimse::pdu::AeTitle;
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// A Vendor Neutral Archive for medical imaging.
@@ -39,8 +42,10 @@ pub enum Command {
     Stores(StoresArgs),
     /// Check, show or describe the configuration
     Config(ConfigArgs),
-    /// Store files, folders and DICOMDIRs into a running archive
-    Import(ImportArgs),
+    /// Store files, folders and DICOMDIRs into a running archive, or what another archive has
+    Import(Box<ImportArgs>),
+    /// Send the log, or a part of it, to another archive, and compare what is there at the end
+    Replay(Box<ReplayArgs>),
     /// Ask a running archive
     Query(QueryArgs),
     /// Read the event log
@@ -75,6 +80,7 @@ impl Command {
     pub fn server(&self) -> Option<&ServerArgs> {
         match self {
             Self::Import(args) => Some(&args.server),
+            Self::Replay(args) => Some(args.server()),
             Self::Query(args) => Some(&args.server),
             Self::Events(args) => Some(&args.server),
             Self::Conflicts(args) => Some(&args.server),
@@ -246,10 +252,34 @@ pub enum Output {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("other").args(["from_dimse", "from_dicomweb"]))]
 pub struct ImportArgs {
     /// Files, folders (taken whole) and DICOMDIRs
-    #[arg(required = true)]
+    #[arg(required_unless_present = "other", conflicts_with = "other")]
     pub paths: Vec<PathBuf>,
+    /// Another archive: listed by C-FIND, fetched by C-GET
+    #[arg(long, value_name = "AE@HOST:PORT")]
+    pub from_dimse: Option<RemoteAe>,
+    /// Fetch by C-MOVE to this AE title, which must be this archive's
+    #[arg(long, value_name = "TITLE", value_parser = replay::title, requires = "from_dimse")]
+    pub move_to: Option<AeTitle>,
+    /// Another archive: listed by QIDO-RS, fetched by WADO-RS
+    #[arg(long, value_name = "URL")]
+    pub from_dicomweb: Option<String>,
+    /// Study Instance UID (repeatable); without any of the following: every study
+    #[arg(long, value_name = "UID", requires = "other")]
+    pub study: Vec<String>,
+    /// Study Date or range of them, such as 20260101-20260131 (repeatable: each is asked for by itself)
+    #[arg(long, value_name = "DATES", requires = "other")]
+    pub study_date: Vec<String>,
+    /// Modality in the study (repeatable)
+    #[arg(long, value_name = "CODE", requires = "other")]
+    pub modality: Vec<String>,
+    /// Further matching key of a study (repeatable): KEYWORD=VALUE
+    #[arg(short, long = "key", value_name = "KEY=VALUE", requires = "other")]
+    pub keys: Vec<String>,
+    #[command(flatten)]
+    pub talk: Talk,
     #[command(flatten)]
     pub server: ServerArgs,
     /// AE title that the instances count as sent by
@@ -258,13 +288,13 @@ pub struct ImportArgs {
     /// Issuer of Patient ID where a data set names none
     #[arg(long)]
     pub issuer: Option<String>,
-    /// Instances under way at once
+    /// Instances under way at once; from another archive: studies
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub transfers: u16,
     /// Journal of what was stored: with it a later run goes on where this one stopped
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "journal", value_name = "FILE")]
     pub resume: Option<PathBuf>,
-    /// Write a line per file (CSV) here
+    /// Write a line per file (CSV) here; from another archive: a line per instance, into FILE.csv and FILE.json
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// No progress bar

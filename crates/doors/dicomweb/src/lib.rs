@@ -8,6 +8,7 @@
 //! instance can be fetched, shown or not.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 mod body;
 mod conditional;
 mod config;

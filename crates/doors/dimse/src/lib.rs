@@ -18,6 +18,7 @@ pub mod negotiate;
 pub mod pdu;
 mod read_after;
 pub mod requestor;
+pub mod scu;
 pub mod server;
 mod services;
 #[cfg(test)]

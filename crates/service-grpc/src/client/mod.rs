@@ -3,6 +3,7 @@
 mod connection;
 mod index;
 mod ingest;
+mod log;
 mod peers;
 mod replication;
 mod retrieval;
@@ -11,6 +12,7 @@ mod upload;
 pub use connection::{Connection, SendTrace, Wire};
 pub use index::IndexClient;
 pub use ingest::IngestClient;
+pub use log::{LogClient, LogDescription, ReadFrom};
 pub use replication::{PeerClient, ReplicationClient};
 pub use retrieval::RetrievalClient;
 

@@ -135,7 +135,7 @@ fn until(text: &str) -> Result<cairn_service_api::index::Until, String> {
 }
 
 /// Milliseconds since the Unix epoch of a date and time (RFC 3339).
-fn unix_ms(text: &str) -> Option<u64> {
+pub(super) fn unix_ms(text: &str) -> Option<u64> {
     let (date, rest) = text.split_once(['T', 't', ' '])?;
     let at = rest.find(['Z', 'z', '+', '-'])?;
     let (time, zone) = rest.split_at(at);

@@ -1,7 +1,8 @@
-//! `cairn import`: files, folders and DICOMDIRs into a running archive, over gRPC.
+//! `cairn import`: files, folders and DICOMDIRs into a running archive, over gRPC; or what another archive has.
 
 mod find;
 mod journal;
+mod source;
 
 use super::{
     Failure, ingest,
@@ -13,6 +14,7 @@ use cairn_archive::{
     events::{Door, ReceiptEnd},
     ids::ReceiptId,
 };
+use cairn_replay::Pace;
 use cairn_service_api::{
     Error, ErrorKind, Ingest,
     ingest::{Body, InstanceOffer, OfferedForm, Sender, StoreOutcome, Stored},
@@ -43,6 +45,9 @@ struct Counts {
 }
 
 pub async fn run(args: ImportArgs) -> Result<(), Failure> {
+    if args.paths.is_empty() {
+        return source::run(args).await;
+    }
     let files = find::files(&args.paths)?;
     let mut journal = args.resume.as_deref().map(Journal::open).transpose().map_err(Failure::failed)?;
     let mut counts = Counts::default();
@@ -56,9 +61,10 @@ pub async fn run(args: ImportArgs) -> Result<(), Failure> {
     let client = ingest(&args.server)?;
     let receipt = client.open_receipt(sender(&args)).await?;
     let bar = progress(args.quiet, waiting.len());
+    let pace = Pace::new(args.talk.rate, args.talk.bytes_per_second);
     let mut results = stream::iter(waiting.into_iter().map(|file| {
-        let client = client.clone();
-        async move { (store(&client, receipt, &file).await, file) }
+        let (client, pace) = (client.clone(), pace.clone());
+        async move { (store(&client, receipt, &file, &pace).await, file) }
     }))
     .buffer_unordered(args.transfers.into());
     let mut interrupted = false;
@@ -107,12 +113,13 @@ fn progress(quiet: bool, files: usize) -> ProgressBar {
     ProgressBar::new(files as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-async fn store(client: &IngestClient, receipt: ReceiptId, path: &Path) -> Result<Stored, Error> {
+async fn store(client: &IngestClient, receipt: ReceiptId, path: &Path, pace: &Pace) -> Result<Stored, Error> {
+    pace.instances(1).await;
     let read = |error: std::io::Error| Error::new(ErrorKind::Invalid, format!("file can't be read: {error}"));
     let file = File::open(path).await.map_err(read)?;
     let length = file.metadata().await.map_err(read)?.len();
     let offer = InstanceOffer { form: OfferedForm::File, length_hint: Some(length), study_instance_uid: None };
-    client.store(receipt, offer, body(file)).await
+    client.store(receipt, offer, pace.paced(body(file))).await
 }
 
 fn body(file: File) -> Body<'static> {

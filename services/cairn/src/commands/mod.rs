@@ -12,6 +12,7 @@ pub mod parked;
 pub mod quarantine;
 pub mod query;
 pub mod renew;
+pub mod replay;
 pub mod replication;
 pub mod site;
 pub mod stores;
@@ -24,7 +25,7 @@ use crate::{
     peers,
 };
 use cairn_service_api::{Error, ErrorKind};
-use cairn_service_grpc::client::{Connection, IndexClient, IngestClient};
+use cairn_service_grpc::client::{Connection, IndexClient, IngestClient, RetrievalClient};
 use std::{fmt, process::ExitCode};
 use toml::Value;
 
@@ -41,6 +42,8 @@ pub enum Failure {
     Differs(String),
     /// 5
     Unreachable(String),
+    /// 5: another archive, and not the one that is asked.
+    OtherUnreachable(String),
     /// 7: what was found was printed.
     Objective(String),
     /// 64
@@ -57,7 +60,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Partial(_) => 3,
             Self::Differs(_) => 4,
-            Self::Unreachable(_) => 5,
+            Self::Unreachable(_) | Self::OtherUnreachable(_) => 5,
             Self::Objective(_) => 7,
             Self::Config(_) => 64,
             Self::Interrupted => 130,
@@ -82,6 +85,7 @@ impl fmt::Display for Failure {
             | Self::Usage(message)
             | Self::Partial(message)
             | Self::Differs(message)
+            | Self::OtherUnreachable(message)
             | Self::Objective(message) => f.write_str(message),
             Self::Unreachable(message) => write!(f, "{message}\nis the archive running? `cairn serve` starts one"),
             Self::Config(error) => write!(f, "{error}\n`cairn config schema` describes every key"),
@@ -156,4 +160,9 @@ pub fn ingest(server: &ServerArgs) -> Result<IngestClient, Failure> {
 /// The index service of the archive that the arguments name.
 pub fn index(server: &ServerArgs) -> Result<IndexClient, Failure> {
     Ok(IndexClient::new(&connection(server)?)?)
+}
+
+/// The retrieval service of the archive that the arguments name.
+pub fn retrieval(server: &ServerArgs) -> Result<RetrievalClient, Failure> {
+    Ok(RetrievalClient::new(&connection(server)?)?)
 }

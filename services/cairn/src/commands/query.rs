@@ -77,7 +77,7 @@ fn shape(level: QueryLevel) -> (Level, &'static [Tag]) {
     }
 }
 
-fn parse_tag(name: &str) -> Result<Tag, Failure> {
+pub fn parse_tag(name: &str) -> Result<Tag, Failure> {
     Tag::parse_hex(name)
         .or_else(|| dictionary::tag_of(name))
         .ok_or_else(|| Failure::usage(format!("{name:?} is no keyword or tag of the data dictionary")))

@@ -5,9 +5,9 @@ pub(crate) mod find;
 pub(crate) mod get;
 mod identifier;
 pub(crate) mod move_;
-mod plan;
-mod retrieve;
-mod status;
+pub(crate) mod plan;
+pub(crate) mod retrieve;
+pub(crate) mod status;
 pub(crate) mod store;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ const KINDS_MAX: usize = 4096;
 
 /// Instances of a retrieval, by number and kind. Does not grow with their number.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     pub(super) instances: u64,
     /// SOP Class and stored transfer syntaxes, in order of appearance.
     classes: Vec<(Uid, Vec<Uid>)>,
@@ -17,11 +17,11 @@ pub(super) struct Plan {
 }
 
 /// Contexts of one association.
-pub(super) type Contexts = Vec<(Uid, Vec<Uid>)>;
+pub(crate) type Contexts = Vec<(Uid, Vec<Uid>)>;
 
 impl Plan {
     /// Counts an instance; false once there are more kinds than a retrieval may have.
-    pub(super) fn add(&mut self, record: &InstanceRecord) -> bool {
+    pub(crate) fn add(&mut self, record: &InstanceRecord) -> bool {
         self.instances += 1;
         let at = self.classes.iter().position(|(class, _)| *class == record.sop_class_uid);
         let at = at.unwrap_or_else(|| {
@@ -40,7 +40,7 @@ impl Plan {
     /// Contexts to propose: for each class one for each stored syntax, so that each object can go as it is, and
     /// one uncompressed, which every peer must take. As many associations as it needs; a class is split over two
     /// only if it does not fit in one.
-    pub(super) fn contexts(&self) -> Vec<Contexts> {
+    pub(crate) fn contexts(&self) -> Vec<Contexts> {
         let mut associations: Vec<Contexts> = vec![Vec::new()];
         let plain: Vec<Uid> = [TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax::IMPLICIT_VR_LITTLE_ENDIAN]
             .iter()

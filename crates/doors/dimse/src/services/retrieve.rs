@@ -294,7 +294,7 @@ async fn plan(
 
 /// The context on which an instance goes: as it is stored if the peer accepted that, else as one of the uncompressed
 /// syntaxes that it did accept, if the instance can be converted.
-pub(super) fn context_for(
+pub(crate) fn context_for(
     association: &Association,
     record: &InstanceRecord,
     usable: impl Fn(&Context) -> bool,
@@ -315,13 +315,13 @@ pub(super) fn context_for(
 
 /// Who asked for a C-MOVE, for the C-STORE requests that it causes.
 #[derive(Clone)]
-pub(super) struct Originator {
+pub(crate) struct Originator {
     pub(super) ae_title: AeTitle,
     pub(super) message_id: u16,
 }
 
 /// How sending an instance failed.
-pub(super) enum SendFailure {
+pub(crate) enum SendFailure {
     /// Nothing of it was sent: the next one can be.
     Unsent(Error),
     /// The association is of no more use.
@@ -335,7 +335,7 @@ impl From<AssociationError> for SendFailure {
 }
 
 /// Sends one instance by C-STORE and waits for the response.
-pub(super) async fn send(
+pub(crate) async fn send(
     association: &mut Association,
     context: &Context,
     record: &InstanceRecord,

@@ -123,8 +123,16 @@ async fn store(
     offer: InstanceOffer,
 ) -> Result<Result<Stored, Error>, AssociationError> {
     let mut failure = None;
-    let source = (&mut *association, &mut failure);
-    let body: Body<'_> = Box::pin(stream::unfold(Some(source), |source| async {
+    let stored = ingest.store(receipt, offer, body(association, &mut failure)).await;
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(stored),
+    }
+}
+
+/// The data set of the message that was received last, as it comes. `failure` is set when it breaks off.
+pub(crate) fn body<'a>(association: &'a mut Association, failure: &'a mut Option<AssociationError>) -> Body<'a> {
+    Box::pin(stream::unfold(Some((association, failure)), |source| async {
         let (association, failure) = source?;
         match association.data().await {
             Ok(Some(piece)) => Some((Ok(piece), Some((association, failure)))),
@@ -135,16 +143,11 @@ async fn store(
                 Some((Err::<Bytes, _>(aborted), None))
             }
         }
-    }));
-    let stored = ingest.store(receipt, offer, body).await;
-    match failure {
-        Some(error) => Err(error),
-        None => Ok(stored),
-    }
+    }))
 }
 
 /// 0000, or B000 where the archive withheld something: which version is shown (I5).
-fn accepted(request: &Command, stored: &Stored) -> Command {
+pub(crate) fn accepted(request: &Command, stored: &Stored) -> Command {
     let warning = Status::COERCION_OF_DATA_ELEMENTS;
     match stored.outcome {
         StoreOutcome::New | StoreOutcome::Repeat => request.response(Status::SUCCESS),
