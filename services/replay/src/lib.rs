@@ -42,7 +42,7 @@ pub enum Start {
 pub struct LogExtent {
     /// Site whose log it is.
     pub site: SiteId,
-    /// Its life.
+    /// Its present life.
     pub incarnation: u32,
     /// Of each partition, the first offset that is not there yet.
     pub ends: Vec<Offset>,
@@ -56,7 +56,7 @@ pub trait LogReader: Send + Sync {
     /// What it is, and how far it goes now.
     async fn describe(&self) -> Result<LogExtent, Error>;
 
-    /// The records of a partition in order, up to its end.
+    /// The records of a partition in order, up to its end. Each has its origin, those that became facts here too.
     async fn read(&self, partition: Partition, start: Start) -> Result<AnswerStream<LogRecord>, Error>;
 }
 

@@ -18,7 +18,7 @@ use cairn_service_api::{
     replication::{Delivery, Introduction, Mark, Meeting},
     retrieval::Part,
 };
-use cairn_store_api::{LogRecord, ObjectRef, Record};
+use cairn_store_api::{ObjectRef, Record};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::{collections::BTreeMap, future::Future, sync::Mutex};
 
@@ -121,12 +121,18 @@ async fn check(unchanged: &Unchanged<'_>, extent: &LogExtent, meeting: &Meeting)
     if usize::from(meeting.partitions) != extent.ends.len() {
         return refused(format!("{there} has {} partitions, this site has {}", meeting.partitions, extent.ends.len()));
     }
-    let ours = |mark: &&Mark| mark.site == extent.site && mark.incarnation.0 == extent.incarnation;
-    for mark in meeting.holds.iter().filter(ours) {
+    for mark in meeting.holds.iter().filter(|mark| mark.site == extent.site) {
         let Some(last) = mark.end.0.checked_sub(1) else { continue };
         let mut records = unchanged.log.read(mark.partition, Start::Offset(Offset(last))).await?;
-        let record = records.next().await.transpose()?;
-        if record.is_none_or(|record| record.record.envelope.id != mark.last) {
+        let envelope = records.next().await.transpose()?.map(|record| record.record.envelope);
+        let life = envelope.as_ref().and_then(|envelope| envelope.origin.as_ref()).filter(|at| at.site == extent.site);
+        let life = life.map(|origin| origin.incarnation);
+        let is_lacked = match &envelope {
+            Some(envelope) if life == Some(mark.incarnation) => envelope.id != mark.last,
+            // Of a life before the present one; what that had beyond its end was lost with a disk.
+            _ => mark.incarnation.0 >= extent.incarnation,
+        };
+        if is_lacked {
             return refused(format!(
                 "{there} holds events of this site that its log has not: it was restored from a backup"
             ));
@@ -145,15 +151,6 @@ impl Run<'_> {
         counts
     }
 
-    fn origin(&self, partition: Partition, record: &LogRecord) -> Position {
-        record.record.envelope.origin.clone().unwrap_or_else(|| Position {
-            site: self.extent.site.clone(),
-            incarnation: Incarnation(self.extent.incarnation),
-            partition,
-            offset: record.offset,
-        })
-    }
-
     fn holds(&self, origin: &Position) -> bool {
         let held = self.held.get(&(origin.site.clone(), origin.incarnation, origin.partition));
         held.is_some_and(|end| origin.offset < *end)
@@ -169,8 +166,8 @@ impl Run<'_> {
                 break;
             }
             read_to = record.offset.next();
-            let origin = self.origin(partition, &record);
-            let is_held = self.holds(&origin);
+            let without = || Stopped::Refused("the log gives an event without its origin".into());
+            let is_held = self.holds(record.record.envelope.origin.as_ref().ok_or_else(without)?);
             self.note(|counts| {
                 counts.read += 1;
                 counts.held += u64::from(is_held);
@@ -178,10 +175,8 @@ impl Run<'_> {
             if is_held {
                 continue;
             }
-            let mut record = record.record;
-            record.envelope.origin = Some(origin);
-            bytes += record.payload.len();
-            batch.push(record);
+            bytes += record.record.payload.len();
+            batch.push(record.record);
             if batch.len() >= DELIVERY_EVENTS || bytes >= DELIVERY_BYTES {
                 self.deliver(partition, delivered_to, read_to, std::mem::take(&mut batch)).await?;
                 (bytes, delivered_to) = (0, read_to);

@@ -1,6 +1,6 @@
 use super::{Connection, Wire, answers};
 use crate::{
-    convert::vector_from,
+    convert::{position_from, vector_from},
     error::{from_status, malformed},
     log_proto::{self as pb, Start, event_log_service_client::EventLogServiceClient},
 };
@@ -57,7 +57,7 @@ impl LogClient {
         })
     }
 
-    /// The records of a partition in order, up to its end.
+    /// The records of a partition in order, up to its end. Each has its origin, those that became facts here too.
     ///
     /// # Errors
     /// `Unavailable`
@@ -75,10 +75,10 @@ impl LogClient {
 }
 
 fn record(read: pb::ReadResponse) -> Result<LogRecord, Error> {
+    let position = position_from(read.position.ok_or_else(|| malformed("position"))?)?;
     let envelope = Envelope::from_headers(|name| read.headers.get(name).map(String::as_str));
-    Ok(LogRecord {
-        offset: Offset(read.position.ok_or_else(|| malformed("position"))?.offset),
-        appended_at_ms: read.appended_at_ms,
-        record: Record { envelope: envelope.map_err(|_| malformed("envelope"))?, payload: read.payload },
-    })
+    let mut envelope = envelope.map_err(|_| malformed("envelope"))?;
+    let offset = position.offset;
+    envelope.origin.get_or_insert(position);
+    Ok(LogRecord { offset, appended_at_ms: read.appended_at_ms, record: Record { envelope, payload: read.payload } })
 }

@@ -60,7 +60,7 @@ impl EventLogServer {
         pb::ReadResponse {
             position: Some(common::Position {
                 site: log.site().to_string(),
-                incarnation: log.incarnation().0,
+                incarnation: log.lives().at(partition, record.offset).0,
                 partition: partition.0.into(),
                 offset: record.offset.0,
             }),
