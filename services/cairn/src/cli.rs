@@ -261,7 +261,7 @@ pub struct ImportArgs {
     #[arg(long, value_name = "AE@HOST:PORT")]
     pub from_dimse: Option<RemoteAe>,
     /// Fetch by C-MOVE to this AE title, which must be this archive's
-    #[arg(long, value_name = "TITLE", value_parser = replay::title, requires = "from_dimse")]
+    #[arg(long, value_name = "TITLE", value_parser = replay::title, requires = "from_dimse", conflicts_with = "from_dicomweb")]
     pub move_to: Option<AeTitle>,
     /// Another archive: listed by QIDO-RS, fetched by WADO-RS
     #[arg(long, value_name = "URL")]

@@ -83,8 +83,8 @@ fn a_part_by_study_or_date_and_a_journal_that_is_gone_on_with() {
 fn what_the_source_lists_and_does_not_give_or_this_archive_refuses_is_named() {
     let folder = directory();
     let (source, instances) = filled(folder.path(), "source", 73, 3, Start::default());
-    // Nothing as large as an image is taken here.
-    let environment = vec![("CAIRN__INGEST__DEFAULT_PROFILE__OBJECT_BYTES_MAX", "1 KiB".to_owned())];
+    // No instance is as small as what is taken here.
+    let environment = vec![("CAIRN__INGEST__DEFAULT_PROFILE__OBJECT_BYTES_MAX", "300 B".to_owned())];
     let here = Archive::start_with(&folder.path().join("here"), Start { environment, ..Start::default() });
     let report = folder.path().join("report");
     let said = shown(&report);

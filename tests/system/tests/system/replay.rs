@@ -238,7 +238,6 @@ fn what_can_not_be_used_is_exit_status_2_and_who_is_not_there_is_5() {
         &["replay", "--to-dimse", dimse, "--where", "size >"],
         &["replay", "--to-dimse", dimse, "--from", "yesterday"],
         &["replay", "--to-dimse", dimse, "--rate", "0"],
-        &["replay", "--to-dimse", dimse, "--compare-bytes"],
         &["replay", "reconcile", "--to-dimse", dimse, "--journal", "/nonexistent"],
         &["import", "--from-dimse", "nowhere"],
         &["import", "x", "--from-dimse", dimse],

@@ -88,12 +88,12 @@ fn what_is_damaged_before_anybody_else_has_it_is_lost_until_it_is_sent_again() {
     let files = made(142, 1);
     store(sites.at("east"), &files);
     eventually("one of the others has it", || (sites.status("east", "north").events == 0).then_some(()));
-    damage_at(&mut sites, "east", &files[2]);
+    damage_at(&mut sites, "east", &files[0]);
     sites.site("east").expected.push("is repaired");
     sites.link("east", "west").heal();
     sites.link("west", "east").heal();
     eventually("what was damaged goes on", || (sites.status("east", "west").events == 0).then_some(()));
-    assert!(is_right(sites.at("east"), &study_of(142), &files[2]));
+    assert!(is_right(sites.at("east"), &study_of(142), &files[0]));
     sites.there("west", &files);
 
     // Nobody has it.

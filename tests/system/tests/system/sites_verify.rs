@@ -85,12 +85,12 @@ fn two_lives_of_one_log_that_went_apart_really_differ() {
     let start = |name: &str| Archive::start_with(&folder.path().join(name), Start::default());
     let (one, other) = (start("one"), start("other"));
     // The same places of a log of the same name have other events.
-    let files = made(64, 1);
+    let files = made(81, 1);
     store(&one, &files[..1]);
     store(&other, &files[1..2]);
     [&one, &other].into_iter().for_each(|archive| archive.settled());
     let found = differences(&one, &other, &[]);
-    assert_eq!(texts(&found, "StudyInstanceUID"), BTreeSet::from([study_of(64)]));
+    assert_eq!(texts(&found, "StudyInstanceUID"), BTreeSet::from([study_of(81)]));
     for (side, sent) in [("here", &files[..1]), ("there", &files[1..2])] {
         let of: Vec<_> = found.iter().filter(|row| row["OnlyAt"] == side).cloned().collect();
         all_are(&of, side, "no");

@@ -93,9 +93,11 @@ impl Archive {
         let log = data.with_extension(format!("log-{}", unique()));
         let role = if start.role.is_empty() { "serve" } else { start.role };
         let mut command = command_within(&start.within);
-        command.args([role, "--dicom", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
-        if !start.arguments.iter().any(|argument| argument == "--grpc") {
-            command.args(["--grpc", "127.0.0.1:0"]);
+        command.arg(role);
+        for listener in ["--dicom", "--http", "--grpc"] {
+            if !start.arguments.iter().any(|argument| argument == listener) {
+                command.args([listener, "127.0.0.1:0"]);
+            }
         }
         if role != "gateway" {
             command.arg("--data").arg(data);
