@@ -94,7 +94,7 @@ impl Default for KafkaConfig {
             compression: Compression::Lz4,
             queue_bytes_max: 32 << 20,
             request_timeout: Duration::from_secs(10),
-            life_lease: Duration::from_secs(10),
+            life_lease: Duration::from_secs(30),
             tail_bytes_max: 32 << 20,
             read_ahead_bytes: 1 << 20,
             scans_max: 2,

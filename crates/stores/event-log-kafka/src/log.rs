@@ -197,7 +197,11 @@ impl EventLog for KafkaEventLog {
     }
 
     async fn append(&self, partition: Partition, records: Vec<Record>) -> Result<Offset, StoreError> {
-        self.shared.check()?;
+        if let Err(refused) = self.shared.check() {
+            // Callers who try again at once must not keep the log from hearing that it may go on.
+            tokio::task::yield_now().await;
+            return Err(refused);
+        }
         self.shared.check_partition(partition)?;
         if records.is_empty() {
             return self.fresh_end(partition).await;

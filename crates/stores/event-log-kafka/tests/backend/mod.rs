@@ -30,12 +30,17 @@ pub(crate) fn config(brokers: &str, partitions: u16) -> KafkaConfig {
         replication_factor: copies,
         min_insync_replicas: if copies > 1 { 2 } else { 1 },
         record_bytes_max: 128 << 10,
-        life_lease: std::time::Duration::from_secs(3),
         // Small, so that trials go beyond what is kept in memory.
         tail_bytes_max: 64 << 10,
         read_ahead_bytes: 64 << 10,
         ..KafkaConfig::default()
     }
+}
+
+/// Who begins a new life waits for all three.
+pub(crate) fn quick_to_renew(config: KafkaConfig) -> KafkaConfig {
+    let (short, lease) = (std::time::Duration::from_secs(5), std::time::Duration::from_secs(3));
+    KafkaConfig { life_lease: lease, append_timeout: short, request_timeout: short, ..config }
 }
 
 pub(crate) struct Topic {
@@ -62,7 +67,7 @@ impl EventLogBackend for Topic {
     }
 
     async fn open_to_renew(&self, site: &SiteId, partitions: u16) -> Result<Arc<dyn EventLog>, StoreError> {
-        let config = KafkaConfig { partitions, ..self.config.clone() };
+        let config = quick_to_renew(KafkaConfig { partitions, ..self.config.clone() });
         Ok(Arc::new(KafkaEventLog::open_alone(config, site.clone()).await?))
     }
 

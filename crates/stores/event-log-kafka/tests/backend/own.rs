@@ -1,6 +1,6 @@
 //! A broker that one trial at a time may harm.
 
-use super::config;
+use super::{config, quick_to_renew};
 use async_trait::async_trait;
 use cairn_archive::{Incarnation, SiteId};
 use cairn_conformance::event_log::{EventLogBackend, Faults};
@@ -119,7 +119,7 @@ impl EventLogBackend for OwnBroker {
 
     async fn open_to_renew(&self, site: &SiteId, partitions: u16) -> Result<Arc<dyn EventLog>, StoreError> {
         let config = KafkaConfig { partitions, brokers: self.brokers().await, ..self.topic.clone() };
-        Ok(Arc::new(KafkaEventLog::open_alone(config, site.clone()).await?))
+        Ok(Arc::new(KafkaEventLog::open_alone(quick_to_renew(config), site.clone()).await?))
     }
 
     fn record_bytes_max(&self) -> usize {

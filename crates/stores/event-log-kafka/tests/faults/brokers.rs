@@ -18,7 +18,7 @@ const RECOVERY: Duration = Duration::from_secs(90);
 /// Most that an append may take whose timeout is 3 s, there too; the default is 20 s.
 const IN_TIME: Duration = Duration::from_secs(12);
 
-/// Appends until told to stop; gives what was acknowledged: (partition, offset, caller, number).
+/// Appends until told to stop, counting in `done`; gives what was acknowledged: (partition, offset, caller, number).
 async fn load(
     log: &Arc<KafkaEventLog>,
     during: impl Future<Output = ()>,
@@ -35,10 +35,15 @@ async fn load(
                 }
                 let partition = Partition((caller % 2) as u16);
                 match log.append(partition, vec![record(caller, number, 500)]).await {
-                    Ok(offset) => told.push((partition, offset, caller, number)),
-                    Err(error) => assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}"),
+                    Ok(offset) => {
+                        told.push((partition, offset, caller, number));
+                        done.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
                 }
-                done.fetch_add(1, Ordering::Relaxed);
             }
             told
         })
@@ -53,9 +58,11 @@ async fn load(
     told
 }
 
+/// Waits until so many more are acknowledged.
 async fn reach(done: &AtomicU64, more: u64) {
-    let wanted = done.load(Ordering::Relaxed) + more;
+    let (wanted, begun) = (done.load(Ordering::Relaxed) + more, Instant::now());
     while done.load(Ordering::Relaxed) < wanted {
+        assert!(begun.elapsed() < RECOVERY, "appends don't go on");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
