@@ -211,13 +211,17 @@ impl Sending {
     /// Tells the peer what it lacks. A link that was cut without a word shows by that, and a peer that was started anew.
     pub(crate) async fn tell(&self, report: Report) {
         let (process, timeout) = (self.state().process, self.here.config.tell_timeout);
+        let late = |_| Error::new(ErrorKind::Unavailable, format!("no answer within {timeout:?}"));
         let told = tokio::time::timeout(timeout, self.peer.tell(process, report)).await;
-        let told =
-            told.unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, format!("no answer within {timeout:?}"))));
-        if told.as_ref().is_err_and(|error| error.kind == ErrorKind::Conflict) {
+        let told = told.map_err(late).flatten();
+        let mut state = self.state();
+        // A meeting under way must not be cut short: it may take longer than from one report to the next.
+        let is_another = told.as_ref().is_err_and(|error| error.kind == ErrorKind::Conflict);
+        if is_another && state.process == process && state.link == Some(Link::Up) {
+            state.link = None;
             self.anew.notify_one();
         }
-        self.state().silent = told.err().map(|error| error.message);
+        state.silent = told.err().map(|error| error.message);
     }
 
     /// Asks the peer to give its authority up in favour of this site.

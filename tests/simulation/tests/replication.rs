@@ -3,15 +3,25 @@
 //! `CAIRN_SEEDS=FROM..TO` runs other seeds than the default.
 #![allow(clippy::unwrap_used)]
 
-use cairn_archive::{Incarnation, Offset, Partition, Position};
+use bytes::Bytes;
+use cairn_archive::{Incarnation, Offset, Partition, Position, PositionVector, SiteId};
 use cairn_service_api::{
-    ErrorKind, Peer, Reason,
-    replication::{Delivered, Delivery, Introduction},
+    AnswerStream, Error, ErrorKind, Peer, Reason,
+    ingest::Body,
+    replication::{Delivered, Delivery, Introduction, Link, Meeting, Report},
+    site::Grounds,
 };
 use cairn_simulation::{instances::Instance, link::Faults, site::PARTITIONS, world::World};
-use cairn_store_api::EventLog;
+use cairn_store_api::{EventLog, ObjectRef};
 use futures_util::FutureExt;
-use std::{ops::Range, time::Duration};
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 const STEPS: u64 = 120;
 
@@ -301,6 +311,61 @@ fn sites_that_are_restored_from_backups_come_to_the_same() {
     for seed in seeds(4_000..4_030) {
         simulate(seed, || restores_happen(seed, 3));
     }
+}
+
+/// Reads a long log before it says what it holds; the first time it does not answer at all.
+struct SlowToMeet(Arc<dyn Peer>, AtomicU32);
+
+#[async_trait::async_trait]
+impl Peer for SlowToMeet {
+    async fn meet(&self, caller: Introduction) -> Result<Meeting, Error> {
+        if self.1.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Err(Error::new(ErrorKind::Unavailable, "replication is starting"));
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        self.0.meet(caller).await
+    }
+
+    async fn missing(&self, objects: Vec<ObjectRef>) -> Result<Vec<u32>, Error> {
+        self.0.missing(objects).await
+    }
+
+    async fn put_object(&self, object: ObjectRef, body: Body<'_>) -> Result<(), Error> {
+        self.0.put_object(object, body).await
+    }
+
+    async fn read_object(&self, caller: &SiteId, object: ObjectRef) -> Result<AnswerStream<Bytes>, Error> {
+        self.0.read_object(caller, object).await
+    }
+
+    async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {
+        self.0.append(delivery).await
+    }
+
+    async fn tell(&self, process: u64, report: Report) -> Result<(), Error> {
+        self.0.tell(process, report).await
+    }
+
+    async fn step_down(&self, successor: &SiteId, grounds: Grounds) -> Result<PositionVector, Error> {
+        self.0.step_down(successor, grounds).await
+    }
+}
+
+/// Reports go there all the time, in the name of whoever was met before: that must not begin the meeting anew each time.
+#[test]
+fn a_peer_that_takes_long_to_meet_is_met() {
+    simulate(11, || async {
+        let mut world = World::new(11, 2, false).await;
+        world.sites[0].crash();
+        let slow = SlowToMeet(world.links[&(0, 1)].clone(), AtomicU32::new(0));
+        let name = world.sites[1].name.clone();
+        world.sites[0].start(vec![(name, Arc::new(slow))]).await;
+        world.store(0, Instance { study: 1, number: 1, version: 0 }).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(world.sites[0].status().await.peers[0].link, Link::Up);
+        world.settle().await;
+        world.check().await;
+    });
 }
 
 /// What a site was brought does not go back to who brought it.
