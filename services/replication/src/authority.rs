@@ -50,8 +50,17 @@ impl ReplicationService {
         self.here.log.site()
     }
 
+    /// To decide something. A log that was restored from a backup has other events in places that peers hold: what it says
+    /// that it holds would be believed of those.
+    async fn turn(&self) -> Result<MutexGuard<'_, ()>, Error> {
+        match self.here.standing.why_strayed() {
+            Some(why) => Err(conflict(why)),
+            None => self.sites.deciding().await,
+        }
+    }
+
     async fn promote(&self, force: bool, grounds: Grounds) -> Result<(), Error> {
-        let (turn, _) = self.sites.deciding().await?;
+        let turn = self.turn().await?;
         let own = self.own();
         let primary = self.sites.ask(|authority| authority.primary().cloned());
         if primary.as_ref() == Some(own) {
@@ -102,7 +111,7 @@ impl ReplicationService {
 
     /// The other site gives authority up; what it held then comes here; this one takes authority.
     async fn take_over(&self, grounds: Grounds) -> Result<(), Error> {
-        let (turn, _) = self.sites.deciding().await?;
+        let turn = self.turn().await?;
         let Some(current) = self.sites.ask(|authority| authority.current().cloned()) else {
             return self.append_promotion(&turn, grounds).await;
         };
@@ -129,7 +138,7 @@ impl ReplicationService {
 
     /// Gives authority up; see `Peer::step_down`.
     pub(crate) async fn give_up(&self, successor: &str, grounds: Grounds) -> Result<PositionVector, Error> {
-        let (turn, _) = self.sites.deciding().await?;
+        let turn = self.turn().await?;
         let own = self.own();
         let current = self.sites.ask(|authority| authority.current().cloned());
         let Some(current) = current.filter(|current| current.site == *own) else {
@@ -156,7 +165,7 @@ impl ReplicationService {
     }
 
     async fn set_read_only(&self, site: SiteId, read_only: bool, grounds: Grounds) -> Result<(), Error> {
-        let (turn, _) = self.sites.deciding().await?;
+        let turn = self.turn().await?;
         let own = self.own();
         let (primary, under) = self.sites.ask(|authority| {
             let under = authority.current().map(|current| id(&current.id)).unwrap_or_default();
@@ -181,7 +190,7 @@ impl ReplicationService {
     /// # Errors
     /// The log's.
     pub async fn declare(&self, senders: SendersConfigured) -> Result<(), Error> {
-        let (turn, _) = self.sites.deciding().await?;
+        let turn = self.sites.deciding().await?;
         let own = self.own();
         let is_known =
             self.sites.ask(|authority| authority.senders().any(|(site, known)| site == own && *known == senders));

@@ -105,12 +105,12 @@ impl Sites {
         question(&self.known.borrow().authority)
     }
 
-    /// Nobody else decides until this is dropped; what was appended before is known. Gives where the partition ended.
-    pub(crate) async fn deciding(&self) -> Result<(MutexGuard<'_, ()>, Offset), Error> {
+    /// Nobody else decides until this is dropped; what was appended before is known.
+    pub(crate) async fn deciding(&self) -> Result<MutexGuard<'_, ()>, Error> {
         let turn = self.deciding.lock().await;
         let end = self.log.end(self.place.partition).await?;
         self.wait_for(end).await;
-        Ok((turn, end))
+        Ok(turn)
     }
 
     /// Waits until everything before `offset` is known.

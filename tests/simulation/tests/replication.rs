@@ -6,10 +6,10 @@
 use bytes::Bytes;
 use cairn_archive::{Incarnation, Offset, Partition, Position, PositionVector, SiteId};
 use cairn_service_api::{
-    AnswerStream, Error, ErrorKind, Peer, Reason,
+    AnswerStream, Error, ErrorKind, Peer, Reason, Replication,
     ingest::Body,
     replication::{Delivered, Delivery, Introduction, Link, Meeting, Report},
-    site::Grounds,
+    site::{Decision, Grounds},
 };
 use cairn_simulation::{instances::Instance, link::Faults, site::PARTITIONS, world::World};
 use cairn_store_api::{EventLog, ObjectRef};
@@ -232,6 +232,11 @@ fn a_site_that_lost_its_own_events_is_refused() {
             assert!(link.contains("Refused") && link.contains("restored from a backup"), "{link}");
         }
         assert_eq!(world.sites[0].log.records(), before);
+        // Nor does it decide anything: what it says that it holds would be believed of what it lost.
+        let promote = Decision::Promote { force: true };
+        let refused = world.sites[1].replication().decide(promote.clone(), Grounds::default()).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Conflict);
+        world.sites[0].replication().decide(promote, Grounds::default()).await.unwrap();
         assert!(world.sites[1].status().await.peers[0].risk.instances >= 20);
     });
 }
