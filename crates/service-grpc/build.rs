@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
-    let packages = ["common", "ingest", "index", "retrieval", "log", "replication"];
+    let packages = ["common", "ingest", "index", "retrieval", "log", "replication", "lifecycle"];
     let files = packages.map(|package| root.join(format!("cairn/{package}/v1/{package}.proto")));
     let descriptors = protox::compile(files, [root])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

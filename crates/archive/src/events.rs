@@ -17,10 +17,11 @@ pub mod v1 {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub use v1::{
-    ApplicationEntity, BulkDataEntry, Comparison, Door, EventRepaired, Finding, FragmentedFrames, FrameTable,
-    InstanceProtected, InstanceReceivedAgain, InstanceStored, InstanceStoredSide, NativeFrames, Object, OriginEnd,
-    Receipt, ReceiptClosed, ReceiptEnd, Replacement, ResendPolicy, SenderProfile, SendersConfigured, SiteDemoted,
-    SitePromoted, SiteReadOnlySet, VersionChosen, VersionsCompared, event_repaired, frame_table,
+    ApplicationEntity, BulkDataEntry, Comparison, Damage, DamageFoundBy, Door, EventRepaired, Finding,
+    FragmentedFrames, FrameTable, InstanceProtected, InstanceReceivedAgain, InstanceStored, InstanceStoredSide,
+    NativeFrames, Object, ObjectDamaged, ObjectRepaired, OriginEnd, Receipt, ReceiptClosed, ReceiptEnd, Replacement,
+    ResendPolicy, SenderProfile, SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet, VersionChosen,
+    VersionsCompared, event_repaired, frame_table, object_repaired,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -46,6 +47,10 @@ pub enum Event {
     SiteReadOnlySet(SiteReadOnlySet),
     /// `cairn.site.senders-configured.v1`
     SendersConfigured(SendersConfigured),
+    /// `cairn.object.damaged.v1`
+    ObjectDamaged(ObjectDamaged),
+    /// `cairn.object.repaired.v1`
+    ObjectRepaired(ObjectRepaired),
 }
 
 /// Why a payload is not an event that this build can read.
@@ -102,15 +107,25 @@ event_kinds! {
     SiteDemoted = "cairn.site.demoted.v1",
     SiteReadOnlySet = "cairn.site.read-only-set.v1",
     SendersConfigured = "cairn.site.senders-configured.v1",
+    ObjectDamaged = "cairn.object.damaged.v1",
+    ObjectRepaired = "cairn.object.repaired.v1",
 }
 
 impl Event {
-    /// Whether it is about sites, and of no study.
+    /// Whether it is about sites.
     pub fn is_of_sites(&self) -> bool {
         matches!(
             self,
             Event::SitePromoted(_) | Event::SiteDemoted(_) | Event::SiteReadOnlySet(_) | Event::SendersConfigured(_)
         )
+    }
+
+    /// Whether it is of no study: about sites, or about an object that no study is known to have. No projection shows it.
+    pub fn is_of_no_study(&self) -> bool {
+        match self {
+            Event::ObjectDamaged(_) | Event::ObjectRepaired(_) => self.study_instance_uid().is_empty(),
+            event => event.is_of_sites(),
+        }
     }
 
     /// Study Instance UID that the event is about: its subject, and what decides its partition. Empty where it is about sites.
@@ -122,6 +137,8 @@ impl Event {
             Event::VersionsCompared(event) => &event.study_instance_uid,
             Event::VersionChosen(event) => &event.study_instance_uid,
             Event::EventRepaired(event) => &event.study_instance_uid,
+            Event::ObjectDamaged(event) => &event.study_instance_uid,
+            Event::ObjectRepaired(event) => &event.study_instance_uid,
             Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
@@ -138,6 +155,8 @@ impl Event {
             Event::VersionsCompared(event) => &event.tenant,
             Event::VersionChosen(event) => &event.tenant,
             Event::EventRepaired(event) => &event.tenant,
+            Event::ObjectDamaged(event) => &event.tenant,
+            Event::ObjectRepaired(event) => &event.tenant,
             Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
@@ -145,14 +164,13 @@ impl Event {
         }
     }
 
-    /// Every object that the event names, for the envelope: a reader too old for the payload knows them from there.
-    pub fn object_keys(&self) -> Vec<ObjectKey> {
-        let key = |object: &Object| ObjectKey::from_slice(&object.key).ok();
+    /// Every object that the event names: what it says it should be.
+    pub fn objects(&self) -> Vec<Object> {
         match self {
-            Event::InstanceStored(event) => event.object.iter().chain(&event.side_object).filter_map(key).collect(),
+            Event::InstanceStored(event) => event.object.iter().chain(&event.side_object).cloned().collect(),
             Event::EventRepaired(event) => match &event.remedy {
                 Some(event_repaired::Remedy::Replacement(by)) => Self::decode(&by.event_type, by.payload.clone())
-                    .map(|event| event.object_keys())
+                    .map(|event| event.objects())
                     .unwrap_or_default(),
                 _ => Vec::new(),
             },
@@ -163,7 +181,15 @@ impl Event {
             | Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
-            | Event::SendersConfigured(_) => Vec::new(),
+            | Event::SendersConfigured(_)
+            // The event that they are about names the object.
+            | Event::ObjectDamaged(_)
+            | Event::ObjectRepaired(_) => Vec::new(),
         }
+    }
+
+    /// Their keys, for the envelope: a reader too old for the payload knows them from there.
+    pub fn object_keys(&self) -> Vec<ObjectKey> {
+        self.objects().iter().filter_map(|object| ObjectKey::from_slice(&object.key).ok()).collect()
     }
 }

@@ -322,6 +322,42 @@ fn samples() -> Vec<(&'static str, Event)> {
                 defaults: Some(events::ApplicationEntity::default()),
             }),
         ),
+        (
+            "object_damaged",
+            Event::ObjectDamaged(events::ObjectDamaged {
+                tenant: "default".into(),
+                study_instance_uid: "1.2.3".into(),
+                series_instance_uid: "1.2.3.4".into(),
+                sop_instance_uid: "1.2.3.4.5".into(),
+                site: "east".into(),
+                object: Some(events::Object {
+                    key: vec![1; 16].into(),
+                    length_bytes: 526_000,
+                    blake3: vec![2; 32].into(),
+                }),
+                named_by_event_id: vec![3; 16].into(),
+                damage: events::Damage::Bytes.into(),
+                found_by: events::DamageFoundBy::Scrub.into(),
+            }),
+        ),
+        (
+            "object_repaired",
+            Event::ObjectRepaired(events::ObjectRepaired {
+                tenant: "default".into(),
+                study_instance_uid: "1.2.3".into(),
+                series_instance_uid: "1.2.3.4".into(),
+                sop_instance_uid: "1.2.3.4.5".into(),
+                site: "east".into(),
+                object: Some(events::Object {
+                    key: vec![1; 16].into(),
+                    length_bytes: 526_000,
+                    blake3: vec![2; 32].into(),
+                }),
+                named_by_event_id: vec![3; 16].into(),
+                damage_event_id: vec![4; 16].into(),
+                source: Some(events::object_repaired::Source::OtherSite("west".into())),
+            }),
+        ),
     ]
 }
 

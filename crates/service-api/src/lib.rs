@@ -6,6 +6,7 @@ pub mod digests;
 mod error;
 pub mod index;
 pub mod ingest;
+pub mod lifecycle;
 pub mod parked;
 pub mod replication;
 pub mod retrieval;
@@ -15,6 +16,7 @@ pub mod site;
 pub use error::{Error, ErrorKind, Reason};
 pub use index::Index;
 pub use ingest::Ingest;
+pub use lifecycle::Lifecycle;
 pub use replication::{Peer, Replication};
 pub use retrieval::Retrieval;
 

@@ -264,8 +264,10 @@ pub struct AtRisk {
 pub enum Suspects {
     /// Those that the events of a study name, by its Study Instance UID.
     Study(String),
-    /// One.
+    /// One, found where an event names it.
     Object(ObjectKey),
+    /// One of which it is known what it should be.
+    Known(ObjectRef),
 }
 
 /// An object that was looked at.

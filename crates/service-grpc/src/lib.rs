@@ -8,6 +8,7 @@ mod digests;
 mod error;
 mod generations;
 mod identifier;
+mod lifecycle;
 mod parked;
 mod replication;
 pub mod server;
@@ -48,6 +49,13 @@ pub mod proto {
                 tonic::include_proto!("cairn.retrieval.v1");
             }
         }
+        /// `cairn.lifecycle`
+        pub mod lifecycle {
+            /// `cairn.lifecycle.v1`
+            pub mod v1 {
+                tonic::include_proto!("cairn.lifecycle.v1");
+            }
+        }
         /// `cairn.log`
         pub mod log {
             /// `cairn.log.v1`
@@ -68,8 +76,8 @@ pub mod proto {
 }
 
 pub use proto::cairn::{
-    common::v1 as common, index::v1 as index_proto, ingest::v1 as ingest_proto, log::v1 as log_proto,
-    replication::v1 as replication_proto, retrieval::v1 as retrieval_proto,
+    common::v1 as common, index::v1 as index_proto, ingest::v1 as ingest_proto, lifecycle::v1 as lifecycle_proto,
+    log::v1 as log_proto, replication::v1 as replication_proto, retrieval::v1 as retrieval_proto,
 };
 
 pub use tls::Tls;

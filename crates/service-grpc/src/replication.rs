@@ -1,7 +1,7 @@
 //! What sites ask of each other, and operators of replication, as messages and back.
 
 use crate::{
-    convert::{copied, event_id, position_from, position_to},
+    convert::{copied, event_id, object_from, object_to, position_from, position_to},
     error::malformed,
     replication_proto as pb,
 };
@@ -282,6 +282,7 @@ pub(crate) fn suspects_to(suspects: &Suspects) -> pb::RepairRequest {
     let suspects = match suspects {
         Suspects::Study(study) => Wire::StudyInstanceUid(study.clone()),
         Suspects::Object(key) => Wire::ObjectKey(copied(key.as_bytes())),
+        Suspects::Known(object) => Wire::Object(object_to(object)),
     };
     pb::RepairRequest { suspects: Some(suspects) }
 }
@@ -291,6 +292,7 @@ pub(crate) fn suspects_from(request: pb::RepairRequest) -> Result<Suspects, Erro
     match request.suspects.ok_or_else(|| malformed("choice of objects"))? {
         Wire::StudyInstanceUid(study) => Ok(Suspects::Study(study)),
         Wire::ObjectKey(bytes) => Ok(Suspects::Object(key(&bytes)?)),
+        Wire::Object(object) => Ok(Suspects::Known(object_from(object)?)),
     }
 }
 

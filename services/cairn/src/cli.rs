@@ -1,12 +1,14 @@
 //! The command line.
 
 mod drill;
+mod fixity;
 mod index;
 mod replay;
 mod replication;
 mod site;
 
 pub use drill::{DrillAction, DrillArgs, RunArgs};
+pub use fixity::{FixityAction, FixityArgs};
 pub use index::{Common, IndexAction};
 pub use replay::{RemoteAe, ReplayAction, ReplayArgs, ReplayRun, Selected, Talk};
 pub use replication::{PlanArgs, ReplicationAction, ReplicationArgs};
@@ -60,6 +62,10 @@ pub enum Command {
     Index(IndexArgs),
     /// Run a process that keeps other sites in step; or with a command: how far they are, what is at risk, compare
     Replication(ReplicationArgs),
+    /// Run a process that looks whether what was stored is still what it was
+    Lifecycle(ConfigSourceArgs),
+    /// Whether what was stored is still what it was: how far reading everything is, what is damaged
+    Fixity(FixityArgs),
     /// Which site has authority: see it, give it, take it; a site that was restored from a backup
     Site(SiteArgs),
     /// Rehearse the loss of a site, and leave a signed report
@@ -88,12 +94,14 @@ impl Command {
             Self::Quarantine(args) => Some(&args.server),
             Self::Index(args) => args.action.as_ref().map(IndexAction::server),
             Self::Replication(args) => args.action.as_ref().map(ReplicationAction::server),
+            Self::Fixity(args) => Some(args.action.server()),
             Self::Site(args) => args.action.server(),
             Self::Drill(args) => args.action.server(),
             Self::Serve(_)
             | Self::Ingest(_)
             | Self::Retrieval(_)
             | Self::Gateway(_)
+            | Self::Lifecycle(_)
             | Self::Stores(_)
             | Self::Config(_)
             | Self::Doctor(_)
@@ -133,6 +141,12 @@ pub struct ConfigSource {
     /// Serve HTTP to anyone who reaches it, also beyond loopback
     #[arg(long)]
     pub accept_any_http_client: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigSourceArgs {
+    #[command(flatten)]
+    pub source: ConfigSource,
 }
 
 #[derive(Debug, Args)]

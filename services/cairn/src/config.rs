@@ -17,6 +17,7 @@ pub use layers::{ConfigError, Layers, Loaded};
 use cairn_dicomweb::DicomWebConfig;
 use cairn_index::IndexConfig;
 use cairn_ingest::IngestConfig;
+use cairn_lifecycle::LifecycleConfig;
 use cairn_process::units;
 use cairn_replication::ReplicationConfig;
 use cairn_retrieval::RetrievalConfig;
@@ -58,6 +59,8 @@ pub struct Config {
     pub index: IndexConfig,
     /// The retrieval role.
     pub retrieval: RetrievalConfig,
+    /// The lifecycle role.
+    pub lifecycle: LifecycleConfig,
     /// The replication role: which other sites there are, and how they are kept in step.
     pub replication: ReplicationConfig,
     /// Logs, traces and metrics.
@@ -86,7 +89,7 @@ impl Default for SiteConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Directory of the embedded stores: `objects`, `log`, `index`, `quarantine`; and of replication's notes.
+    /// Directory of the embedded stores: `objects`, `log`, `index`, `quarantine`; and of the notes of replication and lifecycle.
     pub directory: PathBuf,
     /// Partitions of the log; fixed once data is there.
     pub partitions: u16,

@@ -37,7 +37,7 @@ impl Readiness {
         let process = if draining { Err("draining".into()) } else { Ok(String::new()) };
         let mut checks = vec![Check { name: "process", needed: true, outcome: process }];
         let done = |(): ()| String::new();
-        let (ingest, index, retrieval, replication) = tokio::join!(
+        let (ingest, index, retrieval, lifecycle, replication) = tokio::join!(
             self.ask(async { Some(services.ingest()?.ready().await.map(done)) }),
             self.ask(async {
                 let status = services.index()?.status().await;
@@ -46,6 +46,10 @@ impl Readiness {
             self.ask(async {
                 services.retrieval()?;
                 Some(services.retrieval_ready().await.map(done))
+            }),
+            self.ask(async {
+                let status = services.lifecycle()?.fixity().await;
+                Some(status.map(|status| format!("{} damaged objects", status.damaged)))
             }),
             self.ask(async {
                 let status = services.replication()?.operated.status().await;
@@ -60,6 +64,7 @@ impl Readiness {
             ("ingest", true, ingest),
             ("index", needs_index, index),
             ("retrieval", true, retrieval),
+            ("lifecycle", roles == Roles::lifecycle(), lifecycle),
             ("replication", roles == Roles::replication(), replication),
         ] {
             checks.extend(outcome.map(|outcome| Check { name, needed, outcome }));

@@ -2,16 +2,21 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_archive::{EventId, Position, PositionVector, SiteId, events::ReceiptEnd, ids::ReceiptId};
+use cairn_archive::{
+    EventId, Position, PositionVector, SiteId,
+    events::{DamageFoundBy, ReceiptEnd},
+    ids::ReceiptId,
+};
 use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
-    AnswerStream, Error, ErrorKind, Index, Ingest, Peer, Replication, Retrieval,
+    AnswerStream, Error, ErrorKind, Index, Ingest, Lifecycle, Peer, Replication, Retrieval,
     digests::{DigestTree, FoldedEvent, Of, StudyDigest},
     index::{
         Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Query, Selection,
         StateDigest, StudyDifference,
     },
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, Stored},
+    lifecycle::{DamagedObject, FixityStatus, NamedObject},
     parked::{ParkedEvent, ParkedSelection, Repair},
     replication::{AtRisk, Delivered, Delivery, Inspected, Introduction, Meeting, ReplicationStatus, Report, Suspects},
     retrieval::{Frame, Part, RetrievedInstance},
@@ -201,6 +206,25 @@ impl Peer for Late<dyn Peer> {
 
     async fn step_down(&self, successor: &SiteId, grounds: Grounds) -> Result<PositionVector, Error> {
         self.get()?.step_down(successor, grounds).await
+    }
+}
+
+#[async_trait]
+impl Lifecycle for Late<dyn Lifecycle> {
+    async fn fixity(&self) -> Result<FixityStatus, Error> {
+        self.get()?.fixity().await
+    }
+
+    async fn damaged(&self) -> Result<AnswerStream<DamagedObject>, Error> {
+        self.get()?.damaged().await
+    }
+
+    async fn scrub(&self) -> Result<(), Error> {
+        self.get()?.scrub().await
+    }
+
+    async fn suspect(&self, named: NamedObject, found_by: DamageFoundBy) -> Result<bool, Error> {
+        self.get()?.suspect(named, found_by).await
     }
 }
 

@@ -82,6 +82,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Index(args) => process::run(commands::load(&args.role)?.config, Roles::index()).await,
         Command::Replication(ReplicationArgs { action: Some(action), .. }) => commands::replication::run(action).await,
         Command::Replication(args) => process::run(commands::load(&args.role)?.config, Roles::replication()).await,
+        Command::Lifecycle(args) => process::run(commands::load(&args.source)?.config, Roles::lifecycle()).await,
+        Command::Fixity(args) => commands::fixity::run(args.action).await,
         Command::Site(args) => commands::site::run(args.action).await,
         Command::Drill(args) => Box::pin(commands::drill::run(args.action)).await,
         Command::Doctor(args) => commands::doctor::run(args).await,

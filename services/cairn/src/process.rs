@@ -323,6 +323,7 @@ fn served(roles: Roles, services: &Services, site_certificates: SiteCertificates
         peer: services.replication().map(|own| own.peer.clone() as _),
         site_certificates,
         replication: services.replication().map(|own| own.operated.clone() as _),
+        lifecycle: if all || roles.lifecycle { services.lifecycle() } else { none.lifecycle },
         log: roles.log().then(|| services.log.clone()),
     }
 }

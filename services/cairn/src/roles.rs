@@ -14,6 +14,7 @@ pub struct Roles {
     pub ingest: bool,
     pub index: bool,
     pub retrieval: bool,
+    pub lifecycle: bool,
     /// Where the configuration has other sites.
     pub replication: bool,
     pub dimse: bool,
@@ -26,6 +27,7 @@ impl Roles {
         ingest: false,
         index: false,
         retrieval: false,
+        lifecycle: false,
         replication: false,
         dimse: false,
         dicomweb: false,
@@ -37,6 +39,7 @@ impl Roles {
         ingest: true,
         index: true,
         retrieval: true,
+        lifecycle: true,
         replication: true,
         dimse: true,
         dicomweb: true,
@@ -62,6 +65,11 @@ impl Roles {
         Self { name: "retrieval", retrieval: true, ..Self::NONE }.with(doors)
     }
 
+    /// Lifecycle.
+    pub fn lifecycle() -> Self {
+        Self { name: "lifecycle", lifecycle: true, ..Self::NONE }
+    }
+
     /// Replication.
     pub fn replication() -> Self {
         Self { name: "replication", replication: true, ..Self::NONE }
@@ -78,12 +86,12 @@ impl Roles {
 
     /// Whether it reads or writes the log itself.
     pub fn log(self) -> bool {
-        self.ingest || self.index || self.replication
+        self.ingest || self.index || self.lifecycle || self.replication
     }
 
     /// Whether it reads or writes objects itself.
     pub fn objects(self) -> bool {
-        self.ingest || self.retrieval || self.replication
+        self.ingest || self.retrieval || self.lifecycle || self.replication
     }
 
     /// Whether it keeps anything in the data directory.

@@ -12,11 +12,12 @@ use crate::{
 use cairn_archive::events::SendersConfigured;
 use cairn_index::IndexService;
 use cairn_ingest::IngestService;
+use cairn_lifecycle::{Behind, LifecycleService};
 use cairn_replication::{PeerConnection, ReplicationService};
 use cairn_retrieval::RetrievalService;
-use cairn_service_api::{Index, Ingest, Peer, Replication, Retrieval, site::SiteStatus};
+use cairn_service_api::{Index, Ingest, Lifecycle, Peer, Replication, Retrieval, site::SiteStatus};
 use cairn_service_grpc::{
-    client::{IndexClient, IngestClient, PeerClient, ReplicationClient, RetrievalClient},
+    client::{IndexClient, IngestClient, LifecycleClient, PeerClient, ReplicationClient, RetrievalClient},
     server::LateLog,
 };
 use cairn_store_api::ObjectStore;
@@ -37,6 +38,7 @@ pub struct Services {
     own_ingest: Arc<Late<dyn Ingest>>,
     own_index: Arc<Late<dyn Index>>,
     own_retrieval: Arc<Late<dyn Retrieval>>,
+    own_lifecycle: Arc<Late<dyn Lifecycle>>,
     /// Where there are other sites.
     replication: Option<OwnReplication>,
     pub objects: Arc<Late<dyn ObjectStore>>,
@@ -44,6 +46,7 @@ pub struct Services {
     other_ingest: Option<Arc<IngestClient>>,
     other_index: Option<Arc<IndexClient>>,
     other_retrieval: Option<Arc<RetrievalClient>>,
+    other_lifecycle: Option<Arc<LifecycleClient>>,
     other_replication: Option<Arc<ReplicationClient>>,
     /// What is known of sites, once it was asked: where there are others.
     sites: watch::Sender<Option<SiteStatus>>,
@@ -60,10 +63,11 @@ impl Services {
             true => Ok(None),
             false => peers::connection(config, addresses),
         };
-        let (ingest, index, retrieval, replication) = (
+        let (ingest, index, retrieval, lifecycle, replication) = (
             connection(roles.ingest, &peers.ingest)?,
             connection(roles.index, &peers.index)?,
             connection(roles.retrieval, &peers.retrieval)?,
+            connection(roles.lifecycle, &peers.lifecycle)?,
             connection(roles.replication, &peers.replication)?,
         );
         Ok(Self {
@@ -71,6 +75,7 @@ impl Services {
             own_ingest: Late::new("ingest"),
             own_index: Late::new("the index"),
             own_retrieval: Late::new("retrieval"),
+            own_lifecycle: Late::new("lifecycle"),
             replication: (roles.replication && !config.replication.peers.is_empty())
                 .then(|| OwnReplication { operated: Late::new("replication"), peer: Late::new("replication") }),
             objects: Late::new("the object store"),
@@ -78,6 +83,7 @@ impl Services {
             other_ingest: ingest.map(|to| IngestClient::new(&to).map(Arc::new)).transpose()?,
             other_index: index.map(|to| IndexClient::new(&to).map(Arc::new)).transpose()?,
             other_retrieval: retrieval.map(|to| RetrievalClient::new(&to).map(Arc::new)).transpose()?,
+            other_lifecycle: lifecycle.map(|to| LifecycleClient::new(&to).map(Arc::new)).transpose()?,
             other_replication: replication.map(|to| ReplicationClient::new(&to).map(Arc::new)).transpose()?,
             sites: watch::Sender::default(),
         })
@@ -99,6 +105,12 @@ impl Services {
     pub fn retrieval(&self) -> Option<Arc<dyn Retrieval>> {
         let other = self.other_retrieval.clone().map(|client| client as Arc<dyn Retrieval>);
         if self.roles.retrieval { Some(self.own_retrieval.clone()) } else { other }
+    }
+
+    /// Lifecycle, here or elsewhere.
+    pub fn lifecycle(&self) -> Option<Arc<dyn Lifecycle>> {
+        let other = self.other_lifecycle.clone().map(|client| client as Arc<dyn Lifecycle>);
+        if self.roles.lifecycle { Some(self.own_lifecycle.clone()) } else { other }
     }
 
     /// Replication, if it is here and there are other sites.
@@ -165,6 +177,7 @@ pub struct Running {
     stores: Stores,
     ingest: Option<Arc<IngestService>>,
     index: Option<Arc<IndexService>>,
+    lifecycle: Option<Arc<LifecycleService>>,
     replication: Option<Arc<ReplicationService>>,
     tasks: JoinSet<()>,
 }
@@ -177,7 +190,8 @@ impl Running {
     pub async fn open(config: Config, services: Services) -> Result<Self, Failure> {
         let roles = services.roles;
         let stores = Stores::open(&config, roles).await?;
-        let mut running = Self { stores, ingest: None, index: None, replication: None, tasks: JoinSet::new() };
+        let mut running =
+            Self { stores, ingest: None, index: None, lifecycle: None, replication: None, tasks: JoinSet::new() };
         if let Err(failure) = running.open_roles(&config, &services).await {
             running.stop().await;
             return Err(failure);
@@ -236,15 +250,39 @@ impl Running {
             services.objects.set(objects.clone());
         }
         if let (Some(objects), Some(index), true) = (&stores.objects, services.index(), roles.retrieval) {
-            let retrieval = RetrievalService::new(index, objects.clone(), config.retrieval.clone());
+            let (objects, settings) = (objects.clone(), config.retrieval.clone());
+            let retrieval = match services.lifecycle() {
+                Some(lifecycle) => {
+                    RetrievalService::reporting(index, objects, settings, lifecycle, config.site.tenant.clone())
+                }
+                None => RetrievalService::new(index, objects, settings),
+            };
             services.own_retrieval.set(Arc::new(retrieval));
+        }
+        if let (Some(log), Some(objects), Some(notes)) = (&stores.log, &stores.objects, &stores.lifecycle_notes) {
+            let behind = Behind {
+                log: log.clone(),
+                objects: objects.clone(),
+                notes: notes.clone(),
+                index: services.index(),
+                replication: services.replication_anywhere(),
+                clock: stores.clock.clone(),
+            };
+            let lifecycle = LifecycleService::open(behind, config.lifecycle.clone()).await?;
+            services.own_lifecycle.set(lifecycle.clone());
+            self.lifecycle = Some(lifecycle);
         }
         Ok(())
     }
 
-    /// Receipts are summed up, replication notes down how far it is, the index commits, stores close.
+    /// Receipts are summed up, lifecycle stops working, replication notes down how far it is, the index commits, stores close.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
+        if let Some(lifecycle) = self.lifecycle
+            && let Err(error) = lifecycle.close().await
+        {
+            tracing::warn!(%error, "lifecycle did not stop in order");
+        }
         if let Some(ingest) = self.ingest
             && let Err(error) = ingest.close().await
         {

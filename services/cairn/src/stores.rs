@@ -28,6 +28,8 @@ pub struct Stores {
     pub index: Option<Arc<dyn IndexStore>>,
     /// Replication's, where there are other sites: of this process alone, whatever the other stores are.
     pub notes: Option<Arc<dyn IndexStore>>,
+    /// Lifecycle's: of this process alone, too.
+    pub lifecycle_notes: Option<Arc<dyn IndexStore>>,
     /// Ingest's.
     pub quarantine: Option<Quarantine>,
     pub clock: Arc<dyn Clock>,
@@ -57,6 +59,7 @@ impl Stores {
             objects: None,
             index: None,
             notes: None,
+            lifecycle_notes: None,
             quarantine: None,
             clock: clock.clone(),
         };
@@ -71,9 +74,10 @@ impl Stores {
             stores.index = Some(index(config).await?);
         }
         if roles.replication && !config.replication.peers.is_empty() {
-            let directory = directory.join("replication");
-            let store = EmbeddedIndexStore::open(directory.clone(), notes_config(config)).await;
-            stores.notes = Some(Arc::new(store.map_err(|error| failed(&directory, "notes", error))?));
+            stores.notes = Some(notes(config, "replication").await?);
+        }
+        if roles.lifecycle {
+            stores.lifecycle_notes = Some(notes(config, "lifecycle").await?);
         }
         if roles.ingest {
             let kept =
@@ -175,13 +179,16 @@ async fn objects(
 }
 
 /// A few rows, written again and again.
-fn notes_config(config: &Config) -> IndexStoreConfig {
-    IndexStoreConfig {
+async fn notes(config: &Config, of: &str) -> Result<Arc<dyn IndexStore>, Failure> {
+    let directory = config.data.directory.join(of);
+    let bounds = IndexStoreConfig {
         cache_bytes: 1 << 20,
         memtable_bytes: 1 << 20,
         reserve_bytes: config.data.reserve_bytes / 4,
         ..IndexStoreConfig::default()
-    }
+    };
+    let store = EmbeddedIndexStore::open(directory.clone(), bounds).await;
+    Ok(Arc::new(store.map_err(|error| failed(&directory, "notes", error))?))
 }
 
 async fn index(config: &Config) -> Result<Arc<dyn IndexStore>, Failure> {

@@ -192,5 +192,7 @@ fn kind_of_trace(trace: &Trace) -> &'static str {
         TraceKind::ReceivedAgain { .. } => Event::InstanceReceivedAgain(Default::default()).kind(),
         TraceKind::ReceiptClosed { .. } => Event::ReceiptClosed(Default::default()).kind(),
         TraceKind::Repaired { .. } => Event::EventRepaired(Default::default()).kind(),
+        TraceKind::Damaged { .. } => Event::ObjectDamaged(Default::default()).kind(),
+        TraceKind::Restored { .. } => Event::ObjectRepaired(Default::default()).kind(),
     }
 }

@@ -130,6 +130,10 @@ impl Mender {
 /// `NotFound`: no event names one.
 pub(crate) async fn run(here: Arc<Here>, suspects: Suspects) -> Result<AnswerStream<Inspected>, Error> {
     let partitions = match &suspects {
+        Suspects::Known(object) => {
+            let inspected = inspect(&here, object.key, Some(*object)).await?;
+            return Ok(Box::pin(stream::once(std::future::ready(Ok(inspected)))));
+        }
         Suspects::Study(study) => vec![Partition::of_study(study, here.log.partitions())],
         Suspects::Object(_) => (0..here.log.partitions()).map(Partition).collect(),
     };
@@ -172,6 +176,7 @@ fn meant(record: &LogRecord, suspects: &Suspects) -> Vec<(ObjectKey, Option<Obje
     let is_meant = match suspects {
         Suspects::Study(study) => envelope.study_instance_uid == *study,
         Suspects::Object(key) => envelope.object_keys.contains(key),
+        Suspects::Known(_) => false,
     };
     if !is_meant {
         return Vec::new();

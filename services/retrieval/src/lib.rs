@@ -2,7 +2,7 @@
 //!
 //! Responsible for: giving stored bytes out unchanged (I4), each verified before it leaves, in bounded memory (I10),
 //! reading no more than what is asked for. Reads: the index, for where things are; objects. Writes nothing: damage is
-//! logged, counted, and answered as `Corrupt`.
+//! logged, counted, answered as `Corrupt`, and told to lifecycle.
 #![forbid(unsafe_code)]
 
 mod ahead;
@@ -13,6 +13,7 @@ mod derived;
 mod frames;
 mod metrics;
 mod read;
+mod report;
 mod service;
 mod side;
 

@@ -7,6 +7,7 @@ use crate::{
     derived::pixel_entry,
     frames::{Planned, bad_table, plan},
     metrics, read,
+    report::Reporter,
     side::SideCache,
 };
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use cairn_archive::events::BulkDataEntry;
 use cairn_dicom::TransferSyntax;
 use cairn_service_api::{
-    AnswerStream, Error, ErrorKind, Index, Retrieval,
+    AnswerStream, Error, ErrorKind, Index, Lifecycle, Retrieval,
     index::{Detail, InstanceRecord, Selection},
     retrieval::{Frame, Part, RetrievedInstance},
 };
@@ -34,14 +35,54 @@ pub(crate) struct Service {
     pub(crate) sides: SideCache,
     /// Room for what all retrievals read ahead, in bytes.
     pub(crate) shared_room: Arc<Semaphore>,
+    /// Who is told of objects that can't be read.
+    reporter: Option<Reporter>,
 }
 
 impl RetrievalService {
     /// A service over an index and an object store.
     pub fn new(index: Arc<dyn Index>, objects: Arc<dyn ObjectStore>, config: RetrievalConfig) -> Self {
+        Self::reporting_to(None, index, objects, config)
+    }
+
+    /// The same for instances of a tenant, with somebody to be told of objects that can't be read.
+    pub fn reporting(
+        index: Arc<dyn Index>,
+        objects: Arc<dyn ObjectStore>,
+        config: RetrievalConfig,
+        lifecycle: Arc<dyn Lifecycle>,
+        tenant: String,
+    ) -> Self {
+        Self::reporting_to(Some(Reporter::new(lifecycle, tenant)), index, objects, config)
+    }
+
+    fn reporting_to(
+        reporter: Option<Reporter>,
+        index: Arc<dyn Index>,
+        objects: Arc<dyn ObjectStore>,
+        config: RetrievalConfig,
+    ) -> Self {
         let shared_room = usize::try_from(config.read_ahead_shared_bytes).unwrap_or(usize::MAX);
         let shared_room = Arc::new(Semaphore::new(shared_room.min(Semaphore::MAX_PERMITS)));
-        Self(Arc::new(Service { index, objects, config, sides: SideCache::default(), shared_room }))
+        Self(Arc::new(Service { index, objects, config, sides: SideCache::default(), shared_room, reporter }))
+    }
+
+    /// An instance's bytes, with whoever is to be told when they can't be read.
+    fn watched(&self, record: &InstanceRecord, bytes: AnswerStream<Bytes>) -> AnswerStream<Bytes> {
+        match &self.0.reporter {
+            Some(reporter) => reporter.watch(record, bytes),
+            None => bytes,
+        }
+    }
+
+    /// The same where it shows before any byte.
+    fn told<T>(&self, record: &InstanceRecord, opened: Result<T, Error>) -> Result<T, Error> {
+        if let (Some(reporter), Err(error)) = (&self.0.reporter, &opened)
+            && error.kind == ErrorKind::Corrupt
+        {
+            reporter.tell(record);
+        }
+        opened
     }
 }
 
@@ -62,7 +103,14 @@ impl Retrieval for RetrievalService {
             }
         });
         let shared = self.0.shared_room.clone();
-        Ok(read_ahead(self.0.objects.clone(), records.boxed(), part, shared, &self.0.config))
+        let instances = read_ahead(self.0.objects.clone(), records.boxed(), part, shared, &self.0.config);
+        let watching = self.clone();
+        let watched = instances.map(move |instance| {
+            let RetrievedInstance { record, bytes } = instance?;
+            let bytes = watching.watched(&record, bytes);
+            Ok(RetrievedInstance { record, bytes })
+        });
+        Ok(watched.boxed())
     }
 
     #[tracing::instrument(name = "retrieval.metadata", skip_all)]
@@ -84,28 +132,19 @@ impl Retrieval for RetrievalService {
     async fn open(&self, record: &InstanceRecord, part: Part) -> Result<AnswerStream<Bytes>, Error> {
         let range = range_of(record, &part)?;
         metrics::opened("instance", range.end - range.start);
-        read::open(self.0.objects.as_ref(), &record.object, range).await
+        let opened = read::open(self.0.objects.as_ref(), &record.object, range).await;
+        Ok(self.watched(record, self.told(record, opened)?))
     }
 
     #[tracing::instrument(name = "retrieval.frames", skip_all)]
     async fn frames(&self, record: &InstanceRecord, numbers: &[u32]) -> Result<AnswerStream<Frame>, Error> {
-        let mut record = record.clone();
-        self.0.complete(&mut record, false).await?;
-        let none = || Error::new(ErrorKind::NotFound, "instance has no frames");
-        let planned = plan(record.frame_table.as_ref().ok_or_else(none)?, numbers, record.data_set_offset)?;
-        match planned {
-            Some(planned) => {
-                let stored = turned_pixels(&record)?;
-                metrics::opened("frames", planned.iter().map(Planned::length).sum());
-                match stored {
-                    Turned::No => Ok(self.0.clone().planned_frames(record.object, planned)),
-                    Turned::Value(value) => Ok(self.0.clone().turned_frames(record.object, planned, value)),
-                    // The header has it, in little endian.
-                    Turned::InHeader => self.0.clone().derived_frames(record, numbers).await,
-                }
-            }
-            None => self.0.clone().derived_frames(record, numbers).await,
-        }
+        let frames = self.told(record, self.unwatched_frames(record, numbers).await)?;
+        let (watching, record) = (self.clone(), record.clone());
+        let watched = frames.map(move |frame| {
+            let frame = frame?;
+            Ok(Frame { bytes: watching.watched(&record, frame.bytes), ..frame })
+        });
+        Ok(watched.boxed())
     }
 
     #[tracing::instrument(name = "retrieval.bulk-data", skip_all)]
@@ -134,8 +173,30 @@ impl Retrieval for RetrievalService {
                 byte_order::open_later(self.0.objects.clone(), record.object, &value, start..end),
             ));
         }
-        let bytes = read::open(self.0.objects.as_ref(), &record.object, start..end).await?;
-        Ok((entry.length_bytes, bytes))
+        let opened = read::open(self.0.objects.as_ref(), &record.object, start..end).await;
+        Ok((entry.length_bytes, self.watched(record, self.told(record, opened)?)))
+    }
+}
+
+impl RetrievalService {
+    async fn unwatched_frames(&self, record: &InstanceRecord, numbers: &[u32]) -> Result<AnswerStream<Frame>, Error> {
+        let mut record = record.clone();
+        self.0.complete(&mut record, false).await?;
+        let none = || Error::new(ErrorKind::NotFound, "instance has no frames");
+        let planned = plan(record.frame_table.as_ref().ok_or_else(none)?, numbers, record.data_set_offset)?;
+        match planned {
+            Some(planned) => {
+                let stored = turned_pixels(&record)?;
+                metrics::opened("frames", planned.iter().map(Planned::length).sum());
+                match stored {
+                    Turned::No => Ok(self.0.clone().planned_frames(record.object, planned)),
+                    Turned::Value(value) => Ok(self.0.clone().turned_frames(record.object, planned, value)),
+                    // The header has it, in little endian.
+                    Turned::InHeader => self.0.clone().derived_frames(record, numbers).await,
+                }
+            }
+            None => self.0.clone().derived_frames(record, numbers).await,
+        }
     }
 }
 

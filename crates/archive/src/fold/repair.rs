@@ -57,7 +57,7 @@ pub(super) fn replacement(repair: &EventRepaired, by: &Replacement) -> Result<Ev
         EventError::UnknownType => Poison::UnknownType,
         EventError::Undecodable(_) => Poison::Undecodable,
     })?;
-    if matches!(event, Event::EventRepaired(_)) || event.is_of_sites() {
+    if matches!(event, Event::EventRepaired(_)) || event.is_of_no_study() {
         return Err(Poison::Malformed);
     }
     if event.study_instance_uid() != repair.study_instance_uid || event.tenant() != repair.tenant {

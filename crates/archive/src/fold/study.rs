@@ -36,7 +36,10 @@ impl Needs {
             Event::InstanceStored(event) => (&event.series_instance_uid, &event.sop_instance_uid),
             Event::VersionsCompared(event) => (&event.series_instance_uid, &event.sop_instance_uid),
             Event::VersionChosen(event) => (&event.series_instance_uid, &event.sop_instance_uid),
-            Event::InstanceReceivedAgain(_) | Event::ReceiptClosed(_) => {
+            Event::InstanceReceivedAgain(_)
+            | Event::ReceiptClosed(_)
+            | Event::ObjectDamaged(_)
+            | Event::ObjectRepaired(_) => {
                 self.traces.insert(id);
                 return;
             }
@@ -245,6 +248,16 @@ impl StudyFold {
                 let identity = identity(&event.series_instance_uid, &event.sop_instance_uid)?;
                 let store_event = event_id(&event.store_event_id)?;
                 self.fact(identity, Fact::Chosen(Chosen { order, stamp, by, store_event }));
+                Ok(())
+            }
+            Event::ObjectDamaged(event) => {
+                let named_by = event_id(&event.named_by_event_id)?;
+                self.trace(Trace { order, stamp, kind: TraceKind::Damaged { named_by } });
+                Ok(())
+            }
+            Event::ObjectRepaired(event) => {
+                let damage = event_id(&event.damage_event_id)?;
+                self.trace(Trace { order, stamp, kind: TraceKind::Restored { damage } });
                 Ok(())
             }
             Event::EventRepaired(event) => self.repaired(order, stamp, &event),

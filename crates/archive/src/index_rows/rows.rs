@@ -418,6 +418,12 @@ pub fn encode_trace(trace: &Trace) -> Bytes {
         TraceKind::Repaired { event, remedy, content } => {
             out.u8(2).fixed(event.as_bytes()).u8(*remedy as u8).fixed(content);
         }
+        TraceKind::Damaged { named_by } => {
+            out.u8(3).fixed(named_by.as_bytes());
+        }
+        TraceKind::Restored { damage } => {
+            out.u8(4).fixed(damage.as_bytes());
+        }
     }
     out.0.into()
 }
@@ -438,6 +444,8 @@ pub fn decode_trace(bytes: &[u8]) -> Result<Trace, RowError> {
             let (event, remedy) = (reader.event_id()?, read_remedy(&mut reader)?);
             TraceKind::Repaired { event, remedy, content: reader.array()? }
         }
+        3 => TraceKind::Damaged { named_by: reader.event_id()? },
+        4 => TraceKind::Restored { damage: reader.event_id()? },
         _ => return Err(reader.bad()),
     };
     reader.end()?;

@@ -3,6 +3,7 @@
 mod connection;
 mod index;
 mod ingest;
+mod lifecycle;
 mod log;
 mod peers;
 mod replication;
@@ -12,6 +13,7 @@ mod upload;
 pub use connection::{Connection, SendTrace, Wire};
 pub use index::IndexClient;
 pub use ingest::IngestClient;
+pub use lifecycle::LifecycleClient;
 pub use log::{LogClient, LogDescription, ReadFrom};
 pub use replication::{PeerClient, ReplicationClient};
 pub use retrieval::RetrievalClient;

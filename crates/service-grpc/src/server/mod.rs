@@ -4,6 +4,7 @@ mod body;
 mod callers;
 mod index;
 mod ingest;
+mod lifecycle;
 mod log;
 mod replication;
 mod retrieval;
@@ -12,6 +13,7 @@ mod serve;
 pub use callers::SiteCertificates;
 pub use index::IndexServer;
 pub use ingest::IngestServer;
+pub use lifecycle::LifecycleServer;
 pub use log::{EventLogServer, LateLog};
 pub use replication::{PeerServer, ReplicationServer};
 pub use retrieval::RetrievalServer;
@@ -21,12 +23,13 @@ use crate::{
     error::to_status,
     index_proto::index_service_server::IndexServiceServer,
     ingest_proto::ingest_service_server::IngestServiceServer,
+    lifecycle_proto::lifecycle_service_server::LifecycleServiceServer,
     log_proto::event_log_service_server::EventLogServiceServer,
     proto::DESCRIPTORS,
     replication_proto::{peer_service_server::PeerServiceServer, replication_service_server::ReplicationServiceServer},
     retrieval_proto::retrieval_service_server::RetrievalServiceServer,
 };
-use cairn_service_api::{AnswerStream, Error, Index, Ingest, Peer, Replication, Retrieval};
+use cairn_service_api::{AnswerStream, Error, Index, Ingest, Lifecycle, Peer, Replication, Retrieval};
 use futures_util::{Stream, StreamExt};
 use std::{pin::Pin, sync::Arc};
 use tonic::{Status, service::Routes};
@@ -51,6 +54,8 @@ pub struct Served {
     pub site_certificates: SiteCertificates,
     /// Replication, as operators see it.
     pub replication: Option<Arc<dyn Replication>>,
+    /// Lifecycle.
+    pub lifecycle: Option<Arc<dyn Lifecycle>>,
 }
 
 /// Routes for the services there are, with health and reflection beside them, and the handle that sets their health.
@@ -87,6 +92,7 @@ pub(crate) async fn routes(
     let peer = served.peer.map(|peer| (peer, served.site_certificates));
     serve!(peer, PeerServer, PeerServiceServer);
     serve!(served.replication, ReplicationServer, ReplicationServiceServer);
+    serve!(served.lifecycle, LifecycleServer, LifecycleServiceServer);
     Ok((routes, health))
 }
 

@@ -1,11 +1,13 @@
 //! The listener: bounds, mutual TLS, traces, and an end in order.
 
 use super::{
-    EventLogServer, IndexServer, IngestServer, PeerServer, ReplicationServer, RetrievalServer, Served, routes,
+    EventLogServer, IndexServer, IngestServer, LifecycleServer, PeerServer, ReplicationServer, RetrievalServer, Served,
+    routes,
 };
 use crate::{
     index_proto::index_service_server::IndexServiceServer,
     ingest_proto::ingest_service_server::IngestServiceServer,
+    lifecycle_proto::lifecycle_service_server::LifecycleServiceServer,
     log_proto::event_log_service_server::EventLogServiceServer,
     replication_proto::{peer_service_server::PeerServiceServer, replication_service_server::ReplicationServiceServer},
     retrieval_proto::retrieval_service_server::RetrievalServiceServer,
@@ -120,7 +122,7 @@ pub struct Health(HealthReporter);
 
 impl Health {
     /// Says of each service named whether it can be used now: `ingest`, `index`, `retrieval`, `log`, `peer`, `replication`,
-    /// and `""` for all.
+    /// `lifecycle`, and `""` for all.
     pub async fn set(&self, service: &str, serving: bool) {
         use tonic::server::NamedService;
         let name = match service {
@@ -130,6 +132,7 @@ impl Health {
             "log" => <EventLogServiceServer<EventLogServer> as NamedService>::NAME,
             "peer" => <PeerServiceServer<PeerServer> as NamedService>::NAME,
             "replication" => <ReplicationServiceServer<ReplicationServer> as NamedService>::NAME,
+            "lifecycle" => <LifecycleServiceServer<LifecycleServer> as NamedService>::NAME,
             all => all,
         };
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };

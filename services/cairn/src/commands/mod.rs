@@ -6,6 +6,7 @@ pub mod demo;
 pub mod doctor;
 pub mod drill;
 pub mod events;
+pub mod fixity;
 pub mod import;
 pub mod index;
 pub mod parked;

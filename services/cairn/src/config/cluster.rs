@@ -117,6 +117,8 @@ pub struct PeersConfig {
     pub index: Vec<String>,
     /// gRPC addresses of retrieval processes.
     pub retrieval: Vec<String>,
+    /// gRPC address of the lifecycle process: retrieval tells it of objects that it could not read.
+    pub lifecycle: Vec<String>,
     /// gRPC addresses of the replication process: ingest asks it whether other sites hold what was stored.
     pub replication: Vec<String>,
     /// For a connection to be made.
@@ -155,6 +157,7 @@ impl Default for PeersConfig {
             ingest: Vec::new(),
             index: Vec::new(),
             retrieval: Vec::new(),
+            lifecycle: Vec::new(),
             replication: Vec::new(),
             connect_timeout: Duration::from_secs(3),
             answer_timeout: Duration::from_secs(30),

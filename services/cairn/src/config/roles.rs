@@ -81,6 +81,7 @@ impl Config {
             ("peers.ingest", &peers.ingest),
             ("peers.index", &peers.index),
             ("peers.retrieval", &peers.retrieval),
+            ("peers.lifecycle", &peers.lifecycle),
             ("peers.replication", &peers.replication),
         ];
         let services = services.map(|(key, addresses)| (key.to_owned(), addresses));

@@ -127,7 +127,7 @@ fn repaired(repair: &EventRepaired) -> Option<EventId> {
 pub(crate) enum Checked {
     /// It is about a study.
     OfStudy(Event),
-    /// It is about none: about sites, the count of a receipt's inputs that named no study (the log keeps it, no projection shows it), or
+    /// It is about none: about sites or objects, the count of a receipt's inputs that named no study (the log keeps it, no projection shows it), or
     /// the dismissal of an event whose envelope names none.
     OfNoStudy(Option<EventId>),
 }
@@ -151,7 +151,7 @@ pub(crate) fn check(
     }
     if envelope.study_instance_uid.parse::<Uid>().is_err() {
         return match event {
-            event if event.is_of_sites() => Ok(Checked::OfNoStudy(None)),
+            event if event.is_of_no_study() => Ok(Checked::OfNoStudy(None)),
             Event::ReceiptClosed(_) if envelope.study_instance_uid.is_empty() => Ok(Checked::OfNoStudy(None)),
             Event::EventRepaired(repair) if matches!(repair.remedy, Some(Remedy::Dismissed(_))) => {
                 repaired(&repair).map(|event| Checked::OfNoStudy(Some(event))).ok_or(Poison::Malformed)

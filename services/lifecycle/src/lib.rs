@@ -1,0 +1,18 @@
+//! Lifecycle: what was stored stays what it is, and somebody looks.
+//!
+//! Responsible for: reading every object that the log names, within a period; saying what is damaged or gone, as an event;
+//! having it whole again from another copy. Reads: the event log, every type; objects; the index, for other copies. Writes:
+//! events about objects; objects only as a repair, which brings the same bytes (OS-14); and its own notes, which cost
+//! reading when they are lost. Holds I4 (nothing is rewritten with other bytes), I9 and I10.
+#![forbid(unsafe_code)]
+
+mod append;
+mod config;
+mod fixity;
+mod metrics;
+mod named;
+mod notes;
+mod service;
+
+pub use config::{FixityConfig, LifecycleConfig};
+pub use service::{Behind, LifecycleService};

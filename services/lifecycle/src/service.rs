@@ -1,0 +1,164 @@
+//! The lifecycle service: what it works on, and what it answers.
+
+use crate::{
+    append::Appender,
+    config::LifecycleConfig,
+    fixity::{Copies, Damages, Rounds},
+    metrics,
+    notes::Notes,
+};
+use async_trait::async_trait;
+use cairn_archive::events::DamageFoundBy;
+use cairn_process::clock::Clock;
+use cairn_service_api::{
+    AnswerStream, Error, Index, Lifecycle, Replication,
+    lifecycle::{DamagedObject, FixityStatus, NamedObject},
+};
+use cairn_store_api::{EventLog, IndexStore, ObjectStore};
+use futures_util::{StreamExt, stream};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::task::JoinSet;
+
+/// How often gauges are set.
+const MEASURED_EVERY: Duration = Duration::from_secs(5);
+
+/// What the service has behind it.
+pub struct Behind {
+    /// The site's log.
+    pub log: Arc<dyn EventLog>,
+    /// The site's objects.
+    pub objects: Arc<dyn ObjectStore>,
+    /// Its own notes.
+    pub notes: Arc<dyn IndexStore>,
+    /// Where instances are; `None`: other copies of this site are not known.
+    pub index: Option<Arc<dyn Index>>,
+    /// Other sites; `None`: there are none.
+    pub replication: Option<Arc<dyn Replication>>,
+    /// The site's clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The lifecycle service of a site. One process has it.
+pub struct LifecycleService {
+    appender: Arc<Appender>,
+    notes: Arc<Notes>,
+    damages: Arc<Damages>,
+    rounds: Arc<Rounds>,
+    config: LifecycleConfig,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl LifecycleService {
+    /// Reads its notes and goes to work.
+    ///
+    /// # Errors
+    /// That of the notes.
+    pub async fn open(behind: Behind, config: LifecycleConfig) -> Result<Arc<Self>, Error> {
+        let Behind { log, objects, notes, index, replication, clock } = behind;
+        let notes = Arc::new(Notes::new(notes));
+        let appender = Arc::new(Appender::new(log.clone(), clock));
+        let copies = Copies { index, replication };
+        let damages = Damages::open(objects.clone(), notes.clone(), appender.clone(), copies).await?;
+        let damages = Arc::new(damages);
+        let (of_damages, fixity) = (damages.clone(), config.fixity.clone());
+        let rounds = Rounds::open(log, objects, notes.clone(), appender.clone(), of_damages, fixity).await?;
+        let (rounds, tasks) = (Arc::new(rounds), Mutex::default());
+        let this = Arc::new(Self { appender, notes, damages, rounds, config, tasks });
+        this.go_to_work();
+        Ok(this)
+    }
+
+    fn go_to_work(&self) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let rounds = self.rounds.clone();
+        tasks.spawn(async move { rounds.run().await });
+        let (damages, every) = (self.damages.clone(), self.config.fixity.repair_interval);
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                if let Err(error) = damages.try_all().await {
+                    tracing::warn!(%error, "damaged objects could not be looked at again");
+                }
+            }
+        });
+        let status = Status::of(self);
+        tasks.spawn(async move {
+            loop {
+                metrics::measured(&status.now());
+                tokio::time::sleep(MEASURED_EVERY).await;
+            }
+        });
+    }
+
+    /// Stops working, and closes its notes.
+    ///
+    /// # Errors
+    /// That of the notes.
+    pub async fn close(&self) -> Result<(), Error> {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
+        self.notes.close().await
+    }
+}
+
+/// What a status is made of.
+struct Status {
+    appender: Arc<Appender>,
+    damages: Arc<Damages>,
+    rounds: Arc<Rounds>,
+    period: Duration,
+}
+
+impl Status {
+    fn of(service: &LifecycleService) -> Self {
+        let LifecycleService { appender, damages, rounds, config, .. } = service;
+        let (appender, damages, rounds) = (appender.clone(), damages.clone(), rounds.clone());
+        Self { appender, damages, rounds, period: config.fixity.period }
+    }
+
+    fn now(&self) -> FixityStatus {
+        let known = self.rounds.known();
+        FixityStatus {
+            site: self.appender.site().clone(),
+            at_ms: self.appender.now_ms(),
+            round: known.round,
+            last_whole: known.last_whole,
+            period: self.period,
+            bytes_per_second: known.bytes_per_second,
+            period_is_kept: known.period_is_kept,
+            damaged: self.damages.count(),
+        }
+    }
+}
+
+#[async_trait]
+impl Lifecycle for LifecycleService {
+    async fn fixity(&self) -> Result<FixityStatus, Error> {
+        Ok(Status::of(self).now())
+    }
+
+    async fn damaged(&self) -> Result<AnswerStream<DamagedObject>, Error> {
+        let damages = self.damages.clone();
+        let pages = stream::try_unfold((damages, None), |(damages, after)| async move {
+            let page = damages.page(after).await?;
+            let Some(last) = page.last().map(|damaged| damaged.named.object.key) else { return Ok::<_, Error>(None) };
+            Ok(Some((stream::iter(page.into_iter().map(Ok)), (damages, Some(last)))))
+        });
+        Ok(Box::pin(futures_util::TryStreamExt::try_flatten(pages).fuse()))
+    }
+
+    async fn scrub(&self) -> Result<(), Error> {
+        self.rounds.ask();
+        Ok(())
+    }
+
+    async fn suspect(&self, named: NamedObject, found_by: DamageFoundBy) -> Result<bool, Error> {
+        match self.damages.inspect(&named.object, u64::MAX).await? {
+            None => Ok(true),
+            Some(damage) => self.damages.found(&named, damage, found_by).await,
+        }
+    }
+}
