@@ -157,7 +157,7 @@ impl Lifecycle for LifecycleService {
 
     async fn suspect(&self, named: NamedObject, found_by: DamageFoundBy) -> Result<bool, Error> {
         match self.damages.inspect(&named.object, u64::MAX).await? {
-            None => Ok(true),
+            None => self.damages.is_whole(&named.object).await.map(|()| true),
             Some(damage) => self.damages.found(&named, damage, found_by).await,
         }
     }

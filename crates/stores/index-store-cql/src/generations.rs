@@ -192,13 +192,20 @@ impl Generations {
     pub(crate) async fn drop(&self, cql: &Cql, generation: Generation) -> Result<(), StoreError> {
         let _alone = self.making.lock().await;
         self.forget(generation);
-        let Some((life, state)) = self.state(cql, generation, cql.deadline()).await? else { return Ok(()) };
-        if state != DROPPING {
+        let deadline = cql.deadline();
+        let Some((life, mut state)) = self.state(cql, generation, deadline).await? else { return Ok(()) };
+        // Whoever makes the generation takes a step now and then; each may come between the look and the mark.
+        while state != DROPPING {
             let values = (DROPPING, key(generation), &life, &state);
-            let marked = cql.execute("drop", cql.deadline(), &self.advance, values).await?;
-            if !applied("drop", marked)?
-                && self.state(cql, generation, cql.deadline()).await? != Some((life.clone(), DROPPING.to_owned()))
-            {
+            if applied("drop", cql.execute("drop", deadline, &self.advance, values).await?)? {
+                break;
+            }
+            match self.state(cql, generation, deadline).await? {
+                Some((same, now)) if same == life => state = now,
+                // Somebody else dropped that life.
+                _ => return Ok(()),
+            }
+            if Instant::now() >= deadline {
                 return Err(error::new(StoreErrorKind::Conflict, "drop", "another process changes the generation"));
             }
         }

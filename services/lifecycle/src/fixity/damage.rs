@@ -161,6 +161,21 @@ impl Damages {
         self.mend(damaged).await
     }
 
+    /// Takes note of an object that could be read from end to end, should it have been damaged before.
+    ///
+    /// # Errors
+    /// The log's, or that of the notes.
+    pub(crate) async fn is_whole(&self, object: &ObjectRef) -> Result<(), Error> {
+        if self.count() == 0 {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
+        match self.notes.get::<DamagedNote>(Kind::Damaged, object.key.as_bytes()).await? {
+            Some(note) => self.repaired(&damaged_from(object.key.as_bytes(), note)?, Source::ReadableAgain(true)).await,
+            None => Ok(()),
+        }
+    }
+
     /// Tries again to have everything whole.
     ///
     /// # Errors

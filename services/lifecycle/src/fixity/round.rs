@@ -300,7 +300,10 @@ impl Rounds {
 async fn look_at(damages: &Damages, named: &NamedObject, per_second: u64) -> Result<(u64, bool, bool), Error> {
     let length = named.object.length;
     match damages.inspect(&named.object, per_second).await? {
-        None => Ok((length, false, false)),
+        None => {
+            damages.is_whole(&named.object).await?;
+            Ok((length, false, false))
+        }
         Some(damage) => {
             let whole = damages.found(named, damage, DamageFoundBy::Scrub).await?;
             Ok((length, true, whole))

@@ -16,6 +16,7 @@ mod faults_disk;
 mod faults_index;
 mod faults_kafka;
 mod faults_s3;
+mod fixity;
 mod floods;
 mod gateway;
 mod import_sources;

@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Damages an object of a site's, which is started again.
-fn damage_at(sites: &mut Sites, name: &'static str, sent: &Sent) {
+pub fn damage_at(sites: &mut Sites, name: &'static str, sent: &Sent) {
     sites.stop_site(name);
     damage(&sites.site(name).data.clone(), sent);
     sites.site(name).expected.push("damaged");
@@ -23,7 +23,7 @@ fn damage_at(sites: &mut Sites, name: &'static str, sent: &Sent) {
 }
 
 /// Whether an instance of a study comes back byte for byte, in whatever the archive answers before it may break off.
-fn is_right(archive: &Archive, study: &str, sent: &Sent) -> bool {
+pub fn is_right(archive: &Archive, study: &str, sent: &Sent) -> bool {
     let mut connection = TcpStream::connect(archive.http).unwrap();
     let uid = sent.sop_instance_uid.as_ref().unwrap();
     // HTTP/1.0: the body is as it is, without chunks.
@@ -40,7 +40,7 @@ fn is_right(archive: &Archive, study: &str, sent: &Sent) -> bool {
     memchr::memmem::find(&answer, &data_set_of(&sent.file)).is_some()
 }
 
-fn study_of(seed: u64) -> String {
+pub fn study_of(seed: u64) -> String {
     cairn_synthetic::studies(seed, 1).next().unwrap().study_instance_uid.to_string()
 }
 
@@ -58,7 +58,6 @@ fn damage_at_either_site_is_repaired_from_the_other() {
     for (name, other) in [("east", "west"), ("west", "east")] {
         damage_at(&mut sites, name, &files[1]);
         sites.in_step();
-        assert!(!is_right(sites.at(name), &study, &files[1]), "damaged bytes are never served");
         let mended = rows(sites.at(name), &["replication", "repair", "--study", &study]);
         let [key] = &repaired(&mended, "repaired")[..] else { panic!("one of {mended:?}") };
         assert_eq!(repaired(&mended, "whole").len(), files.len() - 1, "{mended:?}");
