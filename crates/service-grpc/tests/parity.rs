@@ -3,7 +3,7 @@
 mod serving;
 
 use async_trait::async_trait;
-use cairn_conformance::services::{Site, replication, replication::Reached, trials};
+use cairn_conformance::services::{Site, lifecycle, replication, replication::Reached, trials};
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
 use cairn_index::{IndexConfig, IndexService};
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
@@ -16,7 +16,7 @@ use cairn_process::{
 use cairn_retrieval::{RetrievalConfig, RetrievalService};
 use cairn_service_api::{Index, Ingest, Retrieval};
 use cairn_service_grpc::{
-    client::{Connection, IndexClient, IngestClient, PeerClient, ReplicationClient, RetrievalClient},
+    client::{Connection, IndexClient, IngestClient, LifecycleClient, PeerClient, ReplicationClient, RetrievalClient},
     server::{Served, ServerConfig},
 };
 use cairn_store_api::{EventLog, IndexStore, ObjectStore, WholeLog};
@@ -41,6 +41,16 @@ fn main() {
                 replication: Arc::new(ReplicationClient::new(&connection).expect("client")),
                 stop: Box::pin(serving.stop()),
             }
+        })
+    }));
+    all.extend(lifecycle::trials("local", |scripted| {
+        Box::pin(async move { (scripted as _, Box::pin(ready(())) as _) })
+    }));
+    all.extend(lifecycle::trials("grpc", |scripted| {
+        Box::pin(async move {
+            let (connection, serving) = reach(Served { lifecycle: Some(scripted), ..Served::default() }).await;
+            let client = LifecycleClient::new(&connection).expect("client");
+            (Arc::new(client) as _, Box::pin(serving.stop()) as _)
         })
     }));
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), all).exit();

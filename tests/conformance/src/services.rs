@@ -2,6 +2,7 @@
 //! which it holds. One site with an archive of its own per trial.
 
 mod asking;
+pub mod lifecycle;
 mod repairing;
 pub mod replication;
 mod returning;

@@ -65,11 +65,12 @@ pub struct Size {
     pub ingest: usize,
     pub index: usize,
     pub retrieval: usize,
+    pub lifecycle: usize,
 }
 
 impl Size {
-    /// Two of each.
-    pub const TWO: Self = Self { ingest: 2, index: 2, retrieval: 2 };
+    /// Two of each, where there can be.
+    pub const TWO: Self = Self { ingest: 2, index: 2, retrieval: 2, lifecycle: 1 };
 }
 
 /// A running cluster.
@@ -98,7 +99,12 @@ impl Cluster {
 
     fn prepare(size: Size) -> Self {
         let folder = directory();
-        let roles = [("ingest", size.ingest), ("index", size.index), ("retrieval", size.retrieval)];
+        let roles = [
+            ("ingest", size.ingest),
+            ("index", size.index),
+            ("retrieval", size.retrieval),
+            ("lifecycle", size.lifecycle),
+        ];
         let mut addresses = BTreeMap::new();
         for (role, count) in roles {
             for number in 0..count {
@@ -119,13 +125,14 @@ impl Cluster {
              [kafka]\nbrokers = {:?}\ntopic = \"{unique}\"\npartitions = 8\nreplication_factor = 1\nmin_insync_replicas = 1\n\
              [s3]\nendpoint = {:?}\nbucket = \"{unique}\"\ncredentials_file = {credentials:?}\n\
              [cql]\ncontact_points = [{:?}]\nkeyspace = \"{unique}\"\ncopies = 1\n\
-             [peers]\ningest = {}\nindex = {}\nretrieval = {}\n",
+             [peers]\ningest = {}\nindex = {}\nretrieval = {}\nlifecycle = {}\n",
             endpoint("CAIRN_TEST_KAFKA"),
             endpoint("CAIRN_TEST_S3"),
             endpoint("CAIRN_TEST_CQL"),
             of("ingest"),
             of("index"),
             of("retrieval"),
+            of("lifecycle"),
         );
         fs::write(&config, text).unwrap();
         Self { environment: Vec::new(), folder, config, addresses, processes: BTreeMap::new(), gateway: None }

@@ -135,7 +135,7 @@ fn a_frozen_index_process_harms_nobody_and_catches_up_and_its_late_writes_change
 #[test]
 fn without_any_index_process_stores_go_on_and_queries_are_right_once_one_is_back() {
     let _engines = engines();
-    let mut cluster = Cluster::start(Size { ingest: 2, index: 2, retrieval: 1 }, &[]);
+    let mut cluster = Cluster::start(Size { ingest: 2, index: 2, retrieval: 1, lifecycle: 0 }, &[]);
     for round in 0..rounds(1) {
         let load = Load::start(cluster.door().http, 560 + round, 3);
         load.goes_on(6);

@@ -38,6 +38,8 @@ fn a_cluster_takes_finds_and_gives_back_what_stock_clients_send() {
     let got: BTreeSet<Vec<u8>> =
         fs::read_dir(to).unwrap().map(|entry| data_set_of(&fs::read(entry.unwrap().path()).unwrap())).collect();
     assert!(sent == got, "{} sent, {} got, byte for byte", sent.len(), got.len());
+    let read: serde_json::Value = serde_json::from_str(&door.ok(&["fixity", "scrub", "-o", "json"])).unwrap();
+    assert_eq!(read["RoundObjects"], files.len(), "everything is read and is what it was: {read}");
     metrics_are_documented(&cluster);
     cluster.stop(true);
 }
@@ -66,7 +68,7 @@ fn a_cluster_and_a_site_in_one_process_are_kept_in_step() {
     let at_west = format!("127.0.0.1:{}", free_port());
     let (peer, partitions) = (format!("[{at_west:?}]"), "8");
     let east = [("CAIRN__SITE__NAME", "east"), ("CAIRN__REPLICATION__PEERS__WEST__ADDRESSES", peer.as_str())];
-    let mut cluster = Cluster::start(Size { ingest: 1, index: 1, retrieval: 1 }, &east);
+    let mut cluster = Cluster::start(Size { ingest: 1, index: 1, retrieval: 1, lifecycle: 0 }, &east);
     let at_east = format!("[\"{}\"]", cluster.start_replication());
     let west = [
         ("CAIRN__SITE__NAME", "west"),

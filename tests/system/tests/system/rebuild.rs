@@ -15,7 +15,7 @@ fn certificate(index: &Archive) -> serde_json::Value {
 #[test]
 fn two_index_processes_rebuild_under_load_and_the_certificate_says_equal() {
     let _engines = engines();
-    let cluster = Cluster::start(Size { ingest: 2, index: 2, retrieval: 1 }, &[]);
+    let cluster = Cluster::start(Size { ingest: 2, index: 2, retrieval: 1, lifecycle: 0 }, &[]);
     let load = Load::start(cluster.door().http, 76, 3);
     load.goes_on(30);
     let (stored, refused) = (load.acknowledged(), load.refused());
