@@ -67,6 +67,7 @@ pub struct StoreSpace {
 /// * OS-14 A repair brings the bytes of an object again, whether they are damaged here, missing or whole: after `finish`
 ///   they are durable and read as OS-05 says. Other bytes than length and digest say are `Corrupt` at `finish`, and what is
 ///   there stays; under a key with another length or digest a repair is `Conflict`.
+/// * OS-15 `finish_as` is `finish` for bytes that are what is said; other bytes are `Corrupt`, and nothing is kept of them.
 #[async_trait]
 pub trait ObjectStore: Send + Sync {
     /// Begins an object of unknown length; `length_hint` is what the sender announced, and is not trusted.
@@ -110,4 +111,7 @@ pub trait ObjectWriter: Send {
 
     /// Makes the object durable and readable.
     async fn finish(self: Box<Self>) -> Result<ObjectInfo, StoreError>;
+
+    /// The same, if what was written has this length and digest.
+    async fn finish_as(self: Box<Self>, length: u64, digest: Digest) -> Result<ObjectInfo, StoreError>;
 }

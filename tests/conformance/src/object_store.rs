@@ -87,6 +87,7 @@ pub fn trials(name: &str, backend: impl Fn() -> Backend + Clone + Send + 'static
         "OS-13_open_once", |f| f.exclusive, writing::open_once;
         "OS-14_a_repair_brings_the_same_bytes_and_no_other", any, writing::a_repair_brings_the_same_bytes_and_no_other;
         "OS-14_damage_is_repaired_for_good", |f| f.damage, writing::damage_is_repaired_for_good;
+        "OS-15_other_bytes_than_said_are_not_kept", any, writing::other_bytes_than_said_are_not_kept;
     };
     let faults = backend().faults();
     let trial = |(clause, needs, run): (&str, Needs, Run)| {

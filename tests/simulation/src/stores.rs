@@ -271,16 +271,27 @@ impl ObjectWriter for Writer {
     }
 
     async fn finish(self: Box<Self>) -> Result<ObjectInfo, StoreError> {
+        self.end(None).await
+    }
+
+    async fn finish_as(self: Box<Self>, length: u64, digest: Digest) -> Result<ObjectInfo, StoreError> {
+        let expected = ObjectRef { key: self.key, length, digest };
+        self.end(Some(expected)).await
+    }
+}
+
+impl Writer {
+    async fn end(self: Box<Self>, expected: Option<ObjectRef>) -> Result<ObjectInfo, StoreError> {
         tokio::task::yield_now().await;
         let digest = Digest(*blake3::hash(&self.bytes).as_bytes());
         let object = ObjectRef { key: self.key, length: self.bytes.len() as u64, digest };
         let info = ObjectInfo { object, put_ended_at_ms: 0 };
         self.process.check()?;
         let mut held = lock(&self.kept.held);
+        if expected.or(self.repairs).is_some_and(|expected| expected != object) {
+            return Err(StoreError::new(StoreErrorKind::Corrupt, "not what was said"));
+        }
         match self.repairs {
-            Some(repairs) if repairs != object => {
-                return Err(StoreError::new(StoreErrorKind::Corrupt, "not what is to be repaired"));
-            }
             Some(_) => drop(lock(&self.kept.damaged).remove(&self.key)),
             None if held.contains_key(&self.key) => return Err(conflict()),
             None => {}

@@ -111,7 +111,10 @@ impl S3Writer {
         upload.send(part).await
     }
 
-    async fn end(mut self) -> Result<ObjectInfo, StoreError> {
+    async fn end(mut self, expected: Option<ObjectRef>) -> Result<ObjectInfo, StoreError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
         if self.upload.is_some() {
             self.send_part().await?;
         }
@@ -119,7 +122,7 @@ impl S3Writer {
         let length = hashing.length;
         let (digest, tree) = hashing.finish();
         let object = ObjectRef { key, length, digest };
-        if repairs.is_some_and(|repairs| repairs != object) {
+        if expected.or(repairs).is_some_and(|expected| expected != object) {
             return Err(StoreError::new(StoreErrorKind::Corrupt, format!("what was brought is not object {key}")));
         }
         let parts = match upload {
@@ -182,10 +185,12 @@ impl ObjectWriter for S3Writer {
     }
 
     async fn finish(self: Box<Self>) -> Result<ObjectInfo, StoreError> {
-        match &self.failed {
-            Some(error) => Err(error.clone()),
-            None => self.end().await,
-        }
+        self.end(None).await
+    }
+
+    async fn finish_as(self: Box<Self>, length: u64, digest: Digest) -> Result<ObjectInfo, StoreError> {
+        let expected = ObjectRef { key: self.key, length, digest };
+        self.end(Some(expected)).await
     }
 }
 

@@ -358,7 +358,18 @@ impl ObjectWriter for VolumeWriter {
         Ok(())
     }
 
-    async fn finish(mut self: Box<Self>) -> Result<ObjectInfo, StoreError> {
+    async fn finish(self: Box<Self>) -> Result<ObjectInfo, StoreError> {
+        self.end(None).await
+    }
+
+    async fn finish_as(self: Box<Self>, length: u64, digest: Digest) -> Result<ObjectInfo, StoreError> {
+        let expected = ObjectRef { key: self.key, length, digest };
+        self.end(Some(expected)).await
+    }
+}
+
+impl VolumeWriter {
+    async fn end(mut self: Box<Self>, expected: Option<ObjectRef>) -> Result<ObjectInfo, StoreError> {
         self.settle().await?;
         let mut run = *self.take_run()?;
         // Parts, for the permit stays until all is done.
@@ -368,7 +379,7 @@ impl ObjectWriter for VolumeWriter {
         last.extend(&hashes);
         debug_assert_eq!(run.written + last.len() as u64, Shape::of(length).run());
         let object = ObjectRef { key, length, digest };
-        if repairs.is_some_and(|repairs| repairs != object) {
+        if expected.or(repairs).is_some_and(|expected| expected != object) {
             return Err(StoreError::new(StoreErrorKind::Corrupt, format!("what was brought is not object {key}")));
         }
         let repairs = repairs.is_some();

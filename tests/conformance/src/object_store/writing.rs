@@ -322,6 +322,37 @@ pub(super) async fn a_repair_brings_the_same_bytes_and_no_other(backend: Backend
     assert_eq!(store.space().await.unwrap().used, 0);
 }
 
+pub(super) async fn other_bytes_than_said_are_not_kept(backend: Backend) {
+    let store = backend.open().await.unwrap();
+    let digest = |content: &[u8]| Digest(*blake3::hash(content).as_bytes());
+    for (number, length) in (0..).zip([0, 5_000, 2_600_017]) {
+        let content = bytes(number, length);
+        let wrong = [
+            (content.len() as u64 + 1, digest(&content)),
+            (content.len() as u64, digest(&bytes(number + 100, length + 1))),
+        ];
+        let writer = || async {
+            let mut writer = store.put(key(number), Some(content.len() as u64)).await.unwrap();
+            for chunk in content.chunks(100_000) {
+                writer.write(Bytes::copy_from_slice(chunk)).await.unwrap();
+            }
+            writer
+        };
+        for (length, digest) in wrong {
+            let refused = writer().await.finish_as(length, digest).await;
+            assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::Corrupt);
+            assert_eq!(store.stat(key(number)).await.unwrap_err().kind(), StoreErrorKind::NotFound);
+        }
+        let object = writer().await.finish_as(content.len() as u64, digest(&content)).await.unwrap().object;
+        assert!(read(&*store, &object).await.unwrap() == content);
+    }
+    assert_eq!(list(&*store, 10).await.len(), 3);
+    store.close().await.unwrap();
+    drop(store);
+    let store = backend.open().await.unwrap();
+    assert_eq!(list(&*store, 10).await.len(), 3);
+}
+
 pub(super) async fn damage_is_repaired_for_good(backend: Backend) {
     let store = backend.open().await.unwrap();
     let (content, small) = (bytes(1, 2_600_017), bytes(3, 9_000));

@@ -241,6 +241,11 @@ impl ObjectWriter for Writer {
         self.faults.after(fault, ()).await
     }
 
+    /// Ingest never says what it is to be.
+    async fn finish_as(self: Box<Self>, _length: u64, _digest: Digest) -> Result<ObjectInfo, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Internal, "nobody knows beforehand"))
+    }
+
     async fn finish(self: Box<Self>) -> Result<ObjectInfo, StoreError> {
         let fault = self.faults.next(Call::Finish);
         self.faults.before(fault).await?;
