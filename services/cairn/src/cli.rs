@@ -3,6 +3,7 @@
 mod drill;
 mod fixity;
 mod index;
+mod receipts;
 mod replay;
 mod replication;
 mod site;
@@ -10,6 +11,7 @@ mod site;
 pub use drill::{DrillAction, DrillArgs, RunArgs};
 pub use fixity::{FixityAction, FixityArgs};
 pub use index::{Common, IndexAction};
+pub use receipts::{ReceiptsAction, ReceiptsArgs, ReconcileArgs};
 pub use replay::{RemoteAe, ReplayAction, ReplayArgs, ReplayRun, Selected, Talk};
 pub use replication::{PlanArgs, ReplicationAction, ReplicationArgs};
 pub use site::{DecidedArgs, SiteAction, SiteArgs, Switch};
@@ -46,6 +48,10 @@ pub enum Command {
     Config(ConfigArgs),
     /// Store files, folders and DICOMDIRs into a running archive, or what another archive has
     Import(Box<ImportArgs>),
+    /// What came in each association, STOW-RS request or import, and what became of it
+    Receipts(ReceiptsArgs),
+    /// Compare what another archive says it has with what is here
+    Reconcile(Box<ReconcileArgs>),
     /// Send the log, or a part of it, to another archive, and compare what is there at the end
     Replay(Box<ReplayArgs>),
     /// Ask a running archive
@@ -87,6 +93,8 @@ impl Command {
         match self {
             Self::Import(args) => Some(&args.server),
             Self::Replay(args) => Some(args.server()),
+            Self::Receipts(args) => Some(args.action.server()),
+            Self::Reconcile(args) => Some(&args.common.server),
             Self::Query(args) => Some(&args.server),
             Self::Events(args) => Some(&args.server),
             Self::Conflicts(args) => Some(&args.server),

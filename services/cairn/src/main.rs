@@ -73,6 +73,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Config(args) => commands::config::run(args),
         Command::Import(args) => commands::import::run(*args).await,
         Command::Replay(args) => commands::replay::run(*args).await,
+        Command::Receipts(args) => commands::receipts::run(args.action).await,
+        Command::Reconcile(args) => commands::reconcile::run(*args).await,
         Command::Query(args) => commands::query::run(args).await,
         Command::Events(args) => commands::events::run(args).await,
         Command::Conflicts(args) => commands::conflicts::run(args).await,

@@ -5,6 +5,7 @@
 //! by what is under way, and by the largest study.
 #![forbid(unsafe_code)]
 
+pub mod compare;
 pub mod import;
 mod journal;
 mod outlet;

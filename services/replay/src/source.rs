@@ -73,6 +73,11 @@ impl Remotes {
         Self::Dimse(Box::new(QueryScu::new(remote)))
     }
 
+    /// Asks over DICOMweb.
+    pub fn web(agent: Agent) -> Self {
+        Self::Web(agent)
+    }
+
     /// Asks a destination; `None`: there is none.
     pub(crate) fn of(destination: &Destination) -> Option<Self> {
         match destination {

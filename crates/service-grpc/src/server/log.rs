@@ -5,7 +5,7 @@ use crate::{
     log_proto::{self as pb, Start, event_log_service_server::EventLogService},
     streams::filled_by,
 };
-use cairn_archive::{Offset, Partition};
+use cairn_archive::{Envelope, Offset, Partition};
 use cairn_service_api::{Error, ErrorKind};
 use cairn_store_api::{EventLog, LogRecord, StoreError};
 use futures_util::{
@@ -96,8 +96,7 @@ async fn send_partition(
         };
         from = last.offset.next();
         for record in batch.records {
-            let study = &request.study_instance_uid;
-            if !study.is_empty() && record.record.envelope.study_instance_uid != *study {
+            if !is_wanted(&record.record.envelope, &request) {
                 continue;
             }
             if sender.send(Ok(EventLogServer::message(&*log, partition, record))).await.is_err() {
@@ -105,6 +104,14 @@ async fn send_partition(
             }
         }
     }
+}
+
+/// Whether an event is of those that were asked for.
+fn is_wanted(envelope: &Envelope, request: &pb::ReadRequest) -> bool {
+    let pb::ReadRequest { study_instance_uid: study, types, correlation_id: belongs_to, .. } = request;
+    (study.is_empty() || envelope.study_instance_uid == *study)
+        && (types.is_empty() || types.iter().any(|kind| *kind == envelope.kind))
+        && (belongs_to.is_empty() || envelope.correlation_id.as_ref() == Some(belongs_to))
 }
 
 #[async_trait]

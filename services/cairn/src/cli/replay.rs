@@ -161,7 +161,7 @@ pub(super) fn title(text: &str) -> Result<AeTitle, String> {
     AeTitle::new(text).ok_or_else(|| "an AE title has 1 to 16 characters".into())
 }
 
-fn time(text: &str) -> Result<u64, String> {
+pub fn time(text: &str) -> Result<u64, String> {
     let wrong = || "a time is like 2026-01-31T12:00:00Z or @1769860800000".to_owned();
     match text.strip_prefix('@') {
         Some(milliseconds) => milliseconds.parse().map_err(|_| wrong()),

@@ -25,6 +25,7 @@ pub async fn run(args: EventsArgs) -> Result<(), Failure> {
                 follow: !no_follow,
                 study_instance_uid: study.unwrap_or_default(),
                 limit,
+                ..ReadRequest::default()
             };
             tail(&args.server, request, output).await
         }
@@ -123,7 +124,7 @@ fn position_of(event: &ReadResponse) -> String {
     format!("{}/{}/{}/{}", position.site, position.incarnation, position.partition, position.offset)
 }
 
-fn status(status: cairn_service_grpc::Status) -> Failure {
+pub fn status(status: cairn_service_grpc::Status) -> Failure {
     match status.code() {
         cairn_service_grpc::Code::Unavailable => Failure::Unreachable(status.message().to_owned()),
         _ => Failure::Failed(status.message().to_owned()),

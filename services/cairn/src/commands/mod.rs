@@ -12,6 +12,8 @@ pub mod index;
 pub mod parked;
 pub mod quarantine;
 pub mod query;
+pub mod receipts;
+pub mod reconcile;
 pub mod renew;
 pub mod replay;
 pub mod replication;

@@ -26,6 +26,7 @@ mod processes;
 mod pynetdicom;
 mod raw;
 mod rebuild;
+mod receipts;
 mod replay;
 mod s3_proxy;
 mod sites;
