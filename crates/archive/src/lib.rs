@@ -10,6 +10,7 @@ pub mod fold;
 pub mod hlc;
 pub mod ids;
 pub mod index_rows;
+pub mod notary;
 pub mod plan;
 pub mod position;
 
