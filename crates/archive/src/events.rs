@@ -17,11 +17,11 @@ pub mod v1 {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub use v1::{
-    ApplicationEntity, BulkDataEntry, Comparison, Damage, DamageFoundBy, Door, EventRepaired, Finding,
-    FragmentedFrames, FrameTable, InstanceProtected, InstanceReceivedAgain, InstanceStored, InstanceStoredSide,
-    NativeFrames, Object, ObjectDamaged, ObjectRepaired, OriginEnd, Receipt, ReceiptClosed, ReceiptEnd, Replacement,
-    ResendPolicy, SenderProfile, SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet, VersionChosen,
-    VersionsCompared, event_repaired, frame_table, object_repaired,
+    ApplicationEntity, BulkDataEntry, CheckpointSigned, Comparison, Damage, DamageFoundBy, Door, EventRepaired,
+    Finding, FragmentedFrames, FrameTable, InstanceProtected, InstanceReceivedAgain, InstanceStored,
+    InstanceStoredSide, NativeFrames, Object, ObjectDamaged, ObjectRepaired, OriginEnd, Receipt, ReceiptClosed,
+    ReceiptEnd, Replacement, ResendPolicy, SenderProfile, SendersConfigured, SiteDemoted, SitePromoted,
+    SiteReadOnlySet, VersionChosen, VersionsCompared, event_repaired, frame_table, object_repaired,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -47,6 +47,8 @@ pub enum Event {
     SiteReadOnlySet(SiteReadOnlySet),
     /// `cairn.site.senders-configured.v1`
     SendersConfigured(SendersConfigured),
+    /// `cairn.checkpoint.signed.v1`
+    CheckpointSigned(CheckpointSigned),
     /// `cairn.object.damaged.v1`
     ObjectDamaged(ObjectDamaged),
     /// `cairn.object.repaired.v1`
@@ -107,6 +109,7 @@ event_kinds! {
     SiteDemoted = "cairn.site.demoted.v1",
     SiteReadOnlySet = "cairn.site.read-only-set.v1",
     SendersConfigured = "cairn.site.senders-configured.v1",
+    CheckpointSigned = "cairn.checkpoint.signed.v1",
     ObjectDamaged = "cairn.object.damaged.v1",
     ObjectRepaired = "cairn.object.repaired.v1",
 }
@@ -120,10 +123,11 @@ impl Event {
         )
     }
 
-    /// Whether it is of no study: about sites, or about an object that no study is known to have. No projection shows it.
+    /// Whether it is of no study: about sites, the log itself, or an object that no study is known to have. No projection shows it.
     pub fn is_of_no_study(&self) -> bool {
         match self {
             Event::ObjectDamaged(_) | Event::ObjectRepaired(_) => self.study_instance_uid().is_empty(),
+            Event::CheckpointSigned(_) => true,
             event => event.is_of_sites(),
         }
     }
@@ -142,7 +146,8 @@ impl Event {
             Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
-            | Event::SendersConfigured(_) => "",
+            | Event::SendersConfigured(_)
+            | Event::CheckpointSigned(_) => "",
         }
     }
 
@@ -160,7 +165,8 @@ impl Event {
             Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
-            | Event::SendersConfigured(_) => "",
+            | Event::SendersConfigured(_)
+            | Event::CheckpointSigned(_) => "",
         }
     }
 
@@ -182,6 +188,7 @@ impl Event {
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
             | Event::SendersConfigured(_)
+            | Event::CheckpointSigned(_)
             // The event that they are about names the object.
             | Event::ObjectDamaged(_)
             | Event::ObjectRepaired(_) => Vec::new(),

@@ -299,6 +299,15 @@ fn samples() -> Vec<(&'static str, Event)> {
             }),
         ),
         (
+            "checkpoint_signed",
+            Event::CheckpointSigned(events::CheckpointSigned {
+                site: "west".into(),
+                number: 17,
+                document: "cairn checkpoint 1\nsite west\n\n\u{2014} west AAAA\n".into(),
+                previous_offset: Some(41),
+            }),
+        ),
+        (
             "senders_configured",
             Event::SendersConfigured(events::SendersConfigured {
                 site: "east".into(),

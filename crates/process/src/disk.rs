@@ -36,6 +36,11 @@ pub trait Disk: Send + Sync {
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// Opens an existing file for reading alone: also one that nobody may write to any more.
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path)
+    }
+
     /// Names of the entries of a directory, in no order.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
 

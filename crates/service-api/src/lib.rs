@@ -7,6 +7,7 @@ mod error;
 pub mod index;
 pub mod ingest;
 pub mod lifecycle;
+pub mod notary;
 pub mod parked;
 pub mod replication;
 pub mod retrieval;
@@ -17,6 +18,7 @@ pub use error::{Error, ErrorKind, Reason};
 pub use index::Index;
 pub use ingest::Ingest;
 pub use lifecycle::Lifecycle;
+pub use notary::Notary;
 pub use replication::{Peer, Replication};
 pub use retrieval::Retrieval;
 

@@ -36,6 +36,18 @@ impl Appender {
     /// # Errors
     /// `Unavailable`, `Exhausted`: it may be a fact or not.
     pub(crate) async fn append(&self, event: &Event, follows: EventId) -> Result<EventId, Error> {
+        Ok(self.append_after(event, Some(follows)).await?.0)
+    }
+
+    /// Makes something a fact; durable on return. Gives where it stands in the partition of its study.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Exhausted`: it may be a fact or not.
+    pub(crate) async fn append_after(
+        &self,
+        event: &Event,
+        follows: Option<EventId>,
+    ) -> Result<(EventId, Offset), Error> {
         let hlc = self.hybrid.lock().unwrap_or_else(PoisonError::into_inner).tick(self.clock.unix_ms());
         let study_instance_uid = event.study_instance_uid().to_owned();
         let partition = Partition::of_study(&study_instance_uid, self.log.partitions());
@@ -48,18 +60,18 @@ impl Appender {
             hlc,
             traceparent: None,
             correlation_id: None,
-            causation_id: Some(follows),
+            causation_id: follows,
             object_keys: event.object_keys(),
             origin: None,
         };
         let id = envelope.id;
-        let _first: Offset =
+        let offset: Offset =
             self.log.append(partition, vec![Record { envelope, payload: event.encode() }]).await.map_err(|error| {
                 match Error::from(error) {
                     error if error.kind == ErrorKind::Exhausted => error,
                     error => Error { kind: ErrorKind::Unavailable, ..error },
                 }
             })?;
-        Ok(id)
+        Ok((id, offset))
     }
 }

@@ -2,7 +2,7 @@
 
 use cairn_process::units;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// Configuration of the lifecycle role.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -10,6 +10,41 @@ use std::time::Duration;
 pub struct LifecycleConfig {
     /// Reading everything, to know that it is still what it was.
     pub fixity: FixityConfig,
+    /// Signing what the log is, to prove later that it was not altered.
+    pub notary: NotaryConfig,
+}
+
+/// Signing what the log is, to prove later that it was not altered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NotaryConfig {
+    /// Private key that checkpoints are signed with: a file that `cairn audit key` made. Without one nothing is signed: a
+    /// key that a tool made unseen would prove nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Time between checkpoints, where something was appended meanwhile.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub interval: Duration,
+    /// How often the log is followed, and what could not be exported is tried again.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub follow_interval: Duration,
+    /// Directory that each checkpoint is written to as a file, which is best on storage that nothing can be removed from; unset:
+    /// they are in the log alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export_directory: Option<PathBuf>,
+}
+
+impl Default for NotaryConfig {
+    fn default() -> Self {
+        Self {
+            key: None,
+            interval: Duration::from_secs(3600),
+            follow_interval: Duration::from_secs(10),
+            export_directory: None,
+        }
+    }
 }
 
 /// Reading everything, to know that it is still what it was.

@@ -11,8 +11,10 @@ mod config;
 mod fixity;
 mod metrics;
 mod named;
+mod notary;
 mod notes;
 mod service;
 
-pub use config::{FixityConfig, LifecycleConfig};
+pub use config::{FixityConfig, LifecycleConfig, NotaryConfig};
+pub use notary::{NotaryService, Signer};
 pub use service::{Behind, LifecycleService};

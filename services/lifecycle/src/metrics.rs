@@ -1,7 +1,7 @@
 //! What lifecycle counts.
 
 use cairn_archive::events::Damage;
-use cairn_service_api::lifecycle::FixityStatus;
+use cairn_service_api::{lifecycle::FixityStatus, notary::NotaryStatus};
 use metrics::{counter, gauge};
 
 pub(crate) fn read(bytes: u64) {
@@ -28,5 +28,14 @@ pub(crate) fn measured(status: &FixityStatus) {
     if let Some(whole) = &status.last_whole {
         let ago = status.at_ms.saturating_sub(whole.began_at_ms);
         gauge!("cairn_fixity_last_round_age_seconds").set(ago as f64 / 1000.0);
+    }
+}
+
+pub(crate) fn notary(status: &NotaryStatus) {
+    gauge!("cairn_notary_in_order").set(f64::from(u8::from(status.trouble.is_none())));
+    gauge!("cairn_notary_events").set(status.events.0 as f64);
+    if let Some(latest) = &status.latest {
+        let ago = status.at_ms.saturating_sub(latest.at_ms);
+        gauge!("cairn_notary_last_checkpoint_age_seconds").set(ago as f64 / 1000.0);
     }
 }

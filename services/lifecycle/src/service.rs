@@ -5,11 +5,12 @@ use crate::{
     config::LifecycleConfig,
     fixity::{Copies, Damages, Rounds},
     metrics,
+    notary::{NotaryService, Signer},
     notes::Notes,
 };
 use async_trait::async_trait;
 use cairn_archive::events::DamageFoundBy;
-use cairn_process::clock::Clock;
+use cairn_process::{clock::Clock, disk::Disk};
 use cairn_service_api::{
     AnswerStream, Error, Index, Lifecycle, Replication,
     lifecycle::{DamagedObject, FixityStatus, NamedObject},
@@ -39,6 +40,10 @@ pub struct Behind {
     pub replication: Option<Arc<dyn Replication>>,
     /// The site's clock.
     pub clock: Arc<dyn Clock>,
+    /// The disk that checkpoints are exported to.
+    pub disk: Arc<dyn Disk>,
+    /// Who signs checkpoints; `None`: nobody.
+    pub signer: Option<Arc<dyn Signer>>,
 }
 
 /// The lifecycle service of a site. One process has it.
@@ -47,6 +52,7 @@ pub struct LifecycleService {
     notes: Arc<Notes>,
     damages: Arc<Damages>,
     rounds: Arc<Rounds>,
+    notary: Arc<NotaryService>,
     config: LifecycleConfig,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -57,18 +63,26 @@ impl LifecycleService {
     /// # Errors
     /// That of the notes.
     pub async fn open(behind: Behind, config: LifecycleConfig) -> Result<Arc<Self>, Error> {
-        let Behind { log, objects, notes, index, replication, clock } = behind;
+        let Behind { log, objects, notes, index, replication, clock, disk, signer } = behind;
+        let store = notes.clone();
         let notes = Arc::new(Notes::new(notes));
         let appender = Arc::new(Appender::new(log.clone(), clock));
+        let of_notary = (log.clone(), appender.clone(), config.notary.clone());
+        let notary = NotaryService::open(of_notary.0, store, disk, of_notary.1, signer, of_notary.2).await?;
         let copies = Copies { index, replication };
         let damages = Damages::open(objects.clone(), notes.clone(), appender.clone(), copies).await?;
         let damages = Arc::new(damages);
         let (of_damages, fixity) = (damages.clone(), config.fixity.clone());
         let rounds = Rounds::open(log, objects, notes.clone(), appender.clone(), of_damages, fixity).await?;
-        let (rounds, tasks) = (Arc::new(rounds), Mutex::default());
-        let this = Arc::new(Self { appender, notes, damages, rounds, config, tasks });
+        let (rounds, notary, tasks) = (Arc::new(rounds), Arc::new(notary), Mutex::default());
+        let this = Arc::new(Self { appender, notes, damages, rounds, notary, config, tasks });
         this.go_to_work();
         Ok(this)
+    }
+
+    /// The notary of the site.
+    pub fn notary(&self) -> &Arc<NotaryService> {
+        &self.notary
     }
 
     fn go_to_work(&self) {
@@ -84,6 +98,8 @@ impl LifecycleService {
                 }
             }
         });
+        let notary = self.notary.clone();
+        tasks.spawn(async move { notary.run().await });
         let status = Status::of(self);
         tasks.spawn(async move {
             loop {

@@ -55,7 +55,8 @@ impl Needs {
             Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
-            | Event::SendersConfigured(_) => {
+            | Event::SendersConfigured(_)
+            | Event::CheckpointSigned(_) => {
                 return;
             }
         };
@@ -265,7 +266,8 @@ impl StudyFold {
             Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
-            | Event::SendersConfigured(_) => Err(Poison::Disagreement),
+            | Event::SendersConfigured(_)
+            | Event::CheckpointSigned(_) => Err(Poison::Disagreement),
         }
     }
 

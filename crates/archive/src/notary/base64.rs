@@ -53,7 +53,9 @@ mod tests {
             assert_eq!(encode(bytes.as_bytes()), text);
             assert_eq!(decode(text).as_deref(), Some(bytes.as_bytes()));
         }
-        for text in ["Z", "Zg", "Zg=", "Zh==", "Zm8", "Zm9v=", "Zm9v====", "=", "Z===", "Zm 9", "Zg==Zg==", "Zm9v\n", "Zé=="] {
+        for text in
+            ["Z", "Zg", "Zg=", "Zh==", "Zm8", "Zm9v=", "Zm9v====", "=", "Z===", "Zm 9", "Zg==Zg==", "Zm9v\n", "Zé=="]
+        {
             assert_eq!(decode(text), None, "{text:?}");
         }
     }

@@ -126,7 +126,8 @@ impl Checkpoint {
 
     /// The life that an offset is of.
     pub fn life_at(&self, partition: Partition, offset: Offset) -> Incarnation {
-        let has_begun = |life: &&LifeBegun| life.begins.get(usize::from(partition.0)).is_some_and(|begin| *begin <= offset);
+        let has_begun =
+            |life: &&LifeBegun| life.begins.get(usize::from(partition.0)).is_some_and(|begin| *begin <= offset);
         self.later_lives.iter().rev().find(has_begun).map_or(self.first_life, |life| life.incarnation)
     }
 

@@ -205,7 +205,10 @@ mod tests {
         // Trees over years of events hang on it: computed by an independent script.
         let known = "48bfb64e9f314cf3ab408f541550b245a6b58094065e505a4969d4cc37c76bb8";
         assert_eq!(leaf().hash().to_string(), known);
-        assert_eq!(leaf_hash((&site(), Partition(7), Offset(41)), 1_767_225_600_200, &envelope(), b"payload"), leaf().hash());
+        assert_eq!(
+            leaf_hash((&site(), Partition(7), Offset(41)), 1_767_225_600_200, &envelope(), b"payload"),
+            leaf().hash()
+        );
     }
 
     #[test]
@@ -236,11 +239,14 @@ mod tests {
             &|envelope| envelope.correlation_id = None,
             &|envelope| envelope.object_keys.clear(),
         ];
-        let mut hashes: Vec<_> = changes.iter().map(|change| {
-            let mut envelope = envelope();
-            change(&mut envelope);
-            hash(at, ms, &envelope, b"p")
-        }).collect();
+        let mut hashes: Vec<_> = changes
+            .iter()
+            .map(|change| {
+                let mut envelope = envelope();
+                change(&mut envelope);
+                hash(at, ms, &envelope, b"p")
+            })
+            .collect();
         hashes.push(hash((Partition(8), Offset(41)), ms, &envelope(), b"p"));
         hashes.push(hash((Partition(7), Offset(40)), ms, &envelope(), b"p"));
         hashes.push(hash(at, 10, &envelope(), b"p"));
@@ -251,10 +257,14 @@ mod tests {
 
     #[test]
     fn attributes_that_cant_be_read_are_none() {
-        let stand_in = |incarnation: &str| Envelope::unreadable(&format!("main/{incarnation}/7/41").parse().unwrap(), 9);
+        let stand_in =
+            |incarnation: &str| Envelope::unreadable(&format!("main/{incarnation}/7/41").parse().unwrap(), 9);
         let of = |envelope: &Envelope| Leaf::new((&site(), Partition(7), Offset(41)), 9, envelope, b"\xFF");
         assert_eq!(of(&stand_in("1")), of(&stand_in("2")), "whichever life its place is of");
         assert!(of(&stand_in("1")).headers.is_empty());
-        assert_eq!(of(&stand_in("1")).hash(), leaf_hash((&site(), Partition(7), Offset(41)), 9, &stand_in("1"), b"\xFF"));
+        assert_eq!(
+            of(&stand_in("1")).hash(),
+            leaf_hash((&site(), Partition(7), Offset(41)), 9, &stand_in("1"), b"\xFF")
+        );
     }
 }

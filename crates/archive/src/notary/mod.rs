@@ -32,7 +32,9 @@ pub enum Unproven {
     #[error("the checkpoint is not as the owner of the key signed it")]
     BadSignature,
     /// The tree of the checkpoint does not have the event.
-    #[error("the event at offset {offset} of partition {partition} is not, or not so, in the log that the checkpoint is of")]
+    #[error(
+        "the event at offset {offset} of partition {partition} is not, or not so, in the log that the checkpoint is of"
+    )]
     NotIncluded {
         /// Partition of the log.
         partition: u16,

@@ -20,8 +20,12 @@ pub struct PublicKey {
 impl PublicKey {
     /// First bytes of the hash of name and key, so that a reader knows which to try.
     pub fn id(&self) -> [u8; 4] {
-        let hash: [u8; 32] =
-            Sha256::new().chain_update(&self.name).chain_update([b'\n', ED25519]).chain_update(self.bytes).finalize().into();
+        let hash: [u8; 32] = Sha256::new()
+            .chain_update(&self.name)
+            .chain_update([b'\n', ED25519])
+            .chain_update(self.bytes)
+            .finalize()
+            .into();
         let [a, b, c, d, ..] = hash;
         [a, b, c, d]
     }

@@ -92,6 +92,11 @@ impl Frontier {
         self.size += 1;
     }
 
+    /// The right edge of a tree of `size` leaves; `peaks` are the hashes of [`Span::nodes`] of all of it. `None`: they are not as many.
+    pub fn of_peaks(size: u64, peaks: Vec<TreeHash>) -> Option<Self> {
+        (u32::try_from(peaks.len()) == Ok(size.count_ones())).then_some(Self { size, peaks })
+    }
+
     /// The same tree, where each leaf that was added is the root of a complete one of 2^`levels` leaves.
     pub fn above(self, levels: u32) -> Self {
         Self { size: self.size << levels, ..self }

@@ -56,6 +56,10 @@ impl Disk for RealDisk {
         Ok(Arc::new(RealFile::from(OpenOptions::new().read(true).write(true).open(path)?)))
     }
 
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile::from(File::open(path)?)))
+    }
+
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let named = |entry: io::Result<fs::DirEntry>| {
             let name = entry?.file_name();

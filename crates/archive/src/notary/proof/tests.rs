@@ -34,9 +34,11 @@ impl Tree {
         };
         let leaves: Vec<_> = (0..count).map(leaf).collect();
         let (mut frontier, mut nodes) = (Frontier::default(), BTreeMap::new());
-        leaves.iter().for_each(|leaf| frontier.push(leaf.hash(), |node, hash| {
-            nodes.insert(node, hash);
-        }));
+        leaves.iter().for_each(|leaf| {
+            frontier.push(leaf.hash(), |node, hash| {
+                nodes.insert(node, hash);
+            })
+        });
         Self { leaves, nodes }
     }
 
@@ -118,9 +120,11 @@ fn a_checkpoint_goes_on_from_an_older_one_or_the_partition_is_named() {
     let mut altered = Tree::of(1, 21);
     altered.leaves[2].appended_at_ms += 1;
     let mut frontier = Frontier::default();
-    altered.leaves.iter().for_each(|leaf| frontier.push(leaf.hash(), |node, hash| {
+    altered.leaves.iter().for_each(|leaf| {
+        frontier.push(leaf.hash(), |node, hash| {
             altered.nodes.insert(node, hash);
-        }));
+        })
+    });
     let rewritten = ConsistencyProof {
         newer: note(4, vec![Tree::of(0, 13).head(13), altered.head(21)]),
         paths: vec![Vec::new(), altered.path(consistency(6, 21))],
