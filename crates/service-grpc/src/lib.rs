@@ -9,6 +9,7 @@ mod error;
 mod generations;
 mod identifier;
 mod lifecycle;
+mod notary;
 mod parked;
 mod replication;
 pub mod server;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod drill;
 mod fixity;
 mod index;
@@ -8,6 +9,7 @@ mod replay;
 mod replication;
 mod site;
 
+pub use audit::{AuditAction, AuditArgs};
 pub use drill::{DrillAction, DrillArgs, RunArgs};
 pub use fixity::{FixityAction, FixityArgs};
 pub use index::{Common, IndexAction};
@@ -72,6 +74,8 @@ pub enum Command {
     Lifecycle(ConfigSourceArgs),
     /// Whether what was stored is still what it was: how far reading everything is, what is damaged
     Fixity(FixityArgs),
+    /// Prove that history was not altered: sign what the log is, prove what is in it, verify
+    Audit(AuditArgs),
     /// Which site has authority: see it, give it, take it; a site that was restored from a backup
     Site(SiteArgs),
     /// Rehearse the loss of a site, and leave a signed report
@@ -103,6 +107,7 @@ impl Command {
             Self::Index(args) => args.action.as_ref().map(IndexAction::server),
             Self::Replication(args) => args.action.as_ref().map(ReplicationAction::server),
             Self::Fixity(args) => Some(args.action.server()),
+            Self::Audit(args) => args.action.server(),
             Self::Site(args) => args.action.server(),
             Self::Drill(args) => args.action.server(),
             Self::Serve(_)

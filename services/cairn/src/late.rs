@@ -9,7 +9,7 @@ use cairn_archive::{
 };
 use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
-    AnswerStream, Error, ErrorKind, Index, Ingest, Lifecycle, Peer, Replication, Retrieval,
+    AnswerStream, Error, ErrorKind, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retrieval,
     digests::{DigestTree, FoldedEvent, Of, StudyDigest},
     index::{
         Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Query, Selection,
@@ -17,6 +17,7 @@ use cairn_service_api::{
     },
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, Stored},
     lifecycle::{DamagedObject, FixityStatus, NamedObject},
+    notary::{NotaryStatus, SignedCheckpoint},
     parked::{ParkedEvent, ParkedSelection, Repair},
     replication::{AtRisk, Delivered, Delivery, Inspected, Introduction, Meeting, ReplicationStatus, Report, Suspects},
     retrieval::{Frame, Part, RetrievedInstance},
@@ -225,6 +226,25 @@ impl Lifecycle for Late<dyn Lifecycle> {
 
     async fn suspect(&self, named: NamedObject, found_by: DamageFoundBy) -> Result<bool, Error> {
         self.get()?.suspect(named, found_by).await
+    }
+}
+
+#[async_trait]
+impl Notary for Late<dyn Notary> {
+    async fn notary(&self) -> Result<NotaryStatus, Error> {
+        self.get()?.notary().await
+    }
+
+    async fn checkpoint(&self, accept_breaks: bool) -> Result<SignedCheckpoint, Error> {
+        self.get()?.checkpoint(accept_breaks).await
+    }
+
+    async fn prove_event(&self, position: &Position, with_payload: bool) -> Result<String, Error> {
+        self.get()?.prove_event(position, with_payload).await
+    }
+
+    async fn prove_consistency(&self, older: &str, newer: Option<&str>) -> Result<String, Error> {
+        self.get()?.prove_consistency(older, newer).await
     }
 }
 

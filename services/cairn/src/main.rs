@@ -14,6 +14,7 @@ mod process;
 mod roles;
 mod senders;
 mod services;
+mod signing;
 mod stores;
 mod telemetry;
 
@@ -86,6 +87,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Replication(args) => process::run(commands::load(&args.role)?.config, Roles::replication()).await,
         Command::Lifecycle(args) => process::run(commands::load(&args.source)?.config, Roles::lifecycle()).await,
         Command::Fixity(args) => commands::fixity::run(args.action).await,
+        Command::Audit(args) => commands::audit::run(args.action).await,
         Command::Site(args) => commands::site::run(args.action).await,
         Command::Drill(args) => Box::pin(commands::drill::run(args.action)).await,
         Command::Doctor(args) => commands::doctor::run(args).await,

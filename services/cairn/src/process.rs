@@ -324,6 +324,7 @@ fn served(roles: Roles, services: &Services, site_certificates: SiteCertificates
         site_certificates,
         replication: services.replication().map(|own| own.operated.clone() as _),
         lifecycle: if all || roles.lifecycle { services.lifecycle() } else { none.lifecycle },
+        notary: if all || roles.lifecycle { services.notary() } else { none.notary },
         log: roles.log().then(|| services.log.clone()),
     }
 }

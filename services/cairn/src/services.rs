@@ -7,17 +7,21 @@ use crate::{
     peers,
     roles::Roles,
     senders,
+    signing::Key,
     stores::Stores,
 };
 use cairn_archive::events::SendersConfigured;
 use cairn_index::IndexService;
 use cairn_ingest::IngestService;
-use cairn_lifecycle::{Behind, LifecycleService};
+use cairn_lifecycle::{Behind, LifecycleService, Signer};
+use cairn_process::disk::RealDisk;
 use cairn_replication::{PeerConnection, ReplicationService};
 use cairn_retrieval::RetrievalService;
-use cairn_service_api::{Index, Ingest, Lifecycle, Peer, Replication, Retrieval, site::SiteStatus};
+use cairn_service_api::{Index, Ingest, Lifecycle, Notary, Peer, Replication, Retrieval, site::SiteStatus};
 use cairn_service_grpc::{
-    client::{IndexClient, IngestClient, LifecycleClient, PeerClient, ReplicationClient, RetrievalClient},
+    client::{
+        IndexClient, IngestClient, LifecycleClient, NotaryClient, PeerClient, ReplicationClient, RetrievalClient,
+    },
     server::LateLog,
 };
 use cairn_store_api::ObjectStore;
@@ -39,6 +43,7 @@ pub struct Services {
     own_index: Arc<Late<dyn Index>>,
     own_retrieval: Arc<Late<dyn Retrieval>>,
     own_lifecycle: Arc<Late<dyn Lifecycle>>,
+    own_notary: Arc<Late<dyn Notary>>,
     /// Where there are other sites.
     replication: Option<OwnReplication>,
     pub objects: Arc<Late<dyn ObjectStore>>,
@@ -47,6 +52,7 @@ pub struct Services {
     other_index: Option<Arc<IndexClient>>,
     other_retrieval: Option<Arc<RetrievalClient>>,
     other_lifecycle: Option<Arc<LifecycleClient>>,
+    other_notary: Option<Arc<NotaryClient>>,
     other_replication: Option<Arc<ReplicationClient>>,
     /// What is known of sites, once it was asked: where there are others.
     sites: watch::Sender<Option<SiteStatus>>,
@@ -76,6 +82,7 @@ impl Services {
             own_index: Late::new("the index"),
             own_retrieval: Late::new("retrieval"),
             own_lifecycle: Late::new("lifecycle"),
+            own_notary: Late::new("the notary"),
             replication: (roles.replication && !config.replication.peers.is_empty())
                 .then(|| OwnReplication { operated: Late::new("replication"), peer: Late::new("replication") }),
             objects: Late::new("the object store"),
@@ -83,6 +90,7 @@ impl Services {
             other_ingest: ingest.map(|to| IngestClient::new(&to).map(Arc::new)).transpose()?,
             other_index: index.map(|to| IndexClient::new(&to).map(Arc::new)).transpose()?,
             other_retrieval: retrieval.map(|to| RetrievalClient::new(&to).map(Arc::new)).transpose()?,
+            other_notary: lifecycle.as_ref().map(|to| NotaryClient::new(to).map(Arc::new)).transpose()?,
             other_lifecycle: lifecycle.map(|to| LifecycleClient::new(&to).map(Arc::new)).transpose()?,
             other_replication: replication.map(|to| ReplicationClient::new(&to).map(Arc::new)).transpose()?,
             sites: watch::Sender::default(),
@@ -111,6 +119,12 @@ impl Services {
     pub fn lifecycle(&self) -> Option<Arc<dyn Lifecycle>> {
         let other = self.other_lifecycle.clone().map(|client| client as Arc<dyn Lifecycle>);
         if self.roles.lifecycle { Some(self.own_lifecycle.clone()) } else { other }
+    }
+
+    /// The notary, which is of lifecycle, here or elsewhere.
+    pub fn notary(&self) -> Option<Arc<dyn Notary>> {
+        let other = self.other_notary.clone().map(|client| client as Arc<dyn Notary>);
+        if self.roles.lifecycle { Some(self.own_notary.clone()) } else { other }
     }
 
     /// Replication, if it is here and there are other sites.
@@ -267,9 +281,12 @@ impl Running {
                 index: services.index(),
                 replication: services.replication_anywhere(),
                 clock: stores.clock.clone(),
+                disk: Arc::new(RealDisk),
+                signer: signer(config)?,
             };
             let lifecycle = LifecycleService::open(behind, config.lifecycle.clone()).await?;
             services.own_lifecycle.set(lifecycle.clone());
+            services.own_notary.set(lifecycle.notary().clone());
             self.lifecycle = Some(lifecycle);
         }
         Ok(())
@@ -300,6 +317,12 @@ impl Running {
         }
         self.stores.close().await;
     }
+}
+
+/// Who signs checkpoints.
+fn signer(config: &Config) -> Result<Option<Arc<dyn Signer>>, Failure> {
+    let key = config.lifecycle.notary.key.as_deref().map(Key::read).transpose()?;
+    Ok(key.map(|key| Arc::new(key) as _))
 }
 
 fn measured(status: &SiteStatus) {

@@ -125,12 +125,15 @@ fn failed(directory: &Path, what: &str, error: StoreError) -> Failure {
 pub async fn log_to_renew(config: &Config, alone: bool) -> Result<Arc<dyn EventLog>, Failure> {
     match config.stores.log {
         // Nobody else can have it open.
-        LogKind::Embedded => {
-            let (disk, clock): (Arc<dyn Disk>, Arc<dyn Clock>) = (Arc::new(RealDisk), Arc::new(SystemClock::new()));
-            Ok(log(config, &disk, &clock).await?.0)
-        }
+        LogKind::Embedded => log_alone(config).await,
         LogKind::Kafka => cluster::log_to_renew(config, alone).await,
     }
+}
+
+/// Opens the log and nothing else, to read all of it.
+pub async fn log_alone(config: &Config) -> Result<Arc<dyn EventLog>, Failure> {
+    let (disk, clock): (Arc<dyn Disk>, Arc<dyn Clock>) = (Arc::new(RealDisk), Arc::new(SystemClock::new()));
+    Ok(log(config, &disk, &clock).await?.0)
 }
 
 async fn log(

@@ -5,6 +5,7 @@ mod index;
 mod ingest;
 mod lifecycle;
 mod log;
+mod notary;
 mod peers;
 mod replication;
 mod retrieval;
@@ -15,6 +16,7 @@ pub use index::IndexClient;
 pub use ingest::IngestClient;
 pub use lifecycle::LifecycleClient;
 pub use log::{LogClient, LogDescription, ReadFrom};
+pub use notary::NotaryClient;
 pub use replication::{PeerClient, ReplicationClient};
 pub use retrieval::RetrievalClient;
 

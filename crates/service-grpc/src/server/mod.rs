@@ -6,6 +6,7 @@ mod index;
 mod ingest;
 mod lifecycle;
 mod log;
+mod notary;
 mod replication;
 mod retrieval;
 mod serve;
@@ -15,6 +16,7 @@ pub use index::IndexServer;
 pub use ingest::IngestServer;
 pub use lifecycle::LifecycleServer;
 pub use log::{EventLogServer, LateLog};
+pub use notary::NotaryServer;
 pub use replication::{PeerServer, ReplicationServer};
 pub use retrieval::RetrievalServer;
 pub use serve::{Health, Server, ServerConfig};
@@ -23,13 +25,13 @@ use crate::{
     error::to_status,
     index_proto::index_service_server::IndexServiceServer,
     ingest_proto::ingest_service_server::IngestServiceServer,
-    lifecycle_proto::lifecycle_service_server::LifecycleServiceServer,
+    lifecycle_proto::{lifecycle_service_server::LifecycleServiceServer, notary_service_server::NotaryServiceServer},
     log_proto::event_log_service_server::EventLogServiceServer,
     proto::DESCRIPTORS,
     replication_proto::{peer_service_server::PeerServiceServer, replication_service_server::ReplicationServiceServer},
     retrieval_proto::retrieval_service_server::RetrievalServiceServer,
 };
-use cairn_service_api::{AnswerStream, Error, Index, Ingest, Lifecycle, Peer, Replication, Retrieval};
+use cairn_service_api::{AnswerStream, Error, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retrieval};
 use futures_util::{Stream, StreamExt};
 use std::{pin::Pin, sync::Arc};
 use tonic::{Status, service::Routes};
@@ -56,6 +58,8 @@ pub struct Served {
     pub replication: Option<Arc<dyn Replication>>,
     /// Lifecycle.
     pub lifecycle: Option<Arc<dyn Lifecycle>>,
+    /// The notary, which is of lifecycle.
+    pub notary: Option<Arc<dyn Notary>>,
 }
 
 /// Routes for the services there are, with health and reflection beside them, and the handle that sets their health.
@@ -93,6 +97,7 @@ pub(crate) async fn routes(
     serve!(peer, PeerServer, PeerServiceServer);
     serve!(served.replication, ReplicationServer, ReplicationServiceServer);
     serve!(served.lifecycle, LifecycleServer, LifecycleServiceServer);
+    serve!(served.notary, NotaryServer, NotaryServiceServer);
     Ok((routes, health))
 }
 

@@ -1,5 +1,6 @@
 //! What each command does. Results go to standard output, progress and errors to standard error.
 
+pub mod audit;
 pub mod config;
 pub mod conflicts;
 pub mod demo;

@@ -20,8 +20,10 @@ use super::{Failure, table::Rows};
 use crate::{
     cli::{DrillAction, RunArgs, ServerArgs},
     process::Signals,
+    signing::{Key, sha256},
 };
 use cairn_archive::{EventId, envelope::rfc3339};
+use cairn_lifecycle::Signer;
 use cairn_process::clock::{Clock, SystemClock};
 use cairn_service_api::replication::PeerStatus;
 use checks::{Check, Finding};
@@ -29,7 +31,6 @@ use execute::Drill;
 use journal::{Journal, Place};
 use report::{Objective, Outcome, Report, SCHEMA, Site, Verdict, millis, seconds};
 use sides::{Facts, Side};
-use signature::Key;
 use std::{
     collections::BTreeMap,
     fs,
@@ -274,7 +275,7 @@ fn write(directory: &Path, report: &mut Report, key: &Key) -> Result<(), Failure
     };
     for (name, text) in [("report.md", markdown::page(report)), ("report.html", html::page(report))] {
         write(name, text.as_bytes())?;
-        report.files.insert(name.to_owned(), signature::sha256(text.as_bytes()));
+        report.files.insert(name.to_owned(), sha256(text.as_bytes()));
     }
     let json = serde_json::to_vec_pretty(report).map_err(Failure::failed)?;
     write(signature::SIGNED, &json)?;
