@@ -12,3 +12,6 @@ mod trees;
 
 pub use service::NotaryService;
 pub use sign::Signer;
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,7 @@ impl NotaryService {
         signer: Option<Arc<dyn Signer>>,
         config: NotaryConfig,
     ) -> Result<Self, Error> {
-        let kept = Kept(store);
+        let kept = Kept::new(store);
         let latest = kept.latest().await?;
         let latest = latest.and_then(|note| Signed::read(&note.document, note.offset.map(Offset)));
         let exports = config.export_directory.clone().map(|directory| Exports { disk, directory });
@@ -115,7 +115,7 @@ impl NotaryService {
         }
     }
 
-    async fn turn(&self) -> Result<(), Error> {
+    pub(super) async fn turn(&self) -> Result<(), Error> {
         let mut trees = self.trees.lock().await;
         self.follow(&mut trees).await?;
         if self.is_due(&trees) {

@@ -21,13 +21,15 @@ const READ_BYTES: usize = 1 << 20;
 /// Events hashed before their tree is kept.
 const KEEP_EVENTS: u64 = 8 * BLOCK * BLOCK;
 
-/// What is kept beside the size of a tree.
+/// What is kept beside the tiles of a tree.
 #[derive(Clone, PartialEq, Message)]
 struct TreeNote {
-    #[prost(bytes = "bytes", tag = "1")]
+    #[prost(uint64, tag = "1")]
+    size: u64,
+    #[prost(bytes = "bytes", tag = "2")]
     root: Bytes,
     /// Hash of the last leaf.
-    #[prost(bytes = "bytes", tag = "2")]
+    #[prost(bytes = "bytes", tag = "3")]
     last: Bytes,
 }
 
@@ -81,7 +83,7 @@ impl Trees {
                     return Err(Error::new(ErrorKind::Unavailable, "the log gives less than it has"));
                 }
             }
-            self.kept.keep(partition, Offset(kept_at), &mut tree).await?;
+            self.kept.keep(partition, &mut tree).await?;
         }
         if let Some(place) = self.trees.get_mut(usize::from(partition.0)) {
             *place = Some(tree);
@@ -91,10 +93,10 @@ impl Trees {
 
     /// The tree as it was kept, if the log still is what it was of; else one without leaves.
     async fn restored(&self, partition: Partition, end: Offset) -> Result<Tree, Error> {
-        let Some((size, note)) = self.kept.note(partition).await? else { return Ok(Tree::default()) };
-        let last = hash(&note.last);
-        let restored =
-            self.kept.tree(partition, size, last).await?.filter(|tree| Some(tree.root()) == hash(&note.root));
+        let Some(TreeNote { size, root, last }) = self.kept.note(partition).await? else {
+            return Ok(Tree::default());
+        };
+        let (root, last) = (hash(&root), hash(&last));
         let is_of_log = match size.checked_sub(1) {
             None => true,
             Some(_) if size > end.0 => false,
@@ -103,15 +105,13 @@ impl Trees {
                 batch.records.first().map(|record| leaf_of(self.log.site(), partition, record)) == last
             }
         };
-        match restored.filter(|_| is_of_log) {
-            Some(tree) => Ok(tree),
-            None => {
-                let partition = partition.0;
-                tracing::warn!(partition, is_of_log, "notary: a tree is made anew from the log");
-                self.kept.forget(Partition(partition), Offset(size)).await?;
-                Ok(Tree::default())
-            }
-        }
+        let restored = self.kept.tree(partition, size, last).await?;
+        let restored = restored.filter(|tree| is_of_log && Some(tree.root()) == root);
+        Ok(restored.unwrap_or_else(|| {
+            // Tiles of the other tree are written over before they are read: a tree only grows.
+            tracing::warn!(partition = partition.0, is_of_log, "notary: a tree is made anew from the log");
+            Tree::default()
+        }))
     }
 
     /// Size and root of a tree; `None`: it was not caught up yet.
@@ -139,18 +139,26 @@ pub(super) fn complete(hashes: &[TreeHash]) -> TreeHash {
 
 /// What is kept.
 #[derive(Clone)]
-pub(super) struct Kept(pub(super) Arc<dyn IndexStore>);
+pub(super) struct Kept {
+    store: Arc<dyn IndexStore>,
+    /// Held while something is kept: commits are numbered.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
 
 impl Kept {
-    async fn note(&self, partition: Partition) -> Result<Option<(u64, TreeNote)>, Error> {
-        let offset = self.0.offset(GENERATION, partition).await?;
+    pub(super) fn new(store: Arc<dyn IndexStore>) -> Self {
+        Self { store, turn: Arc::default() }
+    }
+
+    async fn note(&self, partition: Partition) -> Result<Option<TreeNote>, Error> {
+        let row = self.store.get(GENERATION, TABLE, TREES, &partition.0.to_be_bytes()).await?;
         // One that can't be read is of no tree: it is made anew.
-        Ok(offset.map(|(_, size, note)| (size.0, TreeNote::decode(note).unwrap_or_default())))
+        Ok(row.map(|row| TreeNote::decode(row).unwrap_or_default()))
     }
 
     /// A tile, if there is one.
     pub(super) async fn tile(&self, partition: Partition, tile: Tile) -> Result<Option<Vec<TreeHash>>, Error> {
-        let row = self.0.get(GENERATION, TABLE, &tile_pk(partition, tile), &tile.index.to_be_bytes()).await?;
+        let row = self.store.get(GENERATION, TABLE, &tile_pk(partition, tile), &tile.index.to_be_bytes()).await?;
         let read = |row: Bytes| row.chunks(32).map(hash).collect::<Option<Vec<_>>>();
         Ok(row.and_then(read))
     }
@@ -179,57 +187,52 @@ impl Kept {
         Ok(Frontier::of_peaks(size, peaks).map(|frontier| Tree::kept(frontier, open, last)))
     }
 
-    async fn keep(&self, partition: Partition, from: Offset, tree: &mut Tree) -> Result<(), Error> {
-        let put = |(tile, hashes): (Tile, Vec<TreeHash>)| Mutation::Put {
-            table: TABLE,
-            pk: tile_pk(partition, tile),
-            ck: Bytes::copy_from_slice(&tile.index.to_be_bytes()),
-            value: hashes.iter().flat_map(|hash| hash.0).collect::<Vec<_>>().into(),
+    async fn keep(&self, partition: Partition, tree: &mut Tree) -> Result<(), Error> {
+        let put = |(tile, hashes): (Tile, Vec<TreeHash>)| {
+            let value = hashes.iter().flat_map(|hash| hash.0).collect::<Vec<_>>();
+            put(&tile_pk(partition, tile), &tile.index.to_be_bytes(), value)
         };
-        let mutations = tree.to_keep().into_iter().map(put).collect();
+        let mut mutations: Vec<_> = tree.to_keep().into_iter().map(put).collect();
         let bytes = |hash: TreeHash| Bytes::copy_from_slice(&hash.0);
-        let note = TreeNote { root: bytes(tree.root()), last: tree.last().map(bytes).unwrap_or_default() };
-        self.commit(partition, from, Offset(tree.size()), note.encode_to_vec().into(), mutations).await
-    }
-
-    /// Back to no leaves. Tiles that stay are written over before they are read.
-    async fn forget(&self, partition: Partition, from: Offset) -> Result<(), Error> {
-        self.commit(partition, from, Offset(0), Bytes::new(), Vec::new()).await
-    }
-
-    async fn commit(
-        &self,
-        partition: Partition,
-        from: Offset,
-        to: Offset,
-        note: Bytes,
-        mutations: Vec<Mutation>,
-    ) -> Result<(), Error> {
-        let commit = Commit { incarnation: INCARNATION, partition, from, to, note, mutations };
-        Ok(self.0.commit(GENERATION, commit).await?)
+        let last = tree.last().map(bytes).unwrap_or_default();
+        let note = TreeNote { size: tree.size(), root: bytes(tree.root()), last };
+        mutations.push(self::put(TREES, &partition.0.to_be_bytes(), note.encode_to_vec()));
+        self.commit(mutations).await
     }
 
     /// The latest checkpoint that was seen or signed.
     pub(super) async fn latest(&self) -> Result<Option<LatestNote>, Error> {
-        let row = self.0.get(GENERATION, TABLE, LATEST, &[]).await?;
+        let row = self.store.get(GENERATION, TABLE, LATEST, &[]).await?;
         Ok(row.and_then(|row| LatestNote::decode(row).ok()))
     }
 
     pub(super) async fn keep_latest(&self, latest: &LatestNote) -> Result<(), Error> {
-        // Of a partition that no log has: it counts the commits.
-        let from = self.0.offset(GENERATION, NO_PARTITION).await?.map_or(Offset(0), |(_, offset, _)| offset);
-        let value = latest.encode_to_vec().into();
-        let put = Mutation::Put { table: TABLE, pk: Bytes::from_static(LATEST), ck: Bytes::new(), value };
-        self.commit(NO_PARTITION, from, from.next(), Bytes::new(), vec![put]).await
+        self.commit(vec![put(LATEST, &[], latest.encode_to_vec())]).await
+    }
+
+    async fn commit(&self, mutations: Vec<Mutation>) -> Result<(), Error> {
+        let _one = self.turn.lock().await;
+        let from = self.store.offset(GENERATION, COMMITS).await?.map_or(Offset(0), |(_, offset, _)| offset);
+        let (incarnation, partition, note) = (INCARNATION, COMMITS, Bytes::new());
+        let commit = Commit { incarnation, partition, from, to: from.next(), note, mutations };
+        Ok(self.store.commit(GENERATION, commit).await?)
     }
 }
 
+/// Partition keys: what is known of each tree, and the latest checkpoint.
+const TREES: &[u8] = b"trees";
 const LATEST: &[u8] = b"latest";
-const NO_PARTITION: Partition = Partition(u16::MAX);
+/// All commits are of it: what they are of, their rows say.
+const COMMITS: Partition = Partition(0);
+
+fn put(pk: &[u8], ck: &[u8], value: Vec<u8>) -> Mutation {
+    let (pk, ck) = (Bytes::copy_from_slice(pk), Bytes::copy_from_slice(ck));
+    Mutation::Put { table: TABLE, pk, ck, value: value.into() }
+}
 
 fn tile_pk(partition: Partition, tile: Tile) -> Bytes {
     let [a, b] = partition.0.to_be_bytes();
-    Bytes::copy_from_slice(&[b't', a, b, tile.level as u8])
+    Bytes::copy_from_slice(&[b'-', a, b, tile.level as u8])
 }
 
 /// Nodes of one tree, from what is kept and the log.
