@@ -3,6 +3,7 @@
 //! fails; nothing is skipped.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests, in modules of one binary")]
 
+mod audit;
 mod bad_input;
 mod cli;
 mod cluster;
