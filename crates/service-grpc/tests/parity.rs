@@ -3,7 +3,7 @@
 mod serving;
 
 use async_trait::async_trait;
-use cairn_conformance::services::{Site, lifecycle, replication, replication::Reached, trials};
+use cairn_conformance::services::{Site, lifecycle, notary, replication, replication::Reached, trials};
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
 use cairn_index::{IndexConfig, IndexService};
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
@@ -16,7 +16,10 @@ use cairn_process::{
 use cairn_retrieval::{RetrievalConfig, RetrievalService};
 use cairn_service_api::{Index, Ingest, Retrieval};
 use cairn_service_grpc::{
-    client::{Connection, IndexClient, IngestClient, LifecycleClient, PeerClient, ReplicationClient, RetrievalClient},
+    client::{
+        Connection, IndexClient, IngestClient, LifecycleClient, NotaryClient, PeerClient, ReplicationClient,
+        RetrievalClient,
+    },
     server::{Served, ServerConfig},
 };
 use cairn_store_api::{EventLog, IndexStore, ObjectStore, WholeLog};
@@ -50,6 +53,14 @@ fn main() {
         Box::pin(async move {
             let (connection, serving) = reach(Served { lifecycle: Some(scripted), ..Served::default() }).await;
             let client = LifecycleClient::new(&connection).expect("client");
+            (Arc::new(client) as _, Box::pin(serving.stop()) as _)
+        })
+    }));
+    all.extend(notary::trials("local", |scripted| Box::pin(async move { (scripted as _, Box::pin(ready(())) as _) })));
+    all.extend(notary::trials("grpc", |scripted| {
+        Box::pin(async move {
+            let (connection, serving) = reach(Served { notary: Some(scripted), ..Served::default() }).await;
+            let client = NotaryClient::new(&connection).expect("client");
             (Arc::new(client) as _, Box::pin(serving.stop()) as _)
         })
     }));

@@ -3,6 +3,7 @@
 
 mod asking;
 pub mod lifecycle;
+pub mod notary;
 mod repairing;
 pub mod replication;
 mod returning;
