@@ -84,7 +84,7 @@ impl Tree {
     }
 
     /// Tiles that differ from what was kept, and are now.
-    pub(super) fn to_keep(&mut self) -> Vec<(Tile, Vec<TreeHash>)> {
+    pub(super) fn take_changed(&mut self) -> Vec<(Tile, Vec<TreeHash>)> {
         let mut tiles = std::mem::take(&mut self.full);
         for (&level, hashes) in &self.open {
             let index = if level == 0 { 0 } else { (self.frontier.size() >> level) / BLOCK };

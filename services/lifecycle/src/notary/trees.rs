@@ -192,7 +192,7 @@ impl Kept {
             let value = hashes.iter().flat_map(|hash| hash.0).collect::<Vec<_>>();
             put(&tile_pk(partition, tile), &tile.index.to_be_bytes(), value)
         };
-        let mut mutations: Vec<_> = tree.to_keep().into_iter().map(put).collect();
+        let mut mutations: Vec<_> = tree.take_changed().into_iter().map(put).collect();
         let bytes = |hash: TreeHash| Bytes::copy_from_slice(&hash.0);
         let last = tree.last().map(bytes).unwrap_or_default();
         let note = TreeNote { size: tree.size(), root: bytes(tree.root()), last };
