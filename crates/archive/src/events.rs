@@ -17,11 +17,7 @@ pub mod v1 {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub use v1::{
-    ApplicationEntity, BulkDataEntry, CheckpointSigned, Comparison, Damage, DamageFoundBy, Door, EventRepaired,
-    Finding, FragmentedFrames, FrameTable, InstanceProtected, InstanceReceivedAgain, InstanceStored,
-    InstanceStoredSide, NativeFrames, Object, ObjectDamaged, ObjectRepaired, OriginEnd, Receipt, ReceiptClosed,
-    ReceiptEnd, Replacement, ResendPolicy, SenderProfile, SendersConfigured, SiteDemoted, SitePromoted,
-    SiteReadOnlySet, VersionChosen, VersionsCompared, event_repaired, frame_table, object_repaired,
+    ApplicationEntity, BulkDataEntry, CheckpointSigned, Comparison, Damage, DamageFoundBy, Door, EventRepaired, Finding, FragmentedFrames, FrameTable, InstanceProtected, InstanceReceivedAgain, InstanceStored, InstanceStoredSide, InstancesRejected, NativeFrames, Object, ObjectDamaged, ObjectRepaired, OriginEnd, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SenderProfile, SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet, VersionChosen, VersionsCompared, event_repaired, frame_table, object_repaired,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -39,6 +35,10 @@ pub enum Event {
     VersionChosen(VersionChosen),
     /// `cairn.event.repaired.v1`
     EventRepaired(Box<EventRepaired>),
+    /// `cairn.instances.rejected.v1`
+    InstancesRejected(Box<InstancesRejected>),
+    /// `cairn.rejection.revoked.v1`
+    RejectionRevoked(Box<RejectionRevoked>),
     /// `cairn.site.promoted.v1`
     SitePromoted(SitePromoted),
     /// `cairn.site.demoted.v1`
@@ -105,6 +105,8 @@ event_kinds! {
     VersionsCompared = "cairn.instance.versions-compared.v1",
     VersionChosen = "cairn.instance.version-chosen.v1",
     EventRepaired = "cairn.event.repaired.v1",
+    InstancesRejected = "cairn.instances.rejected.v1",
+    RejectionRevoked = "cairn.rejection.revoked.v1",
     SitePromoted = "cairn.site.promoted.v1",
     SiteDemoted = "cairn.site.demoted.v1",
     SiteReadOnlySet = "cairn.site.read-only-set.v1",
@@ -143,6 +145,8 @@ impl Event {
             Event::EventRepaired(event) => &event.study_instance_uid,
             Event::ObjectDamaged(event) => &event.study_instance_uid,
             Event::ObjectRepaired(event) => &event.study_instance_uid,
+            Event::InstancesRejected(event) => &event.study_instance_uid,
+            Event::RejectionRevoked(event) => &event.study_instance_uid,
             Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
@@ -162,6 +166,8 @@ impl Event {
             Event::EventRepaired(event) => &event.tenant,
             Event::ObjectDamaged(event) => &event.tenant,
             Event::ObjectRepaired(event) => &event.tenant,
+            Event::InstancesRejected(event) => &event.tenant,
+            Event::RejectionRevoked(event) => &event.tenant,
             Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
@@ -184,6 +190,8 @@ impl Event {
             | Event::ReceiptClosed(_)
             | Event::VersionsCompared(_)
             | Event::VersionChosen(_)
+            | Event::InstancesRejected(_)
+            | Event::RejectionRevoked(_)
             | Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)

@@ -13,6 +13,7 @@ pub mod index_rows;
 pub mod notary;
 pub mod plan;
 pub mod position;
+pub mod rejection;
 
 pub use envelope::Envelope;
 pub use hlc::{Hlc, HybridClock};

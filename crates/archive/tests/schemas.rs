@@ -189,6 +189,45 @@ fn stored() -> events::InstanceStored {
     }
 }
 
+fn rejected() -> Event {
+    Event::InstancesRejected(Box::new(events::InstancesRejected {
+        tenant: "default".into(),
+        study_instance_uid: "1.2.3".into(),
+        note: Some(events::RejectionNote {
+            study_instance_uid: "1.2.3".into(),
+            series_instance_uid: "1.2.3.9".into(),
+            sop_instance_uid: "1.2.3.9.1".into(),
+            store_event_id: vec![11; 16].into(),
+            title_code: "113001".into(),
+        }),
+        series: vec![events::RejectedSeries {
+            series_instance_uid: "1.2.3.4".into(),
+            instances: vec![events::RejectedInstance {
+                sop_instance_uid: "1.2.3.4.5".into(),
+                sop_class_uid: "1.2.840.10008.5.1.4.1.1.2".into(),
+                store_event_ids: vec![vec![9; 16].into(), vec![10; 16].into()],
+            }],
+        }],
+        parts: 2,
+        part: 1,
+    }))
+}
+
+fn revoked() -> Event {
+    Event::RejectionRevoked(Box::new(events::RejectionRevoked {
+        tenant: "default".into(),
+        study_instance_uid: "1.2.3".into(),
+        rejection_event_id: vec![12; 16].into(),
+        series: vec![events::RevokedSeries {
+            series_instance_uid: "1.2.3.4".into(),
+            sop_instance_uids: vec!["1.2.3.4.5".into()],
+        }],
+        revoked_by: "operator".into(),
+        reason: b"the wrong study was rejected".as_slice().into(),
+        key_id: String::new(),
+    }))
+}
+
 /// One of each event with every field filled.
 fn samples() -> Vec<(&'static str, Event)> {
     let stored = stored();
@@ -266,6 +305,8 @@ fn samples() -> Vec<(&'static str, Event)> {
             })),
         ),
         ("instance_stored", Event::InstanceStored(Box::new(stored))),
+        ("instances_rejected", rejected()),
+        ("rejection_revoked", revoked()),
         (
             "site_promoted",
             Event::SitePromoted(events::SitePromoted {

@@ -52,6 +52,8 @@ pub struct FoldedEvent {
     pub happened_at_ms: u64,
     /// Where it became a fact, if that was asked for and the log has it where it was folded.
     pub origin: Option<Position>,
+    /// Where it stands in this site's log, under the same condition.
+    pub position: Option<Position>,
 }
 
 impl FoldedEvent {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use cairn_archive::{
     Digest, EventId, PositionVector,
     events::{BulkDataEntry, FrameTable},
+    rejection::Titles,
 };
 use cairn_dicom::{Tag, Uid, dataset::DataSet};
 use cairn_store_api::ObjectRef;
@@ -76,6 +77,8 @@ pub struct Query {
     pub limit: Option<u64>,
     /// Generation of the index to ask, such as one that holds the archive as it once was; `None`: the one that serves.
     pub generation: Option<u32>,
+    /// What is rejected under these titles alone is found too, and counted. Patients are listed and counted without.
+    pub sees_rejected: Titles,
 }
 
 /// Which instances. Empty lists do not restrict; lists of one kind are alternatives, kinds restrict each other.
@@ -95,6 +98,9 @@ pub struct Selection {
     pub version: Option<Digest>,
     /// Every version, not only the one shown.
     pub all_versions: bool,
+    /// What is rejected under these titles alone is among them, unless another version is shown. A version that is named by its
+    /// digest, and every one with `all_versions`, is there whatever it is rejected under.
+    pub sees_rejected: Titles,
 }
 
 /// How much of each instance to give.
@@ -129,8 +135,10 @@ pub struct InstanceRecord {
     pub data_set_offset: u64,
     /// Offset in the object of the first byte of the top-level Pixel Data value; 0: none.
     pub pixel_data_offset: u64,
-    /// Whether this version is the one shown.
+    /// Whether this version is the one shown to everybody.
     pub shown: bool,
+    /// The titles under which it is rejected; none: it is live.
+    pub rejected: Titles,
     /// NumberOfFrames, 1 for an image without it, 0 without Pixel Data.
     pub frames: u32,
     /// Frame table (`Detail::Tables` and up). With `side_object` set it may be there instead.
@@ -247,7 +255,8 @@ pub trait Index: Send + Sync {
     /// `Invalid` (`UnusableKey`): a key can't be used; it never means "match all".
     async fn query(&self, query: Query) -> Result<AnswerStream<DataSet>, Error>;
 
-    /// The instances of a selection: by study, series number, instance number, then UID.
+    /// The instances of a selection: by study, series number, instance number, then UID; series and studies of which nothing is
+    /// shown to everybody come last.
     async fn instances(&self, selection: Selection, detail: Detail) -> Result<AnswerStream<InstanceRecord>, Error>;
 
     /// Waits until everything that `after` means is folded. `Unavailable` (`NotYetIndexed`) when that takes longer
@@ -287,7 +296,7 @@ pub trait Index: Send + Sync {
     async fn study_digests(&self, tenant: &str, of: Of) -> Result<AnswerStream<StudyDigest>, Error>;
 
     /// The events that are folded in a study, in [`FoldedEvent::order`]; none where it is not there. With `only`, those of
-    /// them alone, each with its origin, which costs a read of the log.
+    /// them alone, each with where it stands and its origin, which costs a read of the log.
     async fn study_events(
         &self,
         tenant: &str,

@@ -1,6 +1,6 @@
 //! Ingest: accepting SOP Instances, and operators' decisions about them.
 
-use crate::{AnswerStream, Error, parked::Repair};
+use crate::{AnswerStream, Error, parked::Repair, rejection::Revocation};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{
@@ -91,6 +91,8 @@ pub struct Stored {
     pub findings: Vec<(String, cairn_dicom::Tag)>,
     /// Other sites that were waited for, and hold it: the level of durability that was reached.
     pub confirmed_sites: u32,
+    /// Of a rejection note: where the events stand that it led to.
+    pub rejections: Vec<Position>,
 }
 
 /// How a stored instance relates to what was there, as far as could be known before the answer.
@@ -132,7 +134,8 @@ pub trait Ingest: Send + Sync {
     /// Opens a receipt for an association, STOW-RS request or import.
     async fn open_receipt(&self, sender: Sender) -> Result<ReceiptId, Error>;
 
-    /// Stores one SOP Instance and returns once it is safe to acknowledge it (I1, I2).
+    /// Stores one SOP Instance and returns once it is safe to acknowledge it (I1, I2). With a rejection note that is once the
+    /// events are durable by which what it names is rejected.
     ///
     /// # Errors
     /// `Invalid` (`CannotUnderstand`, `DoesNotMatch`, `BadIdentifier`, `TransferSyntax`, `TooLarge`): refused, in quarantine.
@@ -161,6 +164,12 @@ pub trait Ingest: Send + Sync {
     /// # Errors
     /// `NotFound`: there is no event at that position. `Invalid`: the replacement can't be folded in its place.
     async fn repair(&self, repair: Repair) -> Result<Position, Error>;
+
+    /// Takes a rejection back: what it said counts as never said.
+    ///
+    /// # Errors
+    /// `NotFound`: there is no rejection at that position.
+    async fn revoke_rejection(&self, revocation: Revocation) -> Result<Position, Error>;
 
     /// Quarantined inputs, newest first.
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error>;

@@ -9,6 +9,7 @@ pub mod ingest;
 pub mod lifecycle;
 pub mod notary;
 pub mod parked;
+pub mod rejection;
 pub mod replication;
 pub mod retrieval;
 pub mod schedule;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use cairn_archive::{
     Digest, EventId, Incarnation, ObjectKey, Offset, Partition, Position, PositionVector,
     events::{BulkDataEntry, FrameTable},
+    rejection::{RejectionTitle, Titles},
 };
 use cairn_dicom::{Tag, Uid};
 use cairn_service_api::{
@@ -92,6 +93,15 @@ pub(crate) fn vector_from(vector: common::PositionVector) -> Result<PositionVect
     Ok(ends)
 }
 
+pub(crate) fn titles_to(titles: Titles) -> Vec<String> {
+    titles.iter().map(|title| title.code().to_owned()).collect()
+}
+
+pub(crate) fn titles_from(codes: &[String]) -> Result<Titles, Error> {
+    let title = |code: &String| RejectionTitle::of_code(code).ok_or_else(|| malformed("title of a rejection note"));
+    codes.iter().map(title).collect()
+}
+
 pub(crate) fn selection_to(selection: &Selection) -> common::Selection {
     let (patient_id, issuer) = match &selection.patient {
         Some((id, issuer)) => (Some(id.clone()), issuer.clone()),
@@ -106,6 +116,7 @@ pub(crate) fn selection_to(selection: &Selection) -> common::Selection {
         sop_instance_uids: texts(&selection.instances),
         version_blake3: selection.version.map(|digest| copied(&digest.0)).unwrap_or_default(),
         all_versions: selection.all_versions,
+        sees_rejected: titles_to(selection.sees_rejected),
     }
 }
 
@@ -120,6 +131,7 @@ pub(crate) fn selection_from(selection: Option<common::Selection>) -> Result<Sel
         instances: uids(&selection.sop_instance_uids)?,
         version: if version.is_empty() { None } else { Some(digest(version)?) },
         all_versions: selection.all_versions,
+        sees_rejected: titles_from(&selection.sees_rejected)?,
     })
 }
 
@@ -142,6 +154,7 @@ pub(crate) fn record_to(record: &InstanceRecord) -> common::InstanceRecord {
         side_object: record.side_object.as_ref().map(object_to),
         default_character_set: record.default_character_set.clone(),
         issuer_of_patient_id: record.issuer_of_patient_id.clone(),
+        rejected: titles_to(record.rejected),
     }
 }
 
@@ -170,6 +183,7 @@ pub(crate) fn record_from(record: Option<common::InstanceRecord>) -> Result<Inst
         side_object: record.side_object.map(object_from).transpose()?,
         default_character_set: record.default_character_set,
         issuer_of_patient_id: record.issuer_of_patient_id,
+        rejected: titles_from(&record.rejected)?,
     })
 }
 
@@ -353,6 +367,7 @@ pub(crate) fn stored_to(stored: &Stored) -> ingest_proto::StoreResponse {
         outcome: outcome.into(),
         findings: stored.findings.iter().map(finding).collect(),
         confirmed_sites: stored.confirmed_sites,
+        rejections: stored.rejections.iter().map(position_to).collect(),
     }
 }
 
@@ -376,6 +391,7 @@ pub(crate) fn stored_from(stored: ingest_proto::StoreResponse) -> Result<Stored,
         },
         findings: stored.findings.into_iter().map(|finding| (finding.code, Tag(finding.tag))).collect(),
         confirmed_sites: stored.confirmed_sites,
+        rejections: stored.rejections.into_iter().map(position_from).collect::<Result<_, _>>()?,
     })
 }
 

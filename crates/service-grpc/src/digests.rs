@@ -116,6 +116,7 @@ pub(crate) fn event_to(event: FoldedEvent) -> pb::StudyEventsResponse {
         site: event.site.to_string(),
         happened_at_ms: event.happened_at_ms,
         origin: event.origin.as_ref().map(position_to),
+        position: event.position.as_ref().map(position_to),
     }
 }
 
@@ -131,6 +132,7 @@ pub(crate) fn event_from(response: pb::StudyEventsResponse) -> Result<FoldedEven
         site: site(&response.site)?,
         happened_at_ms: response.happened_at_ms,
         origin: response.origin.map(position_from).transpose()?,
+        position: response.position.map(position_from).transpose()?,
     })
 }
 

@@ -11,6 +11,7 @@ mod identifier;
 mod lifecycle;
 mod notary;
 mod parked;
+mod rejection;
 mod replication;
 pub mod server;
 mod site;

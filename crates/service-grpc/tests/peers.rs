@@ -75,6 +75,7 @@ impl Ingest for Process {
             outcome: StoreOutcome::New,
             findings: Vec::new(),
             confirmed_sites: 0,
+            rejections: Vec::new(),
         })
     }
 
@@ -95,6 +96,10 @@ impl Ingest for Process {
     }
 
     async fn repair(&self, _: cairn_service_api::parked::Repair) -> Result<Position, Error> {
+        Err(Error::new(ErrorKind::NotFound, "no such event"))
+    }
+
+    async fn revoke_rejection(&self, _: cairn_service_api::rejection::Revocation) -> Result<Position, Error> {
         Err(Error::new(ErrorKind::NotFound, "no such event"))
     }
 

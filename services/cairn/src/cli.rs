@@ -18,7 +18,10 @@ pub use replay::{RemoteAe, ReplayAction, ReplayArgs, ReplayRun, Selected, Talk};
 pub use replication::{PlanArgs, ReplicationAction, ReplicationArgs};
 pub use site::{DecidedArgs, SiteAction, SiteArgs, Switch};
 
-use crate::{commands::parked::ParkedArgs, config::Destination};
+use crate::{
+    commands::{parked::ParkedArgs, rejections::RejectionsArgs},
+    config::Destination,
+};
 use cairn_dimse::pdu::AeTitle;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
@@ -62,6 +65,8 @@ pub enum Command {
     Events(EventsArgs),
     /// Versions of an instance that contradict each other
     Conflicts(ConflictsArgs),
+    /// Instances that rejection notes hide: list what notes said of a study, take it back
+    Rejections(RejectionsArgs),
     /// Events that the index could not fold: list them, and say what they mean
     Parked(ParkedArgs),
     /// Inputs that were refused
@@ -102,6 +107,7 @@ impl Command {
             Self::Query(args) => Some(&args.server),
             Self::Events(args) => Some(&args.server),
             Self::Conflicts(args) => Some(&args.server),
+            Self::Rejections(args) => Some(&args.server),
             Self::Parked(args) => Some(&args.server),
             Self::Quarantine(args) => Some(&args.server),
             Self::Index(args) => args.action.as_ref().map(IndexAction::server),
@@ -357,6 +363,9 @@ pub struct QueryArgs {
     /// Answers to pass over
     #[arg(long, default_value_t = 0)]
     pub offset: u64,
+    /// Find what is rejected under a title alone too (repeatable): Code Value of a rejection note's title, such as 113001
+    #[arg(long, value_name = "CODE")]
+    pub sees_rejected: Vec<String>,
     /// Generation of the index to ask instead of the serving one: see `cairn index status`
     #[arg(long, value_name = "NUMBER")]
     pub generation: Option<u32>,

@@ -19,6 +19,7 @@ use cairn_service_api::{
     lifecycle::{DamagedObject, FixityStatus, NamedObject},
     notary::{NotaryStatus, SignedCheckpoint},
     parked::{ParkedEvent, ParkedSelection, Repair},
+    rejection::Revocation,
     replication::{AtRisk, Delivered, Delivery, Inspected, Introduction, Meeting, ReplicationStatus, Report, Suspects},
     retrieval::{Frame, Part, RetrievedInstance},
     site::{Decision, Grounds, SiteStatus},
@@ -81,6 +82,10 @@ impl Ingest for Late<dyn Ingest> {
 
     async fn repair(&self, repair: Repair) -> Result<Position, Error> {
         self.get()?.repair(repair).await
+    }
+
+    async fn revoke_rejection(&self, revocation: Revocation) -> Result<Position, Error> {
+        self.get()?.revoke_rejection(revocation).await
     }
 
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {

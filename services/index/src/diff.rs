@@ -72,7 +72,7 @@ impl Found {
         let (own, other) = (own.clone(), other.clone());
         let unusable = |_| Error::new(ErrorKind::Internal, "the list of all studies can't be asked for");
         let all = cairn_archive::plan::plan(&DataSet::new(), &Default::default()).map_err(unusable)?.way;
-        let mut studies = Studies::new(own.clone(), &self.tenant, &all, own.page).await?;
+        let mut studies = Studies::new(own.clone(), &self.tenant, &all, own.page, false).await?;
         while self.left > 0 {
             let Some((key, state)) = studies.next().await? else { break };
             let leaf = leaf_of(&key.tenant, &key.study_instance_uid);

@@ -66,8 +66,8 @@ async fn named(rows: &Rows, tenant: &str, uids: &[Uid], answers: &Answers<StudyD
 
 async fn listed(rows: &Rows, tenant: &str, leaves: &BTreeSet<u8>, answers: &Answers<StudyDigest>) -> Result<(), Ended> {
     let unusable = |_| Error::new(ErrorKind::Internal, "the list of all studies can't be asked for");
-    let all = cairn_archive::plan::plan(&DataSet::new(), &Default::default()).map_err(unusable)?.way;
-    let mut studies = Studies::new(rows.clone(), tenant, &all, rows.page).await?;
+    let all = cairn_archive::plan::plan(&DataSet::new(), &Default::default()).map_err(unusable)?.way.with_rejected();
+    let mut studies = Studies::new(rows.clone(), tenant, &all, rows.page, true).await?;
     while let Some((key, state)) = studies.next().await? {
         if leaves.contains(&leaf_of(&key.tenant, &key.study_instance_uid)) {
             let not_one = |_| Error::new(ErrorKind::Internal, "a study without a UID is listed");
@@ -122,10 +122,10 @@ impl Reading {
     async fn facts(&self) -> Result<(), Ended> {
         let mut identities = Identities::new(&self.pinned.rows, &self.key, None);
         while let Some((identity, facts)) = identities.next().await? {
-            // What a repair says in an event's place is no event: the repair itself is among the traces.
-            for fact in
-                facts.iter().filter(|fact| committed(fact, self.as_of) && fact.as_ref().said_by() == fact.order().id)
-            {
+            // What a repair says in an event's place is no event: the repair itself is among the traces. So is an event about
+            // several instances.
+            let is_event = |fact: &&Fact| fact.as_ref().said_by() == fact.order().id && fact.as_ref().is_whole_event();
+            for fact in facts.iter().filter(|fact| committed(fact, self.as_of)).filter(is_event) {
                 let about = (identity.series.clone(), identity.instance.clone());
                 self.give(Some(about), fact.order(), fact.stamp(), kind_of(fact)).await?;
             }
@@ -153,18 +153,21 @@ impl Reading {
         stamp: Stamp,
         kind: &'static str,
     ) -> Result<(), Ended> {
-        let origin = match &self.only {
+        let (position, origin) = match &self.only {
             Some(only) if !only.contains(&order.id) => return Ok(()),
-            Some(_) => self.origin(order, stamp).await?,
-            None => None,
+            Some(_) => self.places(order, stamp).await?.unzip(),
+            None => (None, None),
         };
         let EventOrder { hlc, site, id } = order;
         let (event, site, happened_at_ms) = (*id, site.clone(), hlc.wall_ms);
-        self.answers.give(FoldedEvent { about, event, kind: kind.to_owned(), site, happened_at_ms, origin }).await
+        self.answers
+            .give(FoldedEvent { about, event, kind: kind.to_owned(), site, happened_at_ms, origin, position })
+            .await
     }
 
-    /// Where an event became a fact. One that was folded later than it stood in the log is not where its stamp says.
-    async fn origin(&self, order: &EventOrder, stamp: Stamp) -> Result<Option<Position>, Error> {
+    /// Where an event stands, and where it became a fact. One that was folded later than it stood in the log is not where its
+    /// stamp says.
+    async fn places(&self, order: &EventOrder, stamp: Stamp) -> Result<Option<(Position, Position)>, Error> {
         let (incarnation, offset) = (Incarnation((stamp.0 >> 48) as u32), Offset(stamp.0 & ((1 << 48) - 1)));
         if incarnation != self.log.incarnation() {
             return Ok(None);
@@ -175,7 +178,7 @@ impl Reading {
         };
         let (site, partition) = (self.log.site().clone(), self.partition);
         let here = Position { site, incarnation, partition, offset };
-        Ok(Some(found.record.envelope.origin.unwrap_or(here)))
+        Ok(Some((here.clone(), found.record.envelope.origin.unwrap_or(here))))
     }
 }
 
@@ -184,6 +187,8 @@ fn kind_of(fact: &Fact) -> &'static str {
         Fact::Stored(_) => Event::InstanceStored(Default::default()).kind(),
         Fact::Compared(_) => Event::VersionsCompared(Default::default()).kind(),
         Fact::Chosen(_) => Event::VersionChosen(Default::default()).kind(),
+        Fact::Rejected(_) => Event::InstancesRejected(Default::default()).kind(),
+        Fact::Revoked(_) => Event::RejectionRevoked(Default::default()).kind(),
     }
 }
 
@@ -191,6 +196,8 @@ fn kind_of_trace(trace: &Trace) -> &'static str {
     match trace.kind {
         TraceKind::ReceivedAgain { .. } => Event::InstanceReceivedAgain(Default::default()).kind(),
         TraceKind::ReceiptClosed { .. } => Event::ReceiptClosed(Default::default()).kind(),
+        TraceKind::Rejected { .. } => Event::InstancesRejected(Default::default()).kind(),
+        TraceKind::Revoked { .. } => Event::RejectionRevoked(Default::default()).kind(),
         TraceKind::Repaired { .. } => Event::EventRepaired(Default::default()).kind(),
         TraceKind::Damaged { .. } => Event::ObjectDamaged(Default::default()).kind(),
         TraceKind::Restored { .. } => Event::ObjectRepaired(Default::default()).kind(),

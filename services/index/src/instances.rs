@@ -3,7 +3,7 @@
 use crate::{
     answering::{Answers, Ended, answering},
     project::HeaderReader,
-    query::{Studies, Walk},
+    query::{Seen, Studies, Walk},
     rows::{Rows, malformed},
     service::Shared,
 };
@@ -15,7 +15,8 @@ use cairn_archive::{
         access::{Kind, Token, exact},
         study_pk,
     },
-    plan::{Lists, Plan, Way, study_view},
+    plan::{Lists, Plan, Way},
+    rejection::Titles,
 };
 use cairn_dicom::{
     Uid,
@@ -42,15 +43,26 @@ pub(crate) async fn run(
     let shared = shared.clone();
     Ok(answering(shared.config.answers_ahead_max, Some(place), move |answers| async move {
         let pinned = shared.pinned(None).await?;
-        let mut walk = Walk::new(pinned.rows.clone(), selection.tenant.clone(), plan, &shared.config);
+        let mut walk =
+            Walk::new(pinned.rows.clone(), selection.tenant.clone(), plan, sees_rejected(&selection), &shared.config);
         let mut studies: Studies = walk.begin(1).await?;
         while let Some((key, state)) = studies.next().await? {
-            if is_of_patient(&state, &selection) {
-                of_study(&walk, &key, &state, &selection, detail, &answers).await?;
+            // Whose it is, what is seen of it says; which instances are seen, their own facts do.
+            let study = match selection.patient {
+                Some(_) => walk.see(key, state).await?.filter(|study| is_of_patient(&study.state, &selection)),
+                None => Some(Seen::as_rows_say(key, state)),
+            };
+            if let Some(study) = study {
+                of_study(&walk, &study, &selection, detail, &answers).await?;
             }
         }
         Ok(shared.was_there(&pinned).await?)
     }))
+}
+
+/// Whoever asks for versions sees them, whatever they are rejected under.
+fn sees_rejected(selection: &Selection) -> Titles {
+    if selection.all_versions || selection.version.is_some() { Titles::ALL } else { selection.sees_rejected }
 }
 
 /// The way to a selection's studies, by its most selective list.
@@ -91,18 +103,16 @@ fn is_of_patient(state: &StudyState, selection: &Selection) -> bool {
 
 async fn of_study(
     walk: &Walk,
-    key: &StudyKey,
-    state: &StudyState,
+    study: &Seen,
     selection: &Selection,
     detail: Detail,
     answers: &Answers<InstanceRecord>,
 ) -> Result<(), Ended> {
-    let study = study_view(key, state);
     let mut after = None;
     loop {
-        let (series, more) = walk.series(key, &study, after.as_ref(), walk.sort_max).await?;
+        let (series, more) = walk.series(study, after.as_ref(), walk.sort_max).await?;
         for (entry, _) in &series {
-            of_series(walk, key, &entry.uid, selection, detail, answers).await?;
+            of_series(walk, &study.key, &entry.uid, selection, detail, answers).await?;
         }
         match series.last() {
             Some((last, _)) if more => after = Some(last.clone()),
@@ -126,8 +136,7 @@ async fn of_series(
         for (entry, state) in &found {
             let identity = Identity { series: series.clone(), instance: entry.uid.clone() };
             for version in chosen(state, selection) {
-                let is_shown = state.shown().is_some_and(|shown| shown.order == version.order);
-                answers.give(reader.record(&identity, version, is_shown).await?).await?;
+                answers.give(reader.record(&identity, version, state).await?).await?;
             }
         }
         match found.last() {
@@ -137,7 +146,7 @@ async fn of_series(
     }
 }
 
-/// The versions that a selection means: those of a digest, all, or the one shown.
+/// The versions that a selection means: those of a digest, all, or the one that is seen.
 fn chosen<'a>(state: &'a InstanceState, selection: &Selection) -> Vec<&'a Version> {
     match selection.version {
         // Of several with the same bytes one is enough, the one shown before others.
@@ -146,7 +155,7 @@ fn chosen<'a>(state: &'a InstanceState, selection: &Selection) -> Vec<&'a Versio
             state.shown().filter(same).or_else(|| state.versions().iter().find(same)).into_iter().collect()
         }
         None if selection.all_versions => state.versions().iter().collect(),
-        None => state.shown().into_iter().collect(),
+        None => state.shown_to(selection.sees_rejected).into_iter().collect(),
     }
 }
 
@@ -163,7 +172,12 @@ fn object(object: &StoredObject) -> ObjectRef {
 }
 
 impl Reader {
-    async fn record(&mut self, identity: &Identity, version: &Version, shown: bool) -> Result<InstanceRecord, Error> {
+    async fn record(
+        &mut self,
+        identity: &Identity,
+        version: &Version,
+        state: &InstanceState,
+    ) -> Result<InstanceRecord, Error> {
         let uid = |text: &str| text.parse::<Uid>().map_err(|_| malformed(RowError::Malformed("facts")));
         let (mut tables, mut header) = (InstanceStoredSide::default(), bytes::Bytes::new());
         if self.detail != Detail::Location {
@@ -182,7 +196,8 @@ impl Reader {
             object: object(&version.object),
             data_set_offset: version.data_set_offset,
             pixel_data_offset: version.pixel_data_offset,
-            shown,
+            shown: state.shown().is_some_and(|shown| shown.order == version.order),
+            rejected: state.titles(version),
             frames: version.frames,
             frame_table: tables.frame_table,
             bulk_data: tables.bulk_data,

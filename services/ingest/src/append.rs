@@ -1,6 +1,10 @@
 //! Making an event a fact: identity, place in the order of events, and an append with a deadline.
 
-use crate::{config::IngestConfig, metrics};
+use crate::{
+    config::IngestConfig,
+    crash::{Step, crash_point},
+    metrics,
+};
 use cairn_archive::{
     Envelope, EventId, Hlc, HybridClock, ObjectKey, Offset, Partition, Position, events::Event, ids::ReceiptId,
 };
@@ -109,12 +113,24 @@ impl Appender {
 
     /// The envelope of the event at a position of this site's log, if there is one.
     pub(crate) async fn envelope_at(&self, position: &Position) -> Result<Option<Envelope>, Error> {
+        Ok(self.record_at(position).await?.map(|record| record.envelope))
+    }
+
+    /// The event at a position of this site's log, with its id; `None`: there is none that this build can read.
+    pub(crate) async fn event_at(&self, position: &Position) -> Result<Option<(EventId, Event)>, Error> {
+        let found = self.record_at(position).await?;
+        let read =
+            |record: Record| Event::decode(&record.envelope.kind, record.payload).ok().zip(Some(record.envelope));
+        Ok(found.and_then(read).map(|(event, envelope)| (envelope.id, event)))
+    }
+
+    async fn record_at(&self, position: &Position) -> Result<Option<Record>, Error> {
         let own = (self.log.site(), self.log.incarnation());
         if own != (&position.site, position.incarnation) || position.partition.0 >= self.log.partitions() {
             return Ok(None);
         }
         let found = self.log.read(position.partition, position.offset, 1, 1).await?.records.into_iter().next();
-        Ok(found.filter(|found| found.offset == position.offset).map(|found| found.record.envelope))
+        Ok(found.filter(|found| found.offset == position.offset).map(|found| found.record))
     }
 
     /// Mints an id that sorts by time.
@@ -149,13 +165,54 @@ impl Appender {
         let record = self.record(event, context);
         let id = record.envelope.id;
         let offset = self.append_records(partition, vec![record]).await?;
-        let position =
-            Position { site: self.log.site().clone(), incarnation: self.log.incarnation(), partition, offset };
-        Ok(Appended { id, position })
+        Ok(Appended { id, position: self.position(partition, offset) })
+    }
+
+    fn position(&self, partition: Partition, offset: Offset) -> Position {
+        Position { site: self.log.site().clone(), incarnation: self.log.incarnation(), partition, offset }
+    }
+
+    /// Appends an event and those that follow from it, which are made with its id. Those of its partition go with it; a crash
+    /// may leave it without those that come after. Once it may be in the log, so is the answer.
+    pub(crate) async fn append_with(
+        &self,
+        event: &Event,
+        context: Context,
+        followers: impl FnOnce(EventId) -> Vec<Event>,
+    ) -> Result<(Appended, Vec<Position>), NotAppended> {
+        let partition = |event: &Event| Partition::of_study(event.study_instance_uid(), self.log.partitions());
+        let own = partition(event);
+        let after = Context { objects: Vec::new(), ..context.clone() };
+        let record = self.record(event, context);
+        let id = record.envelope.id;
+        let after = Context { causation: Some(id), ..after };
+        let (beside, elsewhere): (Vec<_>, Vec<_>) =
+            followers(id).into_iter().partition(|follower| partition(follower) == own);
+        let mut records = vec![record];
+        records.extend(beside.iter().map(|event| self.record(event, after.clone())));
+        let mut positions = Vec::with_capacity(records.len());
+        for records in in_appends(records) {
+            let count = records.len() as u64;
+            let first = match self.append_records(own, records).await {
+                Ok(first) => first,
+                Err(not_appended) if positions.is_empty() => return Err(not_appended),
+                Err(not_appended) => return Err(NotAppended::Perhaps(not_appended.into())),
+            };
+            positions.extend((first.0..first.0 + count).map(|offset| self.position(own, Offset(offset))));
+        }
+        if !elsewhere.is_empty() {
+            crash_point(Step::BeforeRejectionsElsewhere);
+        }
+        let elsewhere = elsewhere.into_iter().map(|event| (event, after.clone())).collect();
+        for appended in self.append_all(elsewhere).await {
+            positions.push(appended.map_err(|error| NotAppended::Perhaps(error.into()))?.position);
+        }
+        let position = positions.remove(0);
+        Ok((Appended { id, position }, positions))
     }
 
     /// Appends events, those of one partition at once.
-    pub(crate) async fn append_all(&self, events: Vec<(Event, Context)>) -> Vec<Result<(), NotAppended>> {
+    pub(crate) async fn append_all(&self, events: Vec<(Event, Context)>) -> Vec<Result<Appended, NotAppended>> {
         let partitions: Vec<_> = events
             .iter()
             .map(|(event, _)| Partition::of_study(event.study_instance_uid(), self.log.partitions()))
@@ -165,14 +222,15 @@ impl Appender {
             groups.entry(partition).or_default().push((index, self.record(&event, context)));
         }
         let appends = groups.into_iter().map(|(partition, records)| async move {
-            let (indices, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
-            (indices, self.append_records(partition, records).await)
+            let (indices, records): (Vec<_>, Vec<Record>) = records.into_iter().unzip();
+            let ids: Vec<EventId> = records.iter().map(|record| record.envelope.id).collect();
+            (partition, indices.into_iter().zip(ids), self.append_records(partition, records).await)
         });
         let mut results = Vec::new();
-        for (indices, outcome) in futures_util::future::join_all(appends).await {
-            for index in indices {
+        for (partition, records, outcome) in futures_util::future::join_all(appends).await {
+            for ((index, id), after_first) in records.zip(0..) {
                 let result = match &outcome {
-                    Ok(_) => Ok(()),
+                    Ok(first) => Ok(Appended { id, position: self.position(partition, Offset(first.0 + after_first)) }),
                     Err(NotAppended::Surely(error)) => Err(NotAppended::Surely(error.clone())),
                     Err(NotAppended::Perhaps(error)) => Err(NotAppended::Perhaps(error.clone())),
                 };
@@ -201,6 +259,25 @@ impl Appender {
             Ok(Ok(offset)) => Ok(offset),
         }
     }
+}
+
+/// Bytes of payload that are appended at once, at most, where there are several records.
+const APPEND_BYTES_MAX: usize = 4 << 20;
+
+/// Records as they are appended, in their order.
+fn in_appends(records: Vec<Record>) -> Vec<Vec<Record>> {
+    let (mut appends, mut bytes) = (Vec::<Vec<Record>>::new(), 0);
+    for record in records {
+        bytes += record.payload.len();
+        match appends.last_mut().filter(|_| bytes <= APPEND_BYTES_MAX) {
+            Some(append) => append.push(record),
+            None => {
+                bytes = record.payload.len();
+                appends.push(vec![record]);
+            }
+        }
+    }
+    appends
 }
 
 fn not_appended(error: &StoreError) -> NotAppended {

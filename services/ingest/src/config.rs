@@ -147,6 +147,11 @@ pub struct HintConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub repeat_timeout: Duration,
+    /// Longest wait for the index to have folded what the log has of a study, and to say what was stored of the instances that
+    /// a rejection note names; after it the note hides whatever is stored of them, before or after.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub rejection_timeout: Duration,
     /// Instances remembered of those that this process stored lately.
     pub recent_instances_max: usize,
 }
@@ -156,6 +161,7 @@ impl Default for HintConfig {
         Self {
             lookup_timeout: Duration::from_millis(100),
             repeat_timeout: Duration::from_secs(2),
+            rejection_timeout: Duration::from_secs(10),
             recent_instances_max: 16_384,
         }
     }

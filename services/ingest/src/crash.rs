@@ -61,6 +61,8 @@ steps! {
     AfterReceiptAppend = 15 "after-receipt-append",
     /// Two versions were compared; the result is not appended.
     BeforeComparisonAppend = 16 "before-comparison-append",
+    /// A rejection note and what it says of its own study are durable; what it says of others is not.
+    BeforeRejectionsElsewhere = 17 "before-rejections-elsewhere",
 }
 
 struct Plan {

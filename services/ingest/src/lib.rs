@@ -20,6 +20,7 @@ mod others;
 pub mod quarantine;
 mod receipts;
 mod refusal;
+mod rejection;
 mod repair;
 mod service;
 mod store;

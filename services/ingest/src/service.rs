@@ -25,6 +25,7 @@ use cairn_service_api::{
     index::{Detail, Selection},
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, Stored},
     parked::Repair,
+    rejection::Revocation,
 };
 use cairn_store_api::{EventLog, ObjectStore};
 use futures_util::TryStreamExt;
@@ -201,6 +202,10 @@ impl Ingest for IngestService {
         let mut outcome = service.conclude(&receipt, outcome, begun).await;
         if let Ok(stored) = &mut outcome {
             stored.confirmed_sites = service.confirm(&receipt.0, &stored.position).await?;
+            for rejection in &stored.rejections {
+                let confirmed = service.confirm(&receipt.0, rejection).await?;
+                stored.confirmed_sites = stored.confirmed_sites.min(confirmed);
+            }
         }
         crash_point(Step::BeforeAnswer);
         outcome
@@ -247,6 +252,10 @@ impl Ingest for IngestService {
 
     async fn repair(&self, repair: Repair) -> Result<Position, Error> {
         crate::repair::repair(&self.0.appender, repair).await
+    }
+
+    async fn revoke_rejection(&self, revocation: Revocation) -> Result<Position, Error> {
+        crate::rejection::revoke(&self.0.appender, revocation).await
     }
 
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {
@@ -310,7 +319,7 @@ impl Service {
         let mut outcome = Ok(());
         for (study, appended) in studies.iter().zip(self.appender.append_all(events).await) {
             match appended {
-                Ok(()) => receipt.forget(study),
+                Ok(_) => receipt.forget(study),
                 Err(not_appended) => outcome = Err(not_appended.into()),
             }
         }

@@ -9,6 +9,7 @@ use crate::{
     quarantine::Refused,
     receipts::{Counted, InUse, OpenReceipt},
     refusal::{Cause, Failure, Kept, Refusal},
+    rejection,
     service::Service,
     stored_event::{findings_in_event, issuer_in_data_set, object_in_event, split_side, stored_event},
     unnamed::Unnamed,
@@ -18,10 +19,11 @@ use bytes::Bytes;
 use cairn_archive::{
     EventId, ObjectKey, Position, PositionVector,
     events::{Comparison, Event, InstanceReceivedAgain, InstanceStored, ResendPolicy},
+    rejection::Note,
 };
 use cairn_service_api::{
     Error, ErrorKind,
-    index::{Detail, Selection},
+    index::{Detail, InstanceRecord, Selection},
     ingest::{Body, InstanceOffer, StoreOutcome, Stored},
 };
 use cairn_store_api::{ObjectRef, ObjectWriter};
@@ -148,36 +150,44 @@ impl Service {
         indexed: Vec<Version>,
     ) -> Result<Stored, Failure> {
         let identity = &staged.received.identity;
+        let note = match rejection::note(identity, &staged.received.walked.header) {
+            Ok(note) => note,
+            Err(failure) => return Err(failure.keeping(self.keep_object(&staged.object).await)),
+        };
+        let note = note.as_ref();
         let key: Key = (receipt.sender.tenant.clone(), identity.sop_instance_uid.clone());
         let turn = self.in_flight.turn(key.clone()).await;
-        let known = join(self.recent.get(&key), indexed);
+        // What is rejected is as if it were not there: sent again, it is stored again, and shown.
+        let mut known = join(self.recent.get(&key), indexed);
+        known.retain(|version| !version.rejected);
         let issuer = staged.issuer_in_data_set.as_deref().unwrap_or(&receipt.profile.issuer_of_patient_id);
         let source = Source { calling_ae_title: &receipt.sender.calling_ae_title, issuer_of_patient_id: issuer };
         let policy = receipt.profile.resend_policy;
         match relate(identity, staged.object.digest, &known, source, policy) {
-            Relation::New => Ok(self.append_stored(receipt, staged, StoreOutcome::New).await?.0),
-            Relation::Elsewhere => Ok(self.append_stored(receipt, staged, StoreOutcome::ElsewhereToo).await?.0),
+            Relation::New => Ok(self.append_stored(receipt, staged, note, StoreOutcome::New).await?.0),
+            Relation::Elsewhere => Ok(self.append_stored(receipt, staged, note, StoreOutcome::ElsewhereToo).await?.0),
             Relation::SameBytes(first) => {
                 drop(turn);
-                self.store_repeat(receipt, staged, &first).await
+                self.store_repeat(receipt, staged, note, &first).await
             }
             Relation::OtherBytes { earlier, shown } => {
                 if policy == ResendPolicy::Refuse {
                     self.refuse_other_content(receipt, &staged, &earlier).await?;
                 }
                 let outcome = StoreOutcome::Conflict { shown };
-                let (stored, version) = self.append_stored(receipt, staged, outcome).await?;
+                let (stored, version) = self.append_stored(receipt, staged, note, outcome).await?;
                 self.comparer.offer(Pair::new(&receipt.sender.tenant, &stored, version, earlier));
                 Ok(stored)
             }
         }
     }
 
-    /// Makes an instance a fact: `InstanceStored`.
+    /// Makes an instance a fact: `InstanceStored`, and what follows from it where it is a rejection note.
     async fn append_stored(
         &self,
         receipt: &OpenReceipt,
         staged: Staged,
+        note: Option<&Note>,
         outcome: StoreOutcome,
     ) -> Result<(Stored, Version), Failure> {
         let Staged { mut received, object, issuer_in_data_set, mut unnamed } = staged;
@@ -189,6 +199,10 @@ impl Service {
         let mut event = stored_event(received, &object, receipt, issuer_in_data_set);
         version.issuer_of_patient_id.clone_from(&event.sender_profile.get_or_insert_default().issuer_of_patient_id);
         self.store_side(&mut event, &mut unnamed).await?;
+        let rejections = match note {
+            Some(note) => Some(self.rejections(&receipt.sender.tenant, &identity, note).await),
+            None => None,
+        };
         let mut context = receipt.context();
         context.objects.clone_from(&unnamed.keys);
         crash_point(Step::BeforeAppend);
@@ -196,7 +210,8 @@ impl Service {
         let keys = unnamed.keys.clone();
         // Dropped from here on, the event may be appended all the same.
         unnamed.may_be_named();
-        let appended = match self.appender.append(&event, context).await {
+        let followers = |id| rejections.map(|rejections| rejections.after(id)).unwrap_or_default();
+        let (appended, rejections) = match self.appender.append_with(&event, context, followers).await {
             Ok(appended) => appended,
             Err(NotAppended::Perhaps(error)) => return Err(error.into()),
             Err(NotAppended::Surely(error)) => {
@@ -209,7 +224,7 @@ impl Service {
         tracing::debug!(study = %identity.study_instance_uid, position = %appended.position, ?outcome, "stored");
         (version.store_event, version.position) = (appended.id, Some(appended.position.clone()));
         self.recent.remember((receipt.sender.tenant.clone(), identity.sop_instance_uid.clone()), version.clone());
-        Ok((stored(identity, object, appended.position, outcome, findings), version))
+        Ok((Stored { rejections, ..stored(identity, object, appended.position, outcome, findings) }, version))
     }
 
     /// Puts header and tables that are too large for the event into an object of their own.
@@ -229,22 +244,35 @@ impl Service {
 
     /// The same bytes are there already: `InstanceReceivedAgain`. The second copy is kept only if the index can't
     /// confirm in time that the first is live.
-    async fn store_repeat(&self, receipt: &OpenReceipt, staged: Staged, first: &Version) -> Result<Stored, Failure> {
+    async fn store_repeat(
+        &self,
+        receipt: &OpenReceipt,
+        staged: Staged,
+        note: Option<&Note>,
+        first: &Version,
+    ) -> Result<Stored, Failure> {
         if self.index.is_none() {
-            return Ok(self.append_stored(receipt, staged, StoreOutcome::Repeat).await?.0);
+            return Ok(self.append_stored(receipt, staged, note, StoreOutcome::Repeat).await?.0);
         }
         let appended = self.append_again(receipt, &staged, first).await.map_err(Error::from)?;
         crash_point(Step::AfterRepeatAppend);
-        if !self.is_live(&receipt.sender.tenant, &staged.received.identity, first, &appended).await {
+        let identity = &staged.received.identity;
+        let rejections = match (self.is_live(&receipt.sender.tenant, identity, first, &appended).await, note) {
+            (false, _) => None,
+            (true, None) => Some(Vec::new()),
+            (true, Some(note)) => self.complete_rejections(receipt, identity, note, first).await?,
+        };
+        let Some(rejections) = rejections else {
             metrics::repeat_not_confirmed();
-            return Ok(self.append_stored(receipt, staged, StoreOutcome::Repeat).await?.0);
-        }
+            return Ok(self.append_stored(receipt, staged, note, StoreOutcome::Repeat).await?.0);
+        };
         crash_point(Step::AfterRepeatConfirmed);
         let Staged { received, object, unnamed, .. } = staged;
         unnamed.remove().await;
         crash_point(Step::AfterCopyDelete);
         let findings = findings_in_answer(&received);
-        Ok(stored(received.identity, object, appended.position, StoreOutcome::Repeat, findings))
+        let outcome = StoreOutcome::Repeat;
+        Ok(Stored { rejections, ..stored(received.identity, object, appended.position, outcome, findings) })
     }
 
     async fn append_again(
@@ -283,14 +311,14 @@ impl Service {
             studies: vec![identity.study_instance_uid.clone()],
             series: vec![identity.series_instance_uid.clone()],
             instances: vec![identity.sop_instance_uid.clone()],
-            version: Some(version.object.digest),
             all_versions: true,
             ..Selection::default()
         };
         let live = async {
             index.wait_for(&folded, timeout).await?;
             let records: Vec<_> = index.instances(selection, Detail::Location).await?.try_collect().await?;
-            Ok::<_, Error>(records.iter().any(|record| record.store_event == version.store_event))
+            let is_it = |record: &InstanceRecord| record.store_event == version.store_event;
+            Ok::<_, Error>(records.iter().any(|record| is_it(record) && record.rejected.is_empty()))
         };
         matches!(tokio::time::timeout(timeout, live).await, Ok(Ok(true)))
     }
@@ -436,6 +464,7 @@ fn version_of(received: &Received, object: ObjectRef, receipt: &OpenReceipt) -> 
         calling_ae_title: Some(receipt.sender.calling_ae_title.clone()),
         issuer_of_patient_id: String::new(),
         shown: false,
+        rejected: false,
     }
 }
 
@@ -461,5 +490,6 @@ fn stored(
         outcome,
         findings,
         confirmed_sites: 0,
+        rejections: Vec::new(),
     }
 }

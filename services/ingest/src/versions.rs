@@ -29,6 +29,8 @@ pub(crate) struct Version {
     pub(crate) issuer_of_patient_id: String,
     /// Whether it is the one shown; not known of those that only this process remembers.
     pub(crate) shown: bool,
+    /// Whether it is rejected; not known of those that only this process remembers.
+    pub(crate) rejected: bool,
 }
 
 impl Version {
@@ -51,6 +53,7 @@ impl From<InstanceRecord> for Version {
             calling_ae_title: None,
             issuer_of_patient_id: record.issuer_of_patient_id,
             shown: record.shown,
+            rejected: !record.rejected.is_empty(),
         }
     }
 }

@@ -158,6 +158,7 @@ impl Here<'_> {
             offset: 0,
             limit: None,
             generation: None,
+            sees_rejected: Default::default(),
         };
         let mut answers = self.index.query(query).await.map_err(away)?;
         let mut beside = Vec::new();

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use cairn_archive::{
     Digest, Incarnation, ObjectKey, Offset, Partition, Position, SiteId,
     events::{Event, InstanceStored, Object, event_repaired::Remedy},
+    rejection::Titles,
 };
 use cairn_dicom::Uid;
 use cairn_service_api::{
@@ -310,6 +311,7 @@ fn record_of(object: ObjectRef, event: &InstanceStored) -> Result<InstanceRecord
         data_set_offset: 0,
         pixel_data_offset: 0,
         shown: false,
+        rejected: Titles::default(),
         frames: 0,
         frame_table: None,
         bulk_data: Vec::new(),

@@ -130,6 +130,7 @@ fn query(level: Level, keys: &[(Tag, &str)], limit: u64) -> Query {
         offset: 0,
         limit: Some(limit),
         generation: None,
+        sees_rejected: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@
 mod asking;
 pub mod lifecycle;
 pub mod notary;
+mod rejecting;
 mod repairing;
 pub mod replication;
 mod returning;
@@ -71,6 +72,12 @@ pub fn trials(name: &str, site: impl Fn() -> Making + Clone + Send + 'static) ->
         "instances_come_with_the_detail_asked_for", asking::instances_come_with_the_detail_asked_for;
         "poison_is_parked_until_its_repair", repairing::poison_is_parked_until_its_repair;
         "a_repair_that_says_nothing_is_refused", repairing::a_repair_that_says_nothing_is_refused;
+        "a_note_hides_what_it_names_until_it_is_revoked", rejecting::a_note_hides_what_it_names_until_it_is_revoked;
+        "what_is_rejected_is_counted_for_those_who_see_it", rejecting::what_is_rejected_is_counted_for_those_who_see_it;
+        "a_rejected_instance_sent_again_is_shown", rejecting::a_rejected_instance_sent_again_is_shown;
+        "a_note_before_its_instances_hides_them", rejecting::a_note_before_its_instances_hides_them;
+        "a_note_about_other_studies_rejects_there", rejecting::a_note_about_other_studies_rejects_there;
+        "a_note_that_names_nothing_is_refused", rejecting::a_note_that_names_nothing_is_refused;
         "instances_come_back_byte_for_byte", returning::instances_come_back_byte_for_byte;
         "parts_of_a_file_are_its_bytes", returning::parts_of_a_file_are_its_bytes;
         "frames_are_the_pixels", returning::frames_are_the_pixels;

@@ -5,7 +5,7 @@ use crate::{
     stores::{MemoryLog, MemoryObjects, MemoryRows, Process, Seen},
 };
 use cairn_archive::{
-    ObjectKey, SiteId,
+    ObjectKey, Position, SiteId,
     events::{Door as By, ReceiptEnd},
 };
 use cairn_index::{IndexConfig, IndexService};
@@ -19,6 +19,7 @@ use cairn_service_api::{
     Error, ErrorKind, Index, Ingest, Peer, Replication,
     index::Conflict,
     ingest::{InstanceOffer, OfferedForm, Sender, Stored},
+    rejection::Revocation,
     replication::ReplicationStatus,
 };
 use cairn_store_api::{EventLog, Lives, LogRecord, ObjectInfo, WholeLog};
@@ -176,14 +177,29 @@ impl Site {
 
     /// Sends an instance to the site, to be confirmed by so many others; `Err` when it is down or refuses.
     pub async fn store(&self, instance: Instance, confirmed_sites: u32) -> Result<Stored, Error> {
-        let running = self.running.as_ref().ok_or_else(|| Error::new(ErrorKind::Unavailable, "the site is down"))?;
+        self.store_file(instance.file(), confirmed_sites).await
+    }
+
+    /// The same of a file.
+    pub async fn store_file(&self, file: bytes::Bytes, confirmed_sites: u32) -> Result<Stored, Error> {
+        let running = self.running()?;
         let sender = Sender { tenant: "default".into(), door: By::Import, confirmed_sites, ..Sender::default() };
         let receipt = running.ingest.open_receipt(sender).await?;
         let offer = InstanceOffer { form: OfferedForm::File, length_hint: None, study_instance_uid: None };
-        let body = futures_util::stream::iter([Ok(instance.file())]);
+        let body = futures_util::stream::iter([Ok(file)]);
         let stored = running.ingest.store(receipt, offer, Box::pin(body)).await;
         running.ingest.close_receipt(receipt, ReceiptEnd::Completed).await?;
         stored
+    }
+
+    /// Takes a rejection back that stands in the site's log.
+    pub async fn revoke(&self, position: Position) -> Result<(), Error> {
+        let revocation = Revocation { position, by: "operator".into(), reason: "simulated".into() };
+        self.running()?.ingest.revoke_rejection(revocation).await.map(|_| ())
+    }
+
+    fn running(&self) -> Result<&Running, Error> {
+        self.running.as_ref().ok_or_else(|| Error::new(ErrorKind::Unavailable, "the site is down"))
     }
 
     pub async fn status(&self) -> ReplicationStatus {

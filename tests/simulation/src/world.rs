@@ -1,12 +1,12 @@
 //! Some sites, the links between them, and what happened.
 
 use crate::{
-    instances::Instance,
+    instances::{Instance, Note},
     link::{Faults, Link},
     site::{Backup, Site},
 };
 use bytes::Bytes;
-use cairn_archive::{EventId, ObjectKey, Offset};
+use cairn_archive::{EventId, ObjectKey, Offset, Partition, Position, events::Event, rejection::RejectionTitle};
 use cairn_replication::renew::Found;
 use cairn_service_api::{
     Peer, Replication,
@@ -108,8 +108,10 @@ impl World {
     pub async fn step(&mut self) {
         let sites = self.sites.len() as u64;
         let site = self.random.below(sites) as usize;
-        match self.random.below(21) {
+        match self.random.below(24) {
             20 => self.decide(site).await,
+            21..=22 => self.reject(site).await,
+            23 => self.revoke(site).await,
             0..=11 => {
                 let instance = Instance {
                     study: self.random.below(6),
@@ -140,6 +142,40 @@ impl World {
                 self.start(site).await;
             }
         }
+    }
+
+    /// A rejection note comes, about what is there, comes later or never, of several studies or one.
+    async fn reject(&mut self, site: usize) {
+        let about = (0..=self.random.below(3)).map(|_| Instance {
+            study: self.random.below(6),
+            number: self.random.below(12),
+            version: 0,
+        });
+        let about = about.collect();
+        let title = RejectionTitle::ALL[self.random.below(4) as usize];
+        let note = Note { number: self.random.below(40), title, about };
+        if let Ok(stored) = self.sites[site].store_file(note.file(), 0).await {
+            assert!(!stored.rejections.is_empty());
+            self.acknowledged.insert((stored.digest.0, site));
+        }
+    }
+
+    /// A rejection that has come to a site is taken back there.
+    async fn revoke(&mut self, site: usize) {
+        let kind = Event::InstancesRejected(Box::default()).kind();
+        let mut rejections = Vec::new();
+        for (partition, records) in (0..).map(Partition).zip(self.sites[site].log.records()) {
+            let of_kind = records.into_iter().filter(|found| found.record.envelope.kind == kind);
+            rejections.extend(of_kind.map(|found| (partition, found.offset)));
+        }
+        if rejections.is_empty() {
+            return;
+        }
+        let (partition, offset) = rejections[self.random.below(rejections.len() as u64) as usize];
+        let site = &self.sites[site];
+        let incarnation = site.log.lives_now().newest();
+        let _refused_while_down =
+            site.revoke(Position { site: site.name.clone(), incarnation, partition, offset }).await;
     }
 
     /// Something is decided about sites, if it can be.

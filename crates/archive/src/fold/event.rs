@@ -82,6 +82,16 @@ pub enum TraceKind {
         /// Counts of the study.
         counts: [u32; 3],
     },
+    /// Instances were rejected; which ones, their facts say.
+    Rejected {
+        /// The note's store event.
+        note: EventId,
+    },
+    /// A rejection was taken back.
+    Revoked {
+        /// The rejection.
+        rejection: EventId,
+    },
     /// A repair of another event.
     Repaired {
         /// The event repaired.
@@ -119,6 +129,12 @@ impl Trace {
                 counts.iter().for_each(|count| {
                     hasher.update(&count.to_le_bytes());
                 });
+            }
+            TraceKind::Rejected { note } => {
+                hasher.update(b"rejected").update(note.as_bytes());
+            }
+            TraceKind::Revoked { rejection } => {
+                hasher.update(b"revoked").update(rejection.as_bytes());
             }
             TraceKind::Repaired { event, remedy, content } => {
                 hasher.update(b"repaired").update(event.as_bytes()).update(&[*remedy as u8]).update(content);

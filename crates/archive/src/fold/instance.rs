@@ -1,7 +1,10 @@
 //! One identity (study, series, SOP Instance UID): its versions, and which of them is shown.
 
-use super::{EventOrder, Stamp};
-use crate::ids::{Digest, EventId, ObjectKey};
+use super::{EventOrder, Rejected, Revoked, Stamp};
+use crate::{
+    ids::{Digest, EventId, ObjectKey},
+    rejection::Titles,
+};
 use bytes::Bytes;
 
 /// An object as an event names it.
@@ -128,6 +131,10 @@ pub enum Fact {
     Compared(Compared),
     /// A version was chosen.
     Chosen(Chosen),
+    /// A note rejected it.
+    Rejected(Rejected),
+    /// A rejection was taken back.
+    Revoked(Revoked),
 }
 
 /// One fact of an [`InstanceState`].
@@ -139,6 +146,10 @@ pub enum FactRef<'a> {
     Compared(&'a Compared),
     /// A version was chosen.
     Chosen(&'a Chosen),
+    /// A note rejected it.
+    Rejected(&'a Rejected),
+    /// A rejection was taken back.
+    Revoked(&'a Revoked),
 }
 
 impl Fact {
@@ -148,6 +159,8 @@ impl Fact {
             Self::Stored(version) => FactRef::Stored(version),
             Self::Compared(compared) => FactRef::Compared(compared),
             Self::Chosen(chosen) => FactRef::Chosen(chosen),
+            Self::Rejected(rejected) => FactRef::Rejected(rejected),
+            Self::Revoked(revoked) => FactRef::Revoked(revoked),
         }
     }
 
@@ -157,6 +170,8 @@ impl Fact {
             Self::Stored(version) => &version.order,
             Self::Compared(compared) => &compared.order,
             Self::Chosen(chosen) => &chosen.order,
+            Self::Rejected(rejected) => &rejected.order,
+            Self::Revoked(revoked) => &revoked.order,
         }
     }
 
@@ -166,6 +181,8 @@ impl Fact {
             Self::Stored(version) => version.stamp,
             Self::Compared(compared) => compared.stamp,
             Self::Chosen(chosen) => chosen.stamp,
+            Self::Rejected(rejected) => rejected.stamp,
+            Self::Revoked(revoked) => revoked.stamp,
         }
     }
 }
@@ -177,8 +194,15 @@ impl FactRef<'_> {
             Self::Stored(version) => (&version.order, version.by),
             Self::Compared(compared) => (&compared.order, compared.by),
             Self::Chosen(chosen) => (&chosen.order, chosen.by),
+            Self::Rejected(rejected) => (&rejected.order, rejected.by),
+            Self::Revoked(revoked) => (&revoked.order, revoked.by),
         };
         by.unwrap_or(order.id)
+    }
+
+    /// Whether it is all that its event says. An event about several instances leaves a trace, and that stands for it.
+    pub fn is_whole_event(self) -> bool {
+        !matches!(self, Self::Rejected(_) | Self::Revoked(_))
     }
 }
 
@@ -219,6 +243,8 @@ pub struct InstanceState {
     versions: Vec<Version>,
     compared: Vec<Compared>,
     chosen: Vec<Chosen>,
+    rejected: Vec<Rejected>,
+    revoked: Vec<Revoked>,
 }
 
 impl InstanceState {
@@ -251,6 +277,8 @@ impl InstanceState {
             Fact::Stored(version) => insert(&mut self.versions, *version, |version| (&version.order, version.by)),
             Fact::Compared(compared) => insert(&mut self.compared, compared, |compared| (&compared.order, compared.by)),
             Fact::Chosen(chosen) => insert(&mut self.chosen, chosen, |chosen| (&chosen.order, chosen.by)),
+            Fact::Rejected(rejected) => insert(&mut self.rejected, rejected, |rejected| (&rejected.order, rejected.by)),
+            Fact::Revoked(revoked) => insert(&mut self.revoked, revoked, |revoked| (&revoked.order, revoked.by)),
         }
     }
 
@@ -259,12 +287,19 @@ impl InstanceState {
         let versions = self.versions.iter().map(FactRef::Stored);
         let compared = self.compared.iter().map(FactRef::Compared);
         let chosen = self.chosen.iter().map(FactRef::Chosen);
-        versions.chain(compared).chain(chosen).find(|fact| fact.said_by() == event)
+        let rejected = self.rejected.iter().map(FactRef::Rejected);
+        let revoked = self.revoked.iter().map(FactRef::Revoked);
+        let mut facts = versions.chain(compared).chain(chosen).chain(rejected).chain(revoked);
+        facts.find(|fact| fact.said_by() == event)
     }
 
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
-        self.versions.is_empty() && self.compared.is_empty() && self.chosen.is_empty()
+        self.versions.is_empty()
+            && self.compared.is_empty()
+            && self.chosen.is_empty()
+            && self.rejected.is_empty()
+            && self.revoked.is_empty()
     }
 
     /// Versions in event order.
@@ -277,16 +312,53 @@ impl InstanceState {
         self.versions.iter().find(|version| version.order.id == store_event)
     }
 
-    /// The version shown: the first in event order, unless a superseding decision says otherwise.
-    ///
+    /// Rejections, in event order.
+    pub fn rejected(&self) -> &[Rejected] {
+        &self.rejected
+    }
+
+    /// Revocations of rejections, in event order.
+    pub fn revoked(&self) -> &[Revoked] {
+        &self.revoked
+    }
+
+    /// Whether a rejection was taken back, before or after it came here.
+    pub fn is_revoked(&self, rejection: &Rejected) -> bool {
+        self.revoked.iter().any(|revoked| revoked.rejection == rejection.order.id)
+    }
+
+    /// The titles under which a version is rejected; none: it is live.
+    pub fn titles(&self, version: &Version) -> Titles {
+        let hiding = self.rejected.iter().filter(|rejected| rejected.hides(version.order.id));
+        hiding.filter(|rejected| !self.is_revoked(rejected)).map(|rejected| rejected.title).collect()
+    }
+
+    /// Whether versions are there, and none of them is live.
+    pub fn is_hidden(&self) -> bool {
+        !self.versions.is_empty() && self.shown().is_none()
+    }
+
+    /// The version shown: the first live one in event order, unless a superseding decision says otherwise.
+    pub fn shown(&self) -> Option<&Version> {
+        self.shown_of(|version| self.titles(version).is_empty())
+    }
+
+    /// The version shown to those whom these titles hide nothing from: the one that everybody is shown, else the one that
+    /// would be if nothing were rejected, unless other titles hide that.
+    pub fn shown_to(&self, sees: Titles) -> Option<&Version> {
+        let rejected = || self.shown_of(|_| true).filter(|version| sees.contain(self.titles(version)));
+        self.shown().or_else(|| if sees.is_empty() { None } else { rejected() })
+    }
+
     /// Corrections and choices take effect in event order, so that a correction that came after an operator's choice
     /// is shown, and a choice after a correction overrules it.
-    pub fn shown(&self) -> Option<&Version> {
+    fn shown_of(&self, counts: impl Fn(&Version) -> bool) -> Option<&Version> {
+        let chosen = |choice: &Chosen| self.version(choice.store_event).filter(|version| counts(version));
         let mut shown: Option<&Version> = None;
         let mut choices = self.chosen.iter().peekable();
-        for version in &self.versions {
+        for version in self.versions.iter().filter(|version| counts(version)) {
             while let Some(choice) = choices.next_if(|choice| choice.order < version.order) {
-                shown = self.version(choice.store_event).or(shown);
+                shown = chosen(choice).or(shown);
             }
             shown = Some(match shown {
                 None => version,
@@ -294,7 +366,7 @@ impl InstanceState {
                 Some(shown) => shown,
             });
         }
-        choices.fold(shown, |shown, choice| self.version(choice.store_event).or(shown))
+        choices.fold(shown, |shown, choice| chosen(choice).or(shown))
     }
 
     fn supersedes(&self, version: &Version, shown: &Version) -> bool {
@@ -341,14 +413,15 @@ impl InstanceState {
         reached.iter().any(|version| version.object.digest == b.object.digest)
     }
 
-    /// How the versions relate.
+    /// How the live versions relate.
     pub fn relation(&self) -> Relation {
-        let Some((first, rest)) = self.versions.split_first() else { return Relation::Same };
+        let live = || self.versions.iter().filter(|version| self.titles(version).is_empty());
+        let Some(first) = live().next() else { return Relation::Same };
         let mut worst = Relation::Same;
-        for version in rest.iter().filter(|version| version.object.digest != first.object.digest) {
+        for version in live().filter(|version| version.object.digest != first.object.digest) {
             let relation = if self.has_same_content(first, version) {
                 Relation::AnotherEncoding
-            } else if self.versions.iter().any(|other| self.verdict(other, version) == Some(Verdict::Different)) {
+            } else if live().any(|other| self.verdict(other, version) == Some(Verdict::Different)) {
                 Relation::Content
             } else {
                 Relation::NotComparedYet
@@ -395,6 +468,16 @@ impl InstanceState {
         for chosen in &self.chosen {
             out.extend_from_slice(chosen.order.id.as_bytes());
             out.extend_from_slice(chosen.store_event.as_bytes());
+        }
+        for rejected in &self.rejected {
+            out.extend_from_slice(rejected.order.id.as_bytes());
+            out.push(rejected.title as u8);
+            out.extend((rejected.store_events.len() as u64).to_le_bytes());
+            rejected.store_events.iter().for_each(|id| out.extend_from_slice(id.as_bytes()));
+        }
+        for revoked in &self.revoked {
+            out.extend_from_slice(revoked.order.id.as_bytes());
+            out.extend_from_slice(revoked.rejection.as_bytes());
         }
         if let Some(shown) = self.shown() {
             out.extend_from_slice(shown.order.id.as_bytes());

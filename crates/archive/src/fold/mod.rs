@@ -11,6 +11,7 @@ mod extract;
 mod instance;
 mod levels;
 mod order;
+mod rejection;
 mod repair;
 mod state;
 mod study;
@@ -26,6 +27,7 @@ pub use instance::{
 };
 pub use levels::{Level, level_of};
 pub use order::{EventOrder, Stamp};
+pub use rejection::{Rejected, Revoked};
 pub use repair::Remedy;
 pub use state::{
     DISTINCT_MAX, OpenChunks, PatientIdentity, SeriesState, SortKey, StudyKey, StudyState, sort_date, sort_time,

@@ -75,6 +75,8 @@ pub struct StudyState {
     pub shown: u64,
     /// Versions, shown or not.
     pub versions: u64,
+    /// Instances of which every version is rejected.
+    pub hidden: u64,
     /// Modalities of the shown instances.
     pub modalities: BTreeSet<String>,
     /// SOP Classes of the shown instances.
@@ -96,7 +98,7 @@ impl StudyState {
         {
             hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
         }
-        for count in [self.series, self.shown, self.versions] {
+        for count in [self.series, self.shown, self.versions, self.hidden] {
             hasher.update(&count.to_le_bytes());
         }
         hasher.update(&self.facts.to_bytes()).update(&self.series_hashes.to_bytes());

@@ -5,13 +5,14 @@ use super::{
     Version,
     event::{Identity, Poison, Trace, TraceKind, event_id, identity, version_of},
     extract::{Profile, Told, fingerprint, series_elements, study_elements},
+    rejection::{Rejected, Revoked, read_rejection, read_revocation},
     repair::{Repair, replacement},
 };
 use crate::{
     digest::event_hash,
     events::{
-        Comparison, Event, EventRepaired, InstanceProtected, InstanceReceivedAgain, InstanceStored, ReceiptClosed,
-        event_repaired,
+        Comparison, Event, EventRepaired, InstanceProtected, InstanceReceivedAgain, InstanceStored, InstancesRejected,
+        ReceiptClosed, RejectionRevoked, event_repaired,
     },
     ids::EventId,
 };
@@ -41,6 +42,17 @@ impl Needs {
             | Event::ObjectDamaged(_)
             | Event::ObjectRepaired(_) => {
                 self.traces.insert(id);
+                return;
+            }
+            Event::InstancesRejected(event) => {
+                self.traces.insert(id);
+                let named = read_rejection(event).map(|(_, _, named)| named).unwrap_or_default();
+                self.identities.extend(named.into_iter().map(|(identity, _)| identity));
+                return;
+            }
+            Event::RejectionRevoked(event) => {
+                self.traces.insert(id);
+                self.identities.extend(read_revocation(event).map(|(_, named)| named).unwrap_or_default());
                 return;
             }
             Event::EventRepaired(event) => {
@@ -92,6 +104,7 @@ struct SeriesFold {
 struct InstanceFold {
     before_hash: Option<[u8; 32]>,
     before_shown: Option<(EventId, EventId)>,
+    before_hidden: bool,
     is_new: bool,
     /// Events of the batch.
     new: Vec<EventId>,
@@ -194,8 +207,8 @@ impl StudyFold {
         let instances = loaded.instances.into_iter().map(|(identity, state)| {
             let before_hash = state.hash(identity.series.as_str(), identity.instance.as_str());
             let before_shown = state.shown().map(names);
-            let is_new = state.versions().is_empty();
-            (identity, InstanceFold { before_hash, before_shown, is_new, new: Vec::new(), state })
+            let (is_new, before_hidden) = (state.versions().is_empty(), state.is_hidden());
+            (identity, InstanceFold { before_hash, before_shown, before_hidden, is_new, new: Vec::new(), state })
         });
         Self {
             key,
@@ -261,6 +274,8 @@ impl StudyFold {
                 self.trace(Trace { order, stamp, kind: TraceKind::Restored { damage } });
                 Ok(())
             }
+            Event::InstancesRejected(event) => self.rejected(order, stamp, by, &event),
+            Event::RejectionRevoked(event) => self.revoked(order, stamp, by, &event),
             Event::EventRepaired(event) => self.repaired(order, stamp, &event),
             // Of no study.
             Event::SitePromoted(_)
@@ -285,6 +300,43 @@ impl StudyFold {
             Some(event) => self.fold(repair.event, stamp, Some(order.id), event)?,
         }
         self.trace(Trace { order, stamp, kind: repair.trace });
+        Ok(())
+    }
+
+    /// A rejection is a fact about each instance that it names, and a trace that stands for the event.
+    fn rejected(
+        &mut self,
+        order: EventOrder,
+        stamp: Stamp,
+        by: Option<EventId>,
+        event: &InstancesRejected,
+    ) -> Result<(), Poison> {
+        let (title, note, named) = read_rejection(event)?;
+        for (identity, store_events) in named {
+            let fact = Rejected { order: order.clone(), stamp, by, title, store_events };
+            self.fact(identity, Fact::Rejected(fact));
+        }
+        if by.is_none() {
+            self.trace(Trace { order, stamp, kind: TraceKind::Rejected { note } });
+        }
+        Ok(())
+    }
+
+    /// So is taking one back.
+    fn revoked(
+        &mut self,
+        order: EventOrder,
+        stamp: Stamp,
+        by: Option<EventId>,
+        event: &RejectionRevoked,
+    ) -> Result<(), Poison> {
+        let (rejection, named) = read_revocation(event)?;
+        for identity in named {
+            self.fact(identity, Fact::Revoked(Revoked { order: order.clone(), stamp, by, rejection }));
+        }
+        if by.is_none() {
+            self.trace(Trace { order, stamp, kind: TraceKind::Revoked { rejection } });
+        }
         Ok(())
     }
 
@@ -322,19 +374,20 @@ impl StudyFold {
         Ok(())
     }
 
-    /// Adds a fact about an identity.
+    /// Adds a fact about an identity. Its series has a row from then on, by which its facts are found again.
     fn fact(&mut self, identity: Identity, fact: Fact) -> Inserted {
+        self.series.entry(identity.series.clone()).or_default();
         let instance = self
             .instances
             .entry(identity.clone())
             .or_insert_with(|| InstanceFold { is_new: true, ..InstanceFold::default() });
-        let (id, said_by) = (fact.order().id, fact.as_ref().said_by());
+        let (id, said_by, is_whole_event) = (fact.order().id, fact.as_ref().said_by(), fact.as_ref().is_whole_event());
         let inserted = instance.state.insert(fact);
         if inserted == Inserted::Not {
             return inserted;
         }
         instance.new.push(said_by);
-        if said_by == id {
+        if said_by == id && is_whole_event {
             self.now.events.add(&event_hash(&id));
         }
         self.changed = true;
@@ -362,12 +415,15 @@ impl StudyFold {
         self.traces.push(trace);
     }
 
-    /// Whether a version that was shown is not shown any more: then the attributes can't be had by adding, and the
-    /// study has to be gone through by [`StudyFold::rescan`] before it is finished.
+    /// Whether a version that was shown is not shown any more, or one is that the batch did not bring: then the attributes
+    /// can't be had by adding, and the study has to be gone through by [`StudyFold::rescan`] before it is finished.
     pub fn needs_rescan(&self) -> bool {
-        self.instances.values().any(|instance| {
-            let shown = || instance.state.shown().map(names);
-            !instance.new.is_empty() && instance.before_shown.is_some() && instance.before_shown != shown()
+        self.instances.values().filter(|instance| !instance.new.is_empty()).any(|instance| {
+            let shown = instance.state.shown().map(names);
+            match instance.before_shown {
+                Some(_) => instance.before_shown != shown,
+                None => shown.is_some_and(|(_, said_by)| !instance.new.contains(&said_by)),
+            }
         })
     }
 
@@ -459,6 +515,11 @@ impl StudyFold {
             if let Some(hash) = hash {
                 self.now.facts.add(&hash);
             }
+            match (instance.before_hidden, instance.state.is_hidden()) {
+                (false, true) => self.now.hidden += 1,
+                (true, false) => self.now.hidden -= 1,
+                _ => {}
+            }
             if instance.is_new && !instance.state.versions().is_empty() {
                 new_identities.push(identity.clone());
             }
@@ -489,13 +550,23 @@ impl StudyFold {
     }
 }
 
-/// Going through a whole study because a version is not shown any more.
+/// Going through a whole study because a version is not shown any more, or because somebody sees it otherwise.
 pub struct Rescan {
     fold: StudyFold,
     told: HashSet<Identity>,
 }
 
 impl Rescan {
+    /// Begins to go through a study as somebody sees it who is shown more or else.
+    pub fn otherwise_seen(key: StudyKey, state: StudyState) -> Self {
+        StudyFold::new(key, Loaded { study: Some(state), ..Loaded::default() }).rescan()
+    }
+
+    /// What was told: the study, and its series of which something was.
+    pub fn into_seen(self) -> (StudyState, BTreeMap<Uid, SeriesState>) {
+        (self.fold.now, self.fold.series.into_iter().map(|(uid, series)| (uid, series.now)).collect())
+    }
+
     /// What the batch holds of a series that has to be there before it is finished; `None`: load it.
     pub fn add_series(&mut self, uid: Uid, state: SeriesState) {
         let series = self.fold.series.entry(uid).or_insert_with(|| SeriesFold {

@@ -2,11 +2,13 @@ use super::*;
 use crate::{
     digest::HashSum,
     events::{
-        Comparison, Event, EventRepaired, InstanceProtected, InstanceReceivedAgain, InstanceStored, Object, Receipt,
-        ReceiptClosed, Replacement, ResendPolicy, SenderProfile, VersionChosen, VersionsCompared, event_repaired,
+        Comparison, Event, EventRepaired, InstanceProtected, InstanceReceivedAgain, InstanceStored, InstancesRejected,
+        Object, Receipt, ReceiptClosed, RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked, Replacement,
+        ResendPolicy, RevokedSeries, SenderProfile, VersionChosen, VersionsCompared, event_repaired,
     },
     hlc::Hlc,
     ids::EventId,
+    rejection::{RejectionTitle, Titles},
 };
 use bytes::Bytes;
 use cairn_dicom::{CharacterSet, dataset::DataSet, tags, transfer_syntax::Encoding};
@@ -103,6 +105,8 @@ impl Rows {
                 .collect(),
             instances: (self.instances.iter())
                 .filter(|(identity, _)| needs.identities.contains(identity))
+                // As the index does: without a row of its series an instance has none.
+                .filter(|(identity, _)| self.series.contains_key(identity.series.as_str()))
                 .map(|(identity, state)| (identity.clone(), state.clone()))
                 .collect(),
             traces: self.traces.intersection(&needs.traces.iter().copied().collect()).copied().collect(),
@@ -140,10 +144,26 @@ impl Rows {
         rescan.finish()
     }
 
+    /// Counts are those of what is shown and hidden.
+    fn check_counts(&self) {
+        let study = self.study.clone().unwrap_or_default();
+        let states = || self.instances.values();
+        assert_eq!(study.shown, states().filter(|state| state.shown().is_some()).count() as u64);
+        assert_eq!(study.hidden, states().filter(|state| state.is_hidden()).count() as u64);
+        assert_eq!(study.versions, states().map(|state| state.versions().len() as u64).sum::<u64>());
+        assert_eq!(study.series, self.series.values().filter(|series| series.shown > 0).count() as u64);
+        for version in states().filter_map(InstanceState::shown) {
+            assert!(states().any(|state| state.shown() == Some(version) && state.titles(version).is_empty()));
+        }
+    }
+
     /// All that must not depend on how events arrived.
     fn canonical(&self) -> (Option<[u8; 32]>, HashSum, String) {
         let study = self.study.clone().unwrap_or_default();
-        let mut text = format!("{:?}", (study.attributes.variants(), study.series, study.shown, study.versions));
+        let mut text = format!(
+            "{:?}",
+            (study.attributes.variants(), study.series, study.shown, study.versions, study.hidden, &study.modalities)
+        );
         for (uid, series) in &self.series {
             text += &format!("{uid} {:?} {} {}", series.attributes.variants(), series.shown, series.versions);
         }
@@ -214,7 +234,7 @@ fn replaced(by: &Event) -> event_repaired::Remedy {
 /// Poison, and repairs of it and of events that can be folded or never came.
 fn repairs() -> impl Strategy<Value = Vec<(EventOrder, Event)>> {
     let poison = prop::collection::vec((said(), POISONED), 0..4);
-    let repairs = prop::collection::vec((said(), 896..906_u64, 0..6_u8, 0..20_u64, 0..4_u64), 0..8);
+    let repairs = prop::collection::vec((said(), 896..906_u64, 0..8_u8, 0..20_u64, 0..4_u64), 0..8);
     (poison, repairs).prop_map(|(poison, repairs)| {
         let mut events: Vec<_> = poison.iter().map(|(said, n)| poisoned(*n, said)).collect();
         events.sort_by_key(|(order, _)| order.id);
@@ -230,6 +250,12 @@ fn repairs() -> impl Strategy<Value = Vec<(EventOrder, Event)>> {
                     stored: at as u32,
                     ..ReceiptClosed::default()
                 })),
+                6 => replaced(&rejected(
+                    0,
+                    RejectionTitle::QualityReasons,
+                    &[(said.series, said.instance, vec![folded])],
+                )),
+                7 => replaced(&revoked(800 + folded, &[(said.series, said.instance)])),
                 3 => replaced(&Event::VersionChosen(VersionChosen {
                     tenant: "default".into(),
                     study_instance_uid: STUDY.into(),
@@ -298,13 +324,69 @@ fn events() -> impl Strategy<Value = Vec<(EventOrder, Event)>> {
     })
 }
 
+/// A rejection by a note of instances, each by series and number, with the stores that it hides.
+fn rejected(note: u64, title: RejectionTitle, named: &[(u8, u8, Vec<u64>)]) -> Event {
+    let series = named.iter().map(|(series, instance, stores)| RejectedSeries {
+        series_instance_uid: format!("1.2.3.{series}"),
+        instances: vec![RejectedInstance {
+            sop_instance_uid: format!("1.2.3.9.{instance}"),
+            sop_class_uid: "1.2.840.10008.5.1.4.1.1.2".into(),
+            store_event_ids: stores.iter().map(|n| Bytes::copy_from_slice(event_id(*n).as_bytes())).collect(),
+        }],
+    });
+    Event::InstancesRejected(Box::new(InstancesRejected {
+        tenant: "default".into(),
+        study_instance_uid: STUDY.into(),
+        note: Some(RejectionNote {
+            store_event_id: Bytes::copy_from_slice(event_id(note).as_bytes()),
+            title_code: title.code().into(),
+            ..RejectionNote::default()
+        }),
+        series: series.collect(),
+        parts: 1,
+        part: 1,
+    }))
+}
+
+fn revoked(rejection: u64, named: &[(u8, u8)]) -> Event {
+    let series = named.iter().map(|(series, instance)| RevokedSeries {
+        series_instance_uid: format!("1.2.3.{series}"),
+        sop_instance_uids: vec![format!("1.2.3.9.{instance}")],
+    });
+    Event::RejectionRevoked(Box::new(RejectionRevoked {
+        tenant: "default".into(),
+        study_instance_uid: STUDY.into(),
+        rejection_event_id: Bytes::copy_from_slice(event_id(rejection).as_bytes()),
+        series: series.collect(),
+        ..RejectionRevoked::default()
+    }))
+}
+
+/// Notes about instances that are there, come later or never, and revocations of them and of none.
+fn rejections() -> impl Strategy<Value = Vec<(EventOrder, Event)>> {
+    let named = prop::collection::vec((0..3_u8, 0..4_u8, prop::collection::vec(0..24_u64, 0..3)), 1..5);
+    let notes = prop::collection::vec((named, prop::sample::select(RejectionTitle::ALL.to_vec()), 0..20_u64), 0..6);
+    (notes, prop::collection::vec((0..8_u64, 0..20_u64), 0..4)).prop_map(|(notes, revocations)| {
+        let mut events = Vec::new();
+        for ((named, title, at), n) in notes.iter().zip(800..) {
+            events.push((order(*at, n), rejected(n, *title, named)));
+        }
+        for ((rejection, at), n) in revocations.into_iter().zip(820..) {
+            let of = notes.get(rejection as usize).map(|(named, ..)| named.as_slice()).unwrap_or_default();
+            let named: Vec<_> = of.iter().map(|(series, instance, _)| (*series, *instance)).collect();
+            events.push((order(at, n), revoked(800 + rejection, &named)));
+        }
+        events
+    })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     /// I11, I12: any order, any repetition, any batches.
     #[test]
     fn i11_i12_arrival_changes_nothing(
-        events in (events(), repairs()).prop_map(|(events, repairs)| [events, repairs].concat()),
+        events in (events(), repairs(), rejections()).prop_map(|(events, repairs, rejections)| [events, repairs, rejections].concat()),
         shuffled in any::<prop::sample::Index>(),
         again in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
         cuts in prop::collection::vec(1..6_usize, 40),
@@ -335,6 +417,7 @@ proptest! {
             rest = after;
         }
         prop_assert_eq!(at_once.canonical(), piecewise.canonical());
+        piecewise.check_counts();
     }
 }
 
@@ -522,4 +605,115 @@ fn a_repair_that_cannot_be_folded_is_poison_itself_and_changes_nothing() {
         ..InstanceReceivedAgain::default()
     }));
     assert_eq!(with(replaced(&empty), |_| {}), Err(Poison::BadIdentifier));
+}
+
+/// One instance after these events, told one by one: what is shown, by its number.
+fn shown_after(events: &[(u64, Event)]) -> Option<u64> {
+    let (state, ..) = folded(&events.iter().map(|(n, event)| (order(*n, *n), event.clone())).collect::<Vec<_>>());
+    let shown = state.shown().map(|version| version.order.id);
+    events.iter().map(|(n, _)| *n).find(|n| Some(event_id(*n)) == shown)
+}
+
+#[test]
+fn a_note_hides_the_stores_that_it_names_or_all_where_it_names_none() {
+    let store = |n, content| (n, stored(n, &one(content, ResendPolicy::Keep, "ONE")));
+    let note = |n, stores: &[u64]| (n, rejected(n, RejectionTitle::QualityReasons, &[(1, 1, stores.to_vec())]));
+    assert_eq!(shown_after(&[store(1, 1), note(5, &[1])]), None);
+    assert_eq!(shown_after(&[note(5, &[1]), store(1, 1)]), None, "in any order of arrival");
+    assert_eq!(shown_after(&[store(1, 1), note(5, &[1]), store(7, 1)]), Some(7), "stored again it is shown");
+    assert_eq!(shown_after(&[store(2, 1), note(5, &[1])]), Some(2), "one that it did not see is shown");
+    assert_eq!(shown_after(&[store(1, 1), note(5, &[]), store(7, 1)]), None, "it names none: all are hidden");
+    assert_eq!(shown_after(&[note(5, &[]), store(1, 1)]), None);
+    assert_eq!(shown_after(&[store(1, 1), store(2, 2), note(5, &[1])]), Some(2));
+    let mut other = one(1, ResendPolicy::Keep, "ONE");
+    other.instance = 2;
+    let elsewhere = rejected(5, RejectionTitle::QualityReasons, &[(1, 2, vec![])]);
+    let (state, ..) = folded(&[(order(1, 1), stored(1, &other)), (order(5, 5), elsewhere)]);
+    assert!(state.shown().is_none());
+}
+
+#[test]
+fn a_choice_and_a_correction_show_nothing_that_is_rejected() {
+    let store = |n, content, policy| (n, stored(n, &one(content, policy, "ONE")));
+    let note = |n, stores: &[u64]| (n, rejected(n, RejectionTitle::QualityReasons, &[(1, 1, stores.to_vec())]));
+    let first = store(1, 1, ResendPolicy::Keep);
+    let corrected = store(2, 2, ResendPolicy::SupersedeSameSource);
+    assert_eq!(shown_after(&[first.clone(), corrected.clone(), note(5, &[2])]), Some(1));
+    assert_eq!(shown_after(&[first, corrected, note(5, &[1])]), Some(2));
+}
+
+#[test]
+fn revoking_is_exact_whatever_came_meanwhile() {
+    let store = |n, content| (order(n, n), stored(n, &one(content, ResendPolicy::Keep, "ONE")));
+    let note = |n, title, stores: &[u64]| (order(n, n), rejected(n, title, &[(1, 1, stores.to_vec())]));
+    let revoke = |n, rejection| (order(n, n), revoked(rejection, &[(1, 1)]));
+    let quality = note(5, RejectionTitle::QualityReasons, &[1]);
+    let safety = note(6, RejectionTitle::PatientSafetyReasons, &[1]);
+    let all = [store(1, 1), quality, safety, revoke(8, 5), revoke(9, 6)];
+    let shown = |events: &[(EventOrder, Event)]| folded(events).0.shown().map(|version| version.order.id);
+    assert_eq!(shown(&all[..4]), None, "another note still says so");
+    assert_eq!(shown(&all), Some(event_id(1)));
+    let mut rows = Rows::default();
+    all.iter().for_each(|event| rows.fold(std::slice::from_ref(event)));
+    let study = rows.study.clone().expect("there");
+    assert_eq!((study.shown, study.hidden, study.series), (1, 0, 1));
+    assert_eq!(study.attributes.texts(tags::PATIENT_ID).collect::<Vec<_>>(), ["ANNA"], "its attributes are back");
+    // The revocation may come first.
+    let mut turned = all.clone();
+    turned.reverse();
+    assert_eq!(folded(&turned), folded(&all));
+}
+
+#[test]
+fn attributes_and_counts_are_of_what_is_shown() {
+    let mut rows = Rows::default();
+    let mut other = one(1, ResendPolicy::Keep, "ONE");
+    (other.series, other.instance, other.patient, other.modality) = (2, 2, "BERT", "MR");
+    rows.fold(&[(order(1, 1), stored(1, &one(1, ResendPolicy::Keep, "ONE"))), (order(2, 2), stored(2, &other))]);
+    rows.fold(&[(order(5, 5), rejected(5, RejectionTitle::IncorrectWorklistEntry, &[(1, 1, vec![1])]))]);
+    let study = rows.study.clone().expect("there");
+    assert_eq!((study.shown, study.hidden, study.series, study.versions), (1, 1, 1, 2));
+    assert_eq!(study.attributes.texts(tags::PATIENT_ID).collect::<Vec<_>>(), ["BERT"]);
+    assert_eq!(study.modalities.into_iter().collect::<Vec<_>>(), ["MR"]);
+    rows.fold(&[(order(6, 6), rejected(6, RejectionTitle::IncorrectWorklistEntry, &[(2, 2, vec![])]))]);
+    let study = rows.study.expect("there");
+    assert_eq!((study.shown, study.hidden, study.series), (0, 2, 0));
+    assert!(study.attributes.variants().is_empty() && study.modalities.is_empty());
+}
+
+#[test]
+fn who_sees_a_title_is_shown_what_it_alone_hides() {
+    let store = |n, content| (order(n, n), stored(n, &one(content, ResendPolicy::Keep, "ONE")));
+    let note = |n, title, stores: &[u64]| (order(n, n), rejected(n, title, &[(1, 1, stores.to_vec())]));
+    let quality: Titles = [RejectionTitle::QualityReasons].into_iter().collect();
+    let seen = |events: &[(EventOrder, Event)], sees| folded(events).0.shown_to(sees).map(|version| version.order.id);
+    let hidden = [store(1, 1), note(5, RejectionTitle::QualityReasons, &[1])];
+    assert_eq!(seen(&hidden, Titles::default()), None);
+    assert_eq!(seen(&hidden, quality), Some(event_id(1)));
+    let twice =
+        [store(1, 1), note(5, RejectionTitle::QualityReasons, &[1]), note(6, RejectionTitle::RetentionExpired, &[])];
+    assert_eq!(seen(&twice, quality), None);
+    assert_eq!(seen(&twice, Titles::ALL), Some(event_id(1)));
+    let again = [store(1, 1), note(5, RejectionTitle::QualityReasons, &[1]), store(7, 2)];
+    assert_eq!(seen(&again, quality), Some(event_id(7)), "what everybody is shown goes first");
+}
+
+#[test]
+fn a_rejection_that_cannot_be_folded_changes_nothing() {
+    let with = |change: fn(&mut InstancesRejected)| {
+        let Event::InstancesRejected(mut event) = rejected(1, RejectionTitle::QualityReasons, &[(1, 1, vec![1])])
+        else {
+            unreachable!()
+        };
+        change(&mut event);
+        let mut fold = StudyFold::new(key(), Loaded::default());
+        let outcome = fold.apply(order(1, 1), Stamp(1), Event::InstancesRejected(event));
+        assert!(fold.finish().is_none());
+        outcome.expect_err("poison")
+    };
+    assert_eq!(with(|event| event.note = None), Poison::Malformed);
+    assert_eq!(with(|event| event.note.get_or_insert_default().title_code = "113000".into()), Poison::Malformed);
+    assert_eq!(with(|event| event.note.get_or_insert_default().store_event_id = Bytes::new()), Poison::Malformed);
+    assert_eq!(with(|event| event.series[0].series_instance_uid = "x".into()), Poison::BadIdentifier);
+    assert_eq!(with(|event| event.series[0].instances[0].store_event_ids = vec![Bytes::new()]), Poison::Malformed);
 }

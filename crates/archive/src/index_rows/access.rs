@@ -43,6 +43,8 @@ pub enum Kind {
     /// A date, not the one that orders the study, that some instance says: the month (`YYYYMM`), the year, `?` if it is
     /// none, and always `*`.
     OtherDate = 9,
+    /// Every study with an instance of which all is rejected; the token is empty.
+    Rejected = 10,
 }
 
 impl Kind {
@@ -81,6 +83,11 @@ impl Token {
     /// The token of every study.
     pub fn all() -> Self {
         Self::new(Kind::All, "")
+    }
+
+    /// The token of studies with an instance of which all is rejected.
+    pub fn rejected() -> Self {
+        Self::new(Kind::Rejected, "")
     }
 
     /// The list of the beginnings that a longer beginning is among; `None` for the empty one.
@@ -169,6 +176,12 @@ impl Lists<'_> {
 /// The lists that a study is in.
 fn lists(tenant: &str, state: &StudyState, year: Option<u16>) -> Vec<Bytes> {
     let mut lists = Lists { tenant, year, keys: Vec::with_capacity(2_048), ends: Vec::with_capacity(96) };
+    if state.hidden > 0 {
+        lists.add(Kind::Rejected, "");
+    }
+    if state.shown == 0 {
+        return lists.into_keys();
+    }
     lists.add(Kind::All, "");
     let attributes = &state.attributes;
     for (tag, whole, parts) in [
@@ -340,7 +353,7 @@ pub fn read_bucket_ck(ck: &[u8]) -> Option<Bytes> {
 impl AccessRows {
     /// Of a study in this state.
     pub fn of(key: &StudyKey, state: &StudyState) -> Self {
-        if state.shown == 0 {
+        if state.shown == 0 && state.hidden == 0 {
             return Self::default();
         }
         let order = OrderKey::new(state.sort_key(), &key.study_instance_uid);

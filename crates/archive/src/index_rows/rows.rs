@@ -7,10 +7,11 @@ use super::{
 use crate::{
     digest::{HashSum, Leaf},
     fold::{
-        Attributes, Chosen, Compared, EventOrder, Fact, FactRef, Identity, OpenChunks, Remedy, Resend, SeriesState,
-        Stamp, StoredObject, StudyState, TablesAt, Trace, TraceKind, Variant, Verdict, Version,
+        Attributes, Chosen, Compared, EventOrder, Fact, FactRef, Identity, OpenChunks, Rejected, Remedy, Resend,
+        Revoked, SeriesState, Stamp, StoredObject, StudyState, TablesAt, Trace, TraceKind, Variant, Verdict, Version,
     },
     ids::{Digest, EventId, ObjectKey},
+    rejection::RejectionTitle,
 };
 use bytes::Bytes;
 use cairn_dicom::Tag;
@@ -154,6 +155,7 @@ fn study(state: &StudyState) -> Vec<u8> {
         out.fixed(&sum.to_bytes());
     }
     write_attributes(&mut out, &state.attributes);
+    out.varint(state.hidden);
     out.0
 }
 
@@ -183,6 +185,10 @@ fn read_study(row: &Bytes, reader: &mut Reader<'_>) -> Result<StudyState, RowErr
         *sum = HashSum::from_bytes(&reader.array()?);
     }
     state.attributes = read_attributes(row, reader)?;
+    // Rows of fold version 2 end here.
+    if !reader.rest().is_empty() {
+        state.hidden = reader.varint()?;
+    }
     Ok(state)
 }
 
@@ -269,6 +275,19 @@ pub fn encode_fact(fact: FactRef<'_>) -> Bytes {
             out.varint(chosen.stamp.0).order(&chosen.order).u8(2);
             write_by(&mut out, chosen.by);
             out.fixed(chosen.store_event.as_bytes());
+        }
+        FactRef::Rejected(rejected) => {
+            out.varint(rejected.stamp.0).order(&rejected.order).u8(3);
+            write_by(&mut out, rejected.by);
+            out.u8(rejected.title as u8).varint(rejected.store_events.len() as u64);
+            rejected.store_events.iter().for_each(|id| {
+                out.fixed(id.as_bytes());
+            });
+        }
+        FactRef::Revoked(revoked) => {
+            out.varint(revoked.stamp.0).order(&revoked.order).u8(4);
+            write_by(&mut out, revoked.by);
+            out.fixed(revoked.rejection.as_bytes());
         }
     }
     out.0.into()
@@ -395,6 +414,18 @@ pub fn decode_fact(bytes: &[u8]) -> Result<Fact, RowError> {
             let by = read_by(&mut reader)?;
             Fact::Chosen(Chosen { order, stamp, by, store_event: reader.event_id()? })
         }
+        3 => {
+            let by = read_by(&mut reader)?;
+            let title = reader.u8()?;
+            let title = RejectionTitle::ALL.into_iter().find(|known| *known as u8 == title).ok_or(reader.bad())?;
+            let count = reader.count()?;
+            let store_events = (0..count).map(|_| reader.event_id()).collect::<Result<_, _>>()?;
+            Fact::Rejected(Rejected { order, stamp, by, title, store_events })
+        }
+        4 => {
+            let by = read_by(&mut reader)?;
+            Fact::Revoked(Revoked { order, stamp, by, rejection: reader.event_id()? })
+        }
         _ => return Err(reader.bad()),
     };
     reader.end()?;
@@ -424,6 +455,12 @@ pub fn encode_trace(trace: &Trace) -> Bytes {
         TraceKind::Restored { damage } => {
             out.u8(4).fixed(damage.as_bytes());
         }
+        TraceKind::Rejected { note } => {
+            out.u8(5).fixed(note.as_bytes());
+        }
+        TraceKind::Revoked { rejection } => {
+            out.u8(6).fixed(rejection.as_bytes());
+        }
     }
     out.0.into()
 }
@@ -446,6 +483,8 @@ pub fn decode_trace(bytes: &[u8]) -> Result<Trace, RowError> {
         }
         3 => TraceKind::Damaged { named_by: reader.event_id()? },
         4 => TraceKind::Restored { damage: reader.event_id()? },
+        5 => TraceKind::Rejected { note: reader.event_id()? },
+        6 => TraceKind::Revoked { rejection: reader.event_id()? },
         _ => return Err(reader.bad()),
     };
     reader.end()?;

@@ -88,6 +88,16 @@ impl Lists {
 }
 
 impl Way {
+    /// The same for somebody who sees what is rejected: what a study is found by is what of it is shown to all, so lists lead
+    /// past what is not. They also get every study of which something is hidden.
+    #[must_use]
+    pub fn with_rejected(self) -> Self {
+        match self {
+            Self::Lists(lists) => Self::Lists(Lists::Or(vec![lists, Lists::one(Token::rejected())])),
+            by_uids => by_uids,
+        }
+    }
+
     /// Whether the way leads to every study.
     pub fn is_everything(&self) -> bool {
         matches!(self, Self::Lists(Lists::One { token, from: None, to: None }) if token.kind == Kind::All)
@@ -178,7 +188,7 @@ fn rank(kind: Kind) -> u8 {
         Kind::NameStart => 3,
         Kind::DescriptionTrigram => 4,
         Kind::Modality => 5,
-        Kind::All => 6,
+        Kind::All | Kind::Rejected => 6,
     }
 }
 

@@ -4,6 +4,7 @@ use crate::{
     multipart::MultipartLimits,
     request::{is_host, is_path},
 };
+use cairn_archive::rejection::{RejectionTitle, Titles};
 use cairn_process::units;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -55,6 +56,9 @@ pub struct DicomWebConfig {
     pub tenant: String,
     /// Calling AE title that stores by STOW-RS are recorded with; may be empty.
     pub calling_ae_title: String,
+    /// Titles of rejection notes, as Code Values in DCM, that hide nothing here: what is rejected under these alone is found and
+    /// given. IHE lets what is rejected for quality reasons (113001) be seen.
+    pub sees_rejected: Vec<String>,
     /// Name of the service in `Warning` headers (PS3.18 section 8.3.4.4, edition 2025c).
     pub service_name: String,
     /// Whether `X-Forwarded-Proto`, `-Host` and `-Prefix` are honoured in the URLs that answers hold. Only for a
@@ -75,12 +79,20 @@ impl Default for DicomWebConfig {
             public_url: None,
             tenant: cairn_service_api::DEFAULT_TENANT.into(),
             calling_ae_title: String::new(),
+            sees_rejected: Vec::new(),
             service_name: "Cairn".into(),
             trust_forwarded_headers: false,
             cors_origins: Vec::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
         }
+    }
+}
+
+impl DicomWebConfig {
+    /// The titles that hide nothing here. What is no title's code hides something all the same.
+    pub(crate) fn titles_seen(&self) -> Titles {
+        self.sees_rejected.iter().filter_map(|code| RejectionTitle::of_code(code)).collect()
     }
 }
 

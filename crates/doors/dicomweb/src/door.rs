@@ -95,6 +95,7 @@ impl Door {
             studies: uids.study.iter().cloned().collect(),
             series: uids.series.iter().cloned().collect(),
             instances: uids.instance.iter().cloned().collect(),
+            sees_rejected: self.config.titles_seen(),
             ..Selection::default()
         }
     }

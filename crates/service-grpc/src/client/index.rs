@@ -8,7 +8,7 @@ use super::{
 use crate::{
     convert::{
         conflict_from, detail_to, level_to, record_from, returning_to, selection_to, state_digest_from, status_from,
-        vector_from, vector_to,
+        titles_to, vector_from, vector_to,
     },
     digests,
     generations::{change_to, changed_from, diff_to, difference_from, generation_from},
@@ -63,6 +63,7 @@ impl Index for IndexClient {
             offset: query.offset,
             limit: query.limit,
             generation: query.generation,
+            sees_rejected: titles_to(query.sees_rejected),
         };
         let found = call!(self.0, Safe, query, request)?;
         Ok(answers(found, |message| identifier::decode(&message.data_set)))

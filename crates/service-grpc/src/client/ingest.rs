@@ -10,7 +10,7 @@ use crate::{
     convert::{copied, event_id, position_from, stored_from},
     error::{is_not_sent, malformed},
     ingest_proto::{self as pb, ingest_service_client::IngestServiceClient, store_request::Part},
-    parked,
+    parked, rejection,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Ingest,
     ingest::{Body, InstanceOffer, OfferedForm, QuarantineEntry, Sender, Stored},
     parked::Repair,
+    rejection::Revocation,
 };
 use futures_util::{StreamExt, TryStreamExt};
 use std::{
@@ -223,6 +224,11 @@ impl Ingest for IngestClient {
 
     async fn repair(&self, repair: Repair) -> Result<Position, Error> {
         let response = call!(self.peers, Unsent, repair, parked::repair_to(repair))?;
+        position_from(response.position.ok_or_else(|| malformed("position"))?)
+    }
+
+    async fn revoke_rejection(&self, revocation: Revocation) -> Result<Position, Error> {
+        let response = call!(self.peers, Unsent, revoke_rejection, rejection::revocation_to(revocation))?;
         position_from(response.position.ok_or_else(|| malformed("position"))?)
     }
 

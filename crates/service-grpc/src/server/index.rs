@@ -2,7 +2,7 @@ use super::{Answers, answers};
 use crate::{
     convert::{
         conflict_to, detail_from, level_from, record_to, returning_from, selection_from, state_digest_to, status_to,
-        vector_from, vector_to,
+        titles_from, vector_from, vector_to,
     },
     digests,
     error::to_status,
@@ -38,6 +38,7 @@ fn query(request: pb::QueryRequest) -> Result<Query, Error> {
         offset: request.offset,
         limit: request.limit,
         generation: request.generation,
+        sees_rejected: titles_from(&request.sees_rejected)?,
     })
 }
 

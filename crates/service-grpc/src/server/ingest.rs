@@ -10,7 +10,7 @@ use crate::{
         OpenReceiptRequest, OpenReceiptResponse, ReadQuarantinedRequest, ReadQuarantinedResponse, ReadyRequest,
         ReadyResponse, StoreRequest, StoreResponse, ingest_service_server::IngestService, store_request::Part,
     },
-    parked,
+    parked, rejection,
 };
 use cairn_archive::{
     events::{Door, ReceiptEnd},
@@ -120,6 +120,15 @@ impl IngestService for IngestServer {
         let repair = parked::repair_from(request.into_inner()).map_err(to_status)?;
         let position = self.0.repair(repair).await.map_err(to_status)?;
         Ok(Response::new(pb::RepairResponse { position: Some(position_to(&position)) }))
+    }
+
+    async fn revoke_rejection(
+        &self,
+        request: Request<pb::RevokeRejectionRequest>,
+    ) -> Result<Response<pb::RevokeRejectionResponse>, Status> {
+        let revocation = rejection::revocation_from(request.into_inner()).map_err(to_status)?;
+        let position = self.0.revoke_rejection(revocation).await.map_err(to_status)?;
+        Ok(Response::new(pb::RevokeRejectionResponse { position: Some(position_to(&position)) }))
     }
 
     type ListQuarantineStream = Answers<ListQuarantineResponse>;

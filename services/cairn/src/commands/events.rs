@@ -62,8 +62,8 @@ async fn tail(server: &ServerArgs, request: ReadRequest, output: Output) -> Resu
     Ok(())
 }
 
-async fn show(server: &ServerArgs, position: &str, output: Output) -> Result<(), Failure> {
-    let wanted: Position = position.parse().map_err(Failure::usage)?;
+/// The event that stands at a position of the site's log.
+pub(super) async fn read_at(server: &ServerArgs, wanted: &Position) -> Result<ReadResponse, Failure> {
     let mut log = connection(server)?.event_log()?;
     let request = ReadRequest {
         partitions: vec![wanted.partition.0.into()],
@@ -75,7 +75,11 @@ async fn show(server: &ServerArgs, position: &str, output: Output) -> Result<(),
     let mut events = log.read(request).await.map_err(status)?.into_inner();
     let event = events.message().await.map_err(status)?;
     let event = event.filter(|event| position_of(event) == wanted.to_string());
-    let event = event.ok_or_else(|| Failure::failed(format!("there is no event at {wanted}")))?;
+    event.ok_or_else(|| Failure::failed(format!("there is no event at {wanted}")))
+}
+
+async fn show(server: &ServerArgs, position: &str, output: Output) -> Result<(), Failure> {
+    let event = read_at(server, &position.parse().map_err(Failure::usage)?).await?;
     let kind = event.headers.get("ce_type").map(String::as_str).unwrap_or_default();
     match output {
         Output::Json | Output::Csv => {

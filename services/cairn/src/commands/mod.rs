@@ -15,6 +15,7 @@ pub mod quarantine;
 pub mod query;
 pub mod receipts;
 pub mod reconcile;
+pub mod rejections;
 pub mod renew;
 pub mod replay;
 pub mod replication;

@@ -1,7 +1,10 @@
 //! `cairn query`: asks the index over gRPC.
 
 use super::{Failure, index, table::Rows};
-use crate::cli::{QueryArgs, QueryLevel};
+use crate::{
+    cli::{QueryArgs, QueryLevel},
+    config::titles,
+};
 use cairn_dicom::{Tag, dataset::DataSet, dictionary, tags};
 use cairn_service_api::{
     Index,
@@ -38,6 +41,7 @@ pub async fn run(args: QueryArgs) -> Result<(), Failure> {
         offset: args.offset,
         limit: Some(args.limit),
         generation: args.generation,
+        sees_rejected: titles(&args.sees_rejected).map_err(Failure::usage)?,
     };
     let columns: Vec<(&'static str, usize)> = shown.iter().map(|tag| column(*tag)).collect();
     let mut rows = Rows::new(args.output, &columns);

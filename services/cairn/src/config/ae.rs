@@ -1,5 +1,6 @@
 //! Application Entities: who may call, what is assumed of them, where C-MOVE sends.
 
+use cairn_archive::rejection::{RejectionTitle, Titles};
 use cairn_dicom::Uid;
 use cairn_ingest::config::{ProfileConfig, ResendPolicyConfig};
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,9 @@ pub struct AeConfig {
     /// Other sites that must hold an instance before it hears of success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirmed_sites: Option<u32>,
+    /// Titles of rejection notes, as Code Values in DCM, that hide nothing from it: in C-FIND, C-MOVE and C-GET it sees what is
+    /// rejected under these alone. IHE lets what is rejected for quality reasons (113001) be seen.
+    pub sees_rejected: Vec<String>,
 }
 
 /// A service that can be offered.
@@ -65,6 +69,14 @@ impl AeConfig {
         }
     }
 
+    /// The titles that hide nothing from it.
+    ///
+    /// # Errors
+    /// The text that is no title's code.
+    pub fn titles_seen(&self) -> Result<Titles, String> {
+        titles(&self.sees_rejected)
+    }
+
     /// The transfer syntaxes as UIDs.
     ///
     /// # Errors
@@ -72,6 +84,15 @@ impl AeConfig {
     pub fn transfer_syntax_uids(&self) -> Result<Vec<Uid>, String> {
         self.transfer_syntaxes.iter().map(|text| text.parse().map_err(|_| format!("{text:?} is no UID"))).collect()
     }
+}
+
+/// Titles of rejection notes by their codes.
+///
+/// # Errors
+/// The text that is none.
+pub fn titles(codes: &[String]) -> Result<Titles, String> {
+    let none = |code: &String| format!("{code:?} is no title of a rejection note: 113001, 113037, 113038 or 113039");
+    codes.iter().map(|code| RejectionTitle::of_code(code).ok_or_else(|| none(code))).collect()
 }
 
 /// A C-MOVE destination as the command line gives it: `AE=HOST:PORT`.

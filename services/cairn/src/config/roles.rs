@@ -2,7 +2,7 @@
 
 use super::{
     AeConfig, Config, ConfigError, ServiceName,
-    ae::{check_ae_title, host_and_port},
+    ae::{check_ae_title, host_and_port, titles},
 };
 use cairn_dicom::CharacterSet;
 use cairn_dimse::{
@@ -34,7 +34,12 @@ impl Config {
             if let Err(message) = ae.transfer_syntax_uids() {
                 return wrong(key("transfer_syntaxes"), message);
             }
+            if let Err(message) = ae.titles_seen() {
+                return wrong(key("sees_rejected"), message);
+            }
         }
+        titles(&self.http.dicomweb.sees_rejected)
+            .map_err(|message| ConfigError::new("http.dicomweb.sees_rejected", message))?;
         if self.data.partitions == 0 {
             return wrong("data.partitions".into(), "at least 1".into());
         }
@@ -166,6 +171,7 @@ fn peer_profile(ae: &AeConfig) -> PeerProfile {
         services,
         transfer_syntaxes: ae.transfer_syntax_uids().unwrap_or_default(),
         only_these_transfer_syntaxes: ae.only_these_transfer_syntaxes,
+        sees_rejected: ae.titles_seen().unwrap_or_default(),
         default_character_set: character_set(ae),
     }
 }

@@ -93,6 +93,7 @@ pub(crate) async fn study(
 fn leads_otherwise(change: &StudyChange) -> bool {
     let same = |before: &StudyState| {
         (before.shown > 0) == (change.after.shown > 0)
+            && (before.hidden > 0) == (change.after.hidden > 0)
             && before.modalities == change.after.modalities
             && before.attributes.variants() == change.after.attributes.variants()
     };

@@ -4,13 +4,18 @@
 mod cursor;
 mod patients;
 mod run;
+mod seen;
 mod studies;
 
 pub(crate) use run::Walk;
+pub(crate) use seen::Seen;
 pub(crate) use studies::Studies;
 
 use crate::{answering::answering, project::HeaderReader, service::Shared};
-use cairn_archive::plan::{self, Returned, Wanted};
+use cairn_archive::{
+    plan::{self, Returned, Wanted},
+    rejection::Titles,
+};
 use cairn_dicom::{
     dataset::DataSet,
     matching::{MatchOptions, UnusableKey},
@@ -72,7 +77,12 @@ pub(crate) async fn run(shared: &Arc<Shared>, query: Query) -> Result<AnswerStre
     Ok(answering(ahead, Some(place), move |answers| async move {
         // Held to the end, so that the generation is not dropped under the query.
         let pinned = shared.pinned(query.generation).await?;
-        let walk = Walk::new(pinned.rows.clone(), query.tenant, plan, &shared.config);
+        let sees_rejected = match query.level {
+            // What patients' rows say of them is what everybody is shown.
+            Level::Patient => Titles::default(),
+            Level::Study | Level::Series | Level::Instance => query.sees_rejected,
+        };
+        let walk = Walk::new(pinned.rows.clone(), query.tenant, plan, sees_rejected, &shared.config);
         let mut out = run::Out::new(answers, query.offset, query.limit);
         if out.is_full() {
             return Ok(());

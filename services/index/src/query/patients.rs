@@ -206,11 +206,16 @@ async fn add(walk: &Walk, rows: &[Row], patients: &mut BTreeMap<Patient, Merged>
         let merged = patients.entry(Patient::of(&key, &state)).or_default();
         merged.add(PatientPart::of(&state))?;
         if !merged.matches {
-            let view = walk.study_view(&key, &state).await?;
-            merged.matches = view.matches(&walk.plan.study) && walk.matches_below(&key, &view).await?;
+            merged.matches = matches(walk, key, state).await?;
         }
     }
     Ok(())
+}
+
+/// Whether the study, and something below it, matches.
+async fn matches(walk: &Walk, key: StudyKey, state: StudyState) -> Result<bool, Error> {
+    let Some(study) = walk.see(key, state).await? else { return Ok(false) };
+    Ok(study.view.matches(&walk.plan.study) && walk.matches_below(&study).await?)
 }
 
 /// Patients of the studies that match, in order; gone through again where they are too many to hold.
@@ -225,8 +230,7 @@ async fn found(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), End
             if after.as_ref().is_some_and(|after| patient <= *after) || held.contains_key(&patient) {
                 continue;
             }
-            let view = walk.study_view(&key, &state).await?;
-            if view.matches(&walk.plan.study) && walk.matches_below(&key, &view).await? {
+            if matches(&walk, key, state).await? {
                 held.insert(patient, ());
                 if held.len() > walk.sort_max {
                     held.pop_last();

@@ -1,6 +1,9 @@
 //! From studies down to series and instances.
 
-use super::studies::{Studies, places_of_instances};
+use super::{
+    seen::Seen,
+    studies::{Studies, places_of_instances},
+};
 use crate::{
     answering::{Answers, Ended},
     config::IndexConfig,
@@ -8,8 +11,9 @@ use crate::{
     rows::{Identities, Rows, series_of},
 };
 use cairn_archive::{
-    fold::{Identity, InstanceState, SeriesState, StudyKey, StudyState, Version},
-    plan::{Plan, View, Wanted, answer, instance_view, is_universal, series_view, study_view},
+    fold::{Identity, InstanceState, SeriesState, StudyKey, Version},
+    plan::{Plan, View, Wanted, answer, instance_view, is_universal, series_view},
+    rejection::Titles,
 };
 use cairn_dicom::{Tag, Uid, dataset::DataSet, matching::Test, tags};
 use cairn_service_api::Error;
@@ -20,6 +24,8 @@ pub(crate) struct Walk {
     pub(crate) rows: Rows,
     pub(crate) tenant: String,
     pub(crate) plan: Plan,
+    /// What is rejected under these titles alone is seen too.
+    pub(crate) sees_rejected: Titles,
     pub(crate) sort_max: usize,
     pub(crate) header_cache_bytes: u64,
     /// Where the SOP Instances that a key names are, if one does.
@@ -113,11 +119,15 @@ impl<K: Ord, V> Smallest<K, V> {
 }
 
 impl Walk {
-    pub(crate) fn new(rows: Rows, tenant: String, plan: Plan, config: &IndexConfig) -> Self {
+    pub(crate) fn new(rows: Rows, tenant: String, mut plan: Plan, sees_rejected: Titles, config: &IndexConfig) -> Self {
+        if !sees_rejected.is_empty() {
+            plan.way = plan.way.with_rejected();
+        }
         Self {
             rows,
             tenant,
             plan,
+            sees_rejected,
             sort_max: config.sort_rows_max,
             header_cache_bytes: config.header_cache_bytes,
             places: None,
@@ -129,33 +139,26 @@ impl Walk {
         if let Some(uids) = uids(&self.plan.instance, tags::SOP_INSTANCE_UID) {
             self.places = Some(places_of_instances(&self.rows, &self.tenant, &uids).await?);
         }
-        Studies::new(self.rows.clone(), &self.tenant, &self.plan.way, hint).await
+        let hidden_too = !self.sees_rejected.is_empty();
+        Studies::new(self.rows.clone(), &self.tenant, &self.plan.way, hint, hidden_too).await
     }
 
-    /// The study as keys see it.
-    pub(crate) async fn study_view(&self, key: &StudyKey, state: &StudyState) -> Result<View, Error> {
-        let mut view = study_view(key, state);
-        if self.plan.counts_patient {
-            super::patients::count(&self.rows, key, state, &mut view).await?;
-        }
-        Ok(view)
-    }
-
-    /// Whether every study matches.
+    /// Whether every study that the way leads to matches.
     pub(crate) fn checks_nothing(&self) -> bool {
-        [&self.plan.study, &self.plan.series, &self.plan.instance].into_iter().all(is_universal)
+        self.sees_rejected.is_empty()
+            && [&self.plan.study, &self.plan.series, &self.plan.instance].into_iter().all(is_universal)
     }
 
     /// Whether some series, and some instance in it, matches.
-    pub(crate) async fn matches_below(&self, key: &StudyKey, study: &View) -> Result<bool, Error> {
+    pub(crate) async fn matches_below(&self, study: &Seen) -> Result<bool, Error> {
         if is_universal(&self.plan.series) && is_universal(&self.plan.instance) {
             return Ok(true);
         }
         let mut after = None;
         loop {
-            let (series, more) = self.series(key, study, after.as_ref(), self.sort_max).await?;
+            let (series, more) = self.series(study, after.as_ref(), self.sort_max).await?;
             for (entry, (_, _)) in &series {
-                if self.matches_in_series(key, &entry.uid).await? {
+                if self.matches_in_series(&study.key, &entry.uid).await? {
                     return Ok(true);
                 }
             }
@@ -208,7 +211,7 @@ impl Walk {
             .collect()
     }
 
-    /// The shown version of an identity with its attributes, if it matches.
+    /// The version of an identity that is seen with its attributes, if it matches.
     async fn instance(
         &self,
         headers: &mut HeaderReader,
@@ -216,40 +219,41 @@ impl Walk {
         state: &InstanceState,
         wanted: &(impl Fn(Tag) -> bool + Sync),
     ) -> Result<Option<(Version, View)>, Error> {
-        let Some(version) = state.shown() else { return Ok(None) };
+        let Some(version) = state.shown_to(self.sees_rejected) else { return Ok(None) };
         let header = headers.header(&identity.series, version).await?;
         let view = instance_view(identity.instance.as_str(), version, &header, wanted);
         Ok(view.matches(&self.plan.instance).then(|| (version.clone(), view)))
     }
 
-    /// Series of a study with shown instances that match by themselves, by number, then UID, after one; and whether
+    /// Series of a study with instances to see that match by themselves, by number, then UID, after one; and whether
     /// there are more.
     pub(crate) async fn series(
         &self,
-        key: &StudyKey,
-        study: &View,
+        study: &Seen,
         after: Option<&SeriesEntry>,
         max: usize,
     ) -> Result<(Vec<(SeriesEntry, (SeriesState, View))>, bool), Error> {
         let mut smallest = Smallest::new(max);
         let mut offer = |uid: Uid, state: SeriesState| {
-            if state.shown == 0 {
+            // Of a study that was not gone through, what of it is seen its instances say.
+            if state.shown == 0 && (self.sees_rejected.is_empty() || state.versions == 0) {
                 return;
             }
-            let view = series_view(uid.as_str(), &state, &study.set);
+            let view = series_view(uid.as_str(), &state, &study.view.set);
             let entry = SeriesEntry { number: number(&view.set, tags::SERIES_NUMBER), uid };
             if after.is_none_or(|after| entry > *after) && view.matches(&self.plan.series) {
                 smallest.offer(entry, (state, view));
             }
         };
-        match uids(&self.plan.series, tags::SERIES_INSTANCE_UID) {
-            Some(uids) => {
-                for (uid, row) in self.rows.some_series(key, &uids).await? {
+        match (&study.series, uids(&self.plan.series, tags::SERIES_INSTANCE_UID)) {
+            (Some(series), _) => series.iter().for_each(|(uid, state)| offer(uid.clone(), state.clone())),
+            (None, Some(uids)) => {
+                for (uid, row) in self.rows.some_series(&study.key, &uids).await? {
                     offer(uid, row.now);
                 }
             }
-            None => {
-                let mut pages = self.rows.series(key);
+            (None, None) => {
+                let mut pages = self.rows.series(&study.key);
                 while let Some(page) = pages.next().await? {
                     for row in page {
                         let (uid, state) = series_of(&row)?;
@@ -261,7 +265,7 @@ impl Walk {
         Ok((smallest.kept.into_iter().collect(), smallest.more))
     }
 
-    /// Shown instances of a series, by number, then UID, after one; and whether there are more. Keys are not checked.
+    /// Instances of a series that are seen, by number, then UID, after one; and whether there are more. Keys are not checked.
     pub(crate) async fn instances(
         &self,
         key: &StudyKey,
@@ -270,7 +274,7 @@ impl Walk {
     ) -> Result<(Vec<(InstanceEntry, InstanceState)>, bool), Error> {
         let mut smallest = Smallest::new(self.sort_max);
         let mut offer = |identity: Identity, state: InstanceState| {
-            let Some(version) = state.shown() else { return };
+            let Some(version) = state.shown_to(self.sees_rejected) else { return };
             let entry = InstanceEntry { number: version.instance_number.unwrap_or(i64::MAX), uid: identity.instance };
             if after.is_none_or(|after| entry > *after) {
                 smallest.offer(entry, state);
@@ -315,9 +319,11 @@ pub(crate) async fn studies(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> R
         if checks_nothing && out.passes_over() {
             continue;
         }
-        let view = walk.study_view(&key, &state).await?;
-        if view.matches(&walk.plan.study) && walk.matches_below(&key, &view).await? {
-            out.give(|| Ok(answer(wanted, &walk.plan.study, &[&view.set]))).await?;
+        if let Some(study) = walk.see(key, state).await?
+            && study.view.matches(&walk.plan.study)
+            && walk.matches_below(&study).await?
+        {
+            out.give(|| Ok(answer(wanted, &walk.plan.study, &[&study.view.set]))).await?;
             if out.is_full() {
                 return Ok(());
             }
@@ -331,16 +337,16 @@ pub(crate) async fn studies(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> R
 pub(crate) async fn series(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), Ended> {
     let mut studies = walk.begin(out.hint()).await?;
     while let Some((key, state)) = studies.next().await? {
-        let study = walk.study_view(&key, &state).await?;
-        if !study.matches(&walk.plan.study) {
+        let Some(study) = walk.see(key, state).await? else { continue };
+        if !study.view.matches(&walk.plan.study) {
             continue;
         }
         let mut after = None;
         loop {
-            let (found, more) = walk.series(&key, &study, after.as_ref(), walk.sort_max).await?;
+            let (found, more) = walk.series(&study, after.as_ref(), walk.sort_max).await?;
             for (entry, (_, view)) in &found {
-                if walk.matches_in_series(&key, &entry.uid).await? {
-                    out.give(|| Ok(answer(wanted, &walk.plan.series, &[&study.set, &view.set]))).await?;
+                if walk.matches_in_series(&study.key, &entry.uid).await? {
+                    out.give(|| Ok(answer(wanted, &walk.plan.series, &[&study.view.set, &view.set]))).await?;
                     if out.is_full() {
                         return Ok(());
                     }
@@ -359,15 +365,15 @@ pub(crate) async fn series(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Re
 pub(crate) async fn instances(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), Ended> {
     let mut studies = walk.begin(out.hint()).await?;
     while let Some((key, state)) = studies.next().await? {
-        let study = walk.study_view(&key, &state).await?;
-        if !study.matches(&walk.plan.study) {
+        let Some(study) = walk.see(key, state).await? else { continue };
+        if !study.view.matches(&walk.plan.study) {
             continue;
         }
         let mut after = None;
         loop {
-            let (found, more) = walk.series(&key, &study, after.as_ref(), walk.sort_max).await?;
+            let (found, more) = walk.series(&study, after.as_ref(), walk.sort_max).await?;
             for (entry, (_, view)) in &found {
-                instances_of(&walk, &key, &study, (&entry.uid, view), wanted, out).await?;
+                instances_of(&walk, &study, (&entry.uid, view), wanted, out).await?;
                 if out.is_full() {
                     return Ok(());
                 }
@@ -383,22 +389,21 @@ pub(crate) async fn instances(mut walk: Walk, wanted: &Wanted, out: &mut Out) ->
 
 async fn instances_of(
     walk: &Walk,
-    key: &StudyKey,
-    study: &View,
+    study: &Seen,
     series: (&Uid, &View),
     wanted: &Wanted,
     out: &mut Out,
 ) -> Result<(), Ended> {
     let tags = walk.instance_tags();
     let select = |tag| wanted.wants(tag) || tags.contains(&tag);
-    let mut headers = walk.headers(key);
+    let mut headers = walk.headers(&study.key);
     let mut after = None;
     loop {
-        let (found, more) = walk.instances(key, series.0, after.as_ref()).await?;
+        let (found, more) = walk.instances(&study.key, series.0, after.as_ref()).await?;
         for (entry, state) in &found {
             let identity = Identity { series: series.0.clone(), instance: entry.uid.clone() };
             let Some((_, view)) = walk.instance(&mut headers, &identity, state, &select).await? else { continue };
-            out.give(|| Ok(answer(wanted, &walk.plan.instance, &[&study.set, &series.1.set, &view.set]))).await?;
+            out.give(|| Ok(answer(wanted, &walk.plan.instance, &[&study.view.set, &series.1.set, &view.set]))).await?;
             if out.is_full() {
                 return Ok(());
             }

@@ -27,6 +27,8 @@ pub(crate) struct Studies {
     page: usize,
     /// Studies read at once at most.
     page_max: usize,
+    /// Whether studies are wanted of which nothing is shown to everybody.
+    hidden_too: bool,
     ready: VecDeque<(StudyKey, StudyState)>,
 }
 
@@ -36,8 +38,9 @@ enum From {
 }
 
 impl Studies {
-    /// Along a way. `hint` is how many will be read at least, if known.
-    pub(crate) async fn new(rows: Rows, tenant: &str, way: &Way, hint: usize) -> Result<Self, Error> {
+    /// Along a way: studies of which something is shown, or is hidden where that is wanted. `hint` is how many will be read at
+    /// least, if known.
+    pub(crate) async fn new(rows: Rows, tenant: &str, way: &Way, hint: usize, hidden_too: bool) -> Result<Self, Error> {
         let from = match way {
             Way::Lists(lists) => Self::by_lists(&rows, tenant, lists),
             Way::Studies(uids) => sorted(&rows, tenant, uids.iter().cloned().collect()).await?,
@@ -55,7 +58,7 @@ impl Studies {
         };
         let page_max = rows.page.max(1);
         let page = hint.clamp(1, page_max);
-        Ok(Self { rows, tenant: tenant.to_owned(), from, page, page_max, ready: VecDeque::new() })
+        Ok(Self { rows, tenant: tenant.to_owned(), from, page, page_max, hidden_too, ready: VecDeque::new() })
     }
 
     fn by_lists(rows: &Rows, tenant: &str, lists: &Lists) -> From {
@@ -127,7 +130,8 @@ impl Studies {
             .collect();
         let states = self.rows.studies_now(&studies).await?;
         for ((order, key), state) in keys.into_iter().zip(studies).zip(states) {
-            let Some(state) = state.filter(|state| state.shown > 0) else { continue };
+            let wanted = |state: &StudyState| state.shown > 0 || self.hidden_too && state.hidden > 0;
+            let Some(state) = state.filter(wanted) else { continue };
             if OrderKey::new(state.sort_key(), &key.study_instance_uid) == order {
                 self.ready.push_back((key, state));
             }

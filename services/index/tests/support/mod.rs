@@ -560,6 +560,7 @@ pub fn query(level: Level, keys: &[(cairn_dicom::Tag, &str)]) -> Query {
         offset: 0,
         limit: None,
         generation: None,
+        sees_rejected: Default::default(),
     }
 }
 

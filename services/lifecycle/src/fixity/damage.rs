@@ -298,7 +298,8 @@ impl Damages {
             return Ok(None);
         };
         let (tenant, version) = (named.tenant.clone(), Some(named.object.digest));
-        let selection = Selection { tenant, studies, series, instances, version, all_versions: true, patient: None };
+        let selection =
+            Selection { tenant, studies, series, instances, version, all_versions: true, ..Selection::default() };
         let mut versions = index.instances(selection, Detail::Location).await?;
         while let Some(version) = versions.next().await {
             let other = version?.object;

@@ -12,7 +12,7 @@ use cairn_service_api::{
 use futures_util::StreamExt;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-fn query(level: Level, keys: &[(cairn_dicom::Tag, &str)]) -> Query {
+pub(super) fn query(level: Level, keys: &[(cairn_dicom::Tag, &str)]) -> Query {
     let mut identifier = DataSet::new();
     for (tag, value) in keys {
         if value.is_empty() {
@@ -30,6 +30,7 @@ fn query(level: Level, keys: &[(cairn_dicom::Tag, &str)]) -> Query {
         offset: 0,
         limit: None,
         generation: None,
+        sees_rejected: Default::default(),
     }
 }
 

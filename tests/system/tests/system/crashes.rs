@@ -5,6 +5,7 @@ use crate::{
     stow::{Sent, data_set_of, data_set_over_http, stow},
     support::{Archive, Start, directory, eventually, rounds},
 };
+use cairn_archive::{Partition, rejection::KEY_OBJECT_SELECTION_DOCUMENT};
 use cairn_dicom::{
     CharacterSet, Tag, Uid, Vr,
     dataset::{DataSet, Value},
@@ -15,11 +16,13 @@ use cairn_dicom::{
 use cairn_ingest::crash::Step;
 use std::path::Path;
 
-/// What passes every step: new instances, one whose header needs a side object, a repeat, a conflict, a refusal.
+/// What passes every step: new instances, one whose header needs a side object, a rejection note about other studies, a
+/// repeat, a conflict, a refusal.
 fn scenario() -> Vec<Sent> {
     let mut files: Vec<Sent> =
         cairn_synthetic::studies(23, 4).take(12).map(|made| Sent::new(made.file, made.sop_instance_uid)).collect();
     files.push(with_large_header());
+    files.push(note_about_other_studies());
     files.push(files[0].clone());
     let mut other = files[1].clone();
     *other.file.last_mut().unwrap() ^= 1;
@@ -52,6 +55,58 @@ fn with_large_header() -> Sent {
     Sent { file, sop_instance_uid: Some(instance) }
 }
 
+/// Studies that a note is about, of none of which anything is there. They are in other partitions than the note's.
+const NOTED: [&str; 2] = ["2.25.9000000011", "2.25.9000000012"];
+
+/// A rejection note about instances of other studies than its own.
+fn note_about_other_studies() -> Sent {
+    let (own, instance) = ("2.25.9000000013", "2.25.9000000014".parse::<Uid>().unwrap());
+    assert!(NOTED.iter().all(|study| Partition::of_study(study, 64) != Partition::of_study(own, 64)));
+    let items = |mut of: DataSet, tag: Tag, items: Vec<DataSet>| {
+        of.put(tag, Vr::SQ, Value::Sequence(items));
+        of
+    };
+    let texts = |texts: &[(Tag, &str)]| {
+        let mut set = DataSet::new();
+        texts.iter().for_each(|(tag, text)| set.put_text(*tag, text));
+        set
+    };
+    let evidence = NOTED.map(|study| {
+        let sop = texts(&[(tags::REFERENCED_SOP_INSTANCE_UID, "2.25.9000000015")]);
+        let series = texts(&[(tags::SERIES_INSTANCE_UID, "2.25.9000000016")]);
+        let series = items(series, tags::REFERENCED_SOP_SEQUENCE, vec![sop]);
+        items(texts(&[(tags::STUDY_INSTANCE_UID, study)]), tags::REFERENCED_SERIES_SEQUENCE, vec![series])
+    });
+    let note = texts(&[
+        (tags::SOP_CLASS_UID, KEY_OBJECT_SELECTION_DOCUMENT),
+        (tags::SOP_INSTANCE_UID, instance.as_str()),
+        (tags::STUDY_INSTANCE_UID, own),
+        (tags::SERIES_INSTANCE_UID, "2.25.9000000017"),
+    ]);
+    let concept = texts(&[(tags::CODE_VALUE, "113001"), (tags::CODING_SCHEME_DESIGNATOR, "DCM")]);
+    let note = items(note, tags::CONCEPT_NAME_CODE_SEQUENCE, vec![concept]);
+    let note = items(note, tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, evidence.to_vec());
+    let mut file = write_file_meta(&NewFileMeta {
+        sop_class_uid: &KEY_OBJECT_SELECTION_DOCUMENT.parse().unwrap(),
+        sop_instance_uid: &instance,
+        transfer_syntax_uid: "1.2.840.10008.1.2.1",
+        source_ae_title: None,
+    });
+    file.extend(note.encode(Encoding::ExplicitLittle, CharacterSet::DEFAULT).unwrap());
+    Sent { file, sop_instance_uid: Some(instance) }
+}
+
+/// What the note says is said of each study, once it was acknowledged.
+fn check_note(archive: &Archive, acknowledged: &[Sent]) {
+    let note = note_about_other_studies();
+    if acknowledged.iter().any(|sent| sent.file == note.file) {
+        for study in NOTED {
+            let listed = archive.ok(&["rejections", "list", study, "-o", "json"]);
+            assert!(listed.contains("113001"), "the note was acknowledged, and nothing is rejected in {study}");
+        }
+    }
+}
+
 /// Sends one by one; gives those that were acknowledged. Ends when the archive is gone.
 fn send(archive: &Archive, files: &[Sent]) -> (Vec<Sent>, bool) {
     let mut acknowledged = Vec::new();
@@ -81,6 +136,7 @@ fn check(archive: &Archive, files: &[Sent], acknowledged: &[Sent]) {
             .collect();
         assert!(versions.iter().all(|version| known.contains(version)), "{uid} is there with bytes that nobody sent");
     }
+    check_note(archive, acknowledged);
     let verified = archive.ok(&["index", "verify"]);
     assert!(verified.contains("equal"), "{verified}");
 }

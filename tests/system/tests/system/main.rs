@@ -28,6 +28,7 @@ mod pynetdicom;
 mod raw;
 mod rebuild;
 mod receipts;
+mod rejections;
 mod replay;
 mod s3_proxy;
 mod sites;

@@ -90,6 +90,7 @@ async fn search(door: &Door, call: &Call, level: Level) -> Answer {
         offset: search.offset,
         limit: Some(limit),
         generation: None,
+        sees_rejected: door.config.titles_seen(),
     };
     let Some((first, rest)) = door.first(door.services.index.query(query.clone())).await? else {
         return Ok(no_content());

@@ -124,7 +124,7 @@ impl Report {
     }
 
     pub(super) fn stored(&mut self, number: u32, stored: &Stored) {
-        self.positions.include(&stored.position);
+        [&stored.position].into_iter().chain(&stored.rejections).for_each(|at| self.positions.include(at));
         let least = self.confirmed_sites.unwrap_or(u32::MAX);
         self.confirmed_sites = Some(least.min(stored.confirmed_sites));
         crate::metrics::instance(match stored.outcome {

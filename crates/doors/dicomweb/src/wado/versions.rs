@@ -33,13 +33,15 @@ pub(crate) async fn versions(door: Arc<Door>, call: Call) -> Answer {
 
 fn version_json(record: &InstanceRecord, path: &str) -> String {
     let digest = record.object.digest;
+    let rejected: Vec<String> = record.rejected.iter().map(|title| format!("\"{}\"", title.code())).collect();
     format!(
         "{{\"blake3\":\"{digest}\",\"length\":{},\"transferSyntaxUID\":{},\"sopClassUID\":{},\"shown\":{},\
-         \"storeEvent\":\"{}\",\"url\":{}}}",
+         \"rejected\":[{}],\"storeEvent\":\"{}\",\"url\":{}}}",
         record.object.length,
         json_string(record.transfer_syntax_uid.as_str()),
         json_string(record.sop_class_uid.as_str()),
         record.shown,
+        rejected.join(","),
         record.store_event,
         json_string(&format!("{path}/versions/{digest}")),
     )

@@ -159,6 +159,7 @@ fn read(file: &[u8]) -> Result<Held, Error> {
         data_set_offset: start.data_set_offset,
         pixel_data_offset: walked.pixel_data.map_or(0, |pixels| start.data_set_offset + pixels.offset),
         shown: true,
+        rejected: Default::default(),
         frames: walked.frames.as_ref().map_or(0, FrameTable::frames),
         frame_table: None,
         bulk_data: walked.bulk.iter().map(entry).collect(),
@@ -236,6 +237,7 @@ impl Ingest for Archive {
         }
         Ok(Stored {
             confirmed_sites: 0,
+            rejections: Vec::new(),
             study_instance_uid: record.study_instance_uid,
             series_instance_uid: record.series_instance_uid,
             sop_instance_uid: record.sop_instance_uid,
@@ -270,6 +272,10 @@ impl Ingest for Archive {
     }
 
     async fn repair(&self, _: cairn_service_api::parked::Repair) -> Result<Position, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked by this door"))
+    }
+
+    async fn revoke_rejection(&self, _: cairn_service_api::rejection::Revocation) -> Result<Position, Error> {
         Err(Error::new(ErrorKind::Internal, "not asked by this door"))
     }
 

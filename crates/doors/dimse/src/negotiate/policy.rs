@@ -2,6 +2,7 @@
 
 use super::QueryOptions;
 use crate::pdu::{AeTitle, AssociateRj, AssociateRq, SopClassCommonExtended};
+use cairn_archive::rejection::Titles;
 use cairn_dicom::{
     CharacterSet, TransferSyntax, Uid, dictionary,
     sop_class::{InformationModel, storage_class},
@@ -114,6 +115,8 @@ pub struct PeerProfile {
     pub transfer_syntaxes: Vec<Uid>,
     /// Take no transfer syntax but the ones named.
     pub only_these_transfer_syntaxes: bool,
+    /// What is rejected under these titles alone it sees all the same.
+    pub sees_rejected: Titles,
 }
 
 impl Default for PeerProfile {
@@ -124,6 +127,7 @@ impl Default for PeerProfile {
             default_character_set: CharacterSet::DEFAULT,
             transfer_syntaxes: Vec::new(),
             only_these_transfer_syntaxes: false,
+            sees_rejected: Titles::default(),
         }
     }
 }

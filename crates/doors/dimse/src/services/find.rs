@@ -80,6 +80,7 @@ async fn query(
             offset: 0,
             limit: None,
             generation: None,
+            sees_rejected: session.profile.sees_rejected,
         })
         .await
 }

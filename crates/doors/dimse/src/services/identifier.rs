@@ -2,6 +2,7 @@
 
 use super::status;
 use crate::{Association, AssociationError, Message, Status, negotiate::QueryRoot};
+use cairn_archive::rejection::Titles;
 use cairn_dicom::{
     CharacterSet, Tag, Uid,
     dataset::{DataSet, DecodeLimits, Value},
@@ -109,8 +110,8 @@ impl Identifier {
     /// The instances that a retrieval asks for.
     ///
     /// Keys other than unique ones are not looked at (PS3.4 section C.4.2.1.4).
-    pub(super) fn selection(&self, tenant: &str) -> Result<Selection, Unusable> {
-        let mut selection = Selection { tenant: tenant.to_owned(), ..Selection::default() };
+    pub(super) fn selection(&self, tenant: &str, sees_rejected: Titles) -> Result<Selection, Unusable> {
+        let mut selection = Selection { tenant: tenant.to_owned(), sees_rejected, ..Selection::default() };
         if self.keys.text(unique_key(self.level)).is_none() {
             return Err(mismatch(unique_key(self.level), "unique key of the level has no value"));
         }

@@ -221,7 +221,7 @@ pub(super) async fn prepare(
         if !relational {
             identifier.check_hierarchy(root)?;
         }
-        identifier.selection(&door.tenant)
+        identifier.selection(&door.tenant, session.profile.sees_rejected)
     });
     let selection = match selected {
         Ok(selection) => selection,

@@ -61,7 +61,9 @@ pub(crate) async fn answer(
     let stored = store(association, ingest.as_ref(), receipt, offer).await?;
     let response = match stored {
         Ok(stored) => {
-            session.door.read_after.stored(&association.peer().calling_ae_title, &stored.position);
+            for position in [&stored.position].into_iter().chain(&stored.rejections) {
+                session.door.read_after.stored(&association.peer().calling_ae_title, position);
+            }
             accepted(command, &stored)
         }
         Err(error) => {

@@ -104,6 +104,7 @@ impl Ingest for FakeIngest {
             outcome,
             findings: vec![],
             confirmed_sites: 0,
+            rejections: Vec::new(),
         })
     }
 
@@ -124,6 +125,10 @@ impl Ingest for FakeIngest {
     }
 
     async fn repair(&self, _: cairn_service_api::parked::Repair) -> Result<Position, Error> {
+        never()
+    }
+
+    async fn revoke_rejection(&self, _: cairn_service_api::rejection::Revocation) -> Result<Position, Error> {
         never()
     }
 
@@ -248,6 +253,7 @@ pub(crate) fn record(class: &str, syntax: &str, instance: &str) -> InstanceRecor
         data_set_offset: 0,
         pixel_data_offset: 0,
         shown: true,
+        rejected: Default::default(),
         frames: 0,
         frame_table: None,
         bulk_data: vec![],

@@ -44,6 +44,7 @@ fn query(side: &Side, keys: &[(cairn_dicom::Tag, &str)], offset: u64, limit: u64
         offset,
         limit: Some(limit),
         generation: None,
+        sees_rejected: Default::default(),
     }
 }
 

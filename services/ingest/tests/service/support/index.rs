@@ -128,6 +128,7 @@ fn record_of(identity: &Identity, id: EventId, event: &InstanceStored, shown: bo
         data_set_offset: event.data_set_offset,
         pixel_data_offset: event.pixel_data_offset,
         shown,
+        rejected: Default::default(),
         frames: 0,
         frame_table: event.frame_table.clone(),
         bulk_data: event.bulk_data.clone(),
