@@ -17,7 +17,12 @@ pub mod v1 {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub use v1::{
-    ApplicationEntity, BulkDataEntry, CheckpointSigned, Comparison, Damage, DamageFoundBy, Door, EventRepaired, Finding, FragmentedFrames, FrameTable, InstanceProtected, InstanceReceivedAgain, InstanceStored, InstanceStoredSide, InstancesRejected, NativeFrames, Object, ObjectDamaged, ObjectRepaired, OriginEnd, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SenderProfile, SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet, VersionChosen, VersionsCompared, event_repaired, frame_table, object_repaired,
+    ApplicationEntity, BulkDataEntry, CheckpointSigned, Comparison, Damage, DamageFoundBy, Door, EventRepaired,
+    Finding, FragmentedFrames, FrameTable, InstanceProtected, InstanceReceivedAgain, InstanceStored,
+    InstanceStoredSide, InstancesRejected, NativeFrames, Object, ObjectDamaged, ObjectRepaired, OriginEnd, Receipt,
+    ReceiptClosed, ReceiptEnd, RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked, Replacement,
+    ResendPolicy, RevokedSeries, SenderProfile, SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet,
+    VersionChosen, VersionsCompared, event_repaired, frame_table, object_repaired,
 };
 
 /// Any event that this build can read, in its newest shape.
