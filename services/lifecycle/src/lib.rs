@@ -16,5 +16,5 @@ mod notes;
 mod service;
 
 pub use config::{FixityConfig, LifecycleConfig, NotaryConfig};
-pub use notary::{NotaryService, Signer};
+pub use notary::{NotaryService, Signer, verify_log};
 pub use service::{Behind, LifecycleService};

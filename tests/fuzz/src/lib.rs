@@ -4,6 +4,7 @@
 //! them, and everything that was ever found, in `found/TARGET/`.
 #![allow(clippy::unwrap_used, reason = "a failed property is what a fuzzer looks for")]
 
+mod audit;
 mod bytes_of;
 mod dicom;
 mod events;
@@ -33,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "charset", run: dicom::charset, seeds: seeds::texts },
     Target { name: "matching", run: dicom::matching, seeds: seeds::keys },
     Target { name: "event", run: events::event, seeds: seeds::events },
+    Target { name: "audit", run: audit::document, seeds: audit::documents },
 ];
 
 #[cfg(test)]

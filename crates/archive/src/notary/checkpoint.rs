@@ -138,7 +138,7 @@ impl Checkpoint {
 
     /// Events in all trees.
     pub fn events(&self) -> u64 {
-        self.trees.iter().map(|tree| tree.size).sum()
+        self.trees.iter().fold(0, |events: u64, tree| events.saturating_add(tree.size))
     }
 
     /// What its file is called: of its number there is one in a life.

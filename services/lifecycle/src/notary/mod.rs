@@ -9,9 +9,11 @@ mod service;
 mod sign;
 mod tree;
 mod trees;
+mod whole;
 
 pub use service::NotaryService;
 pub use sign::Signer;
+pub use whole::verify_log;
 
 #[cfg(test)]
 mod tests;

@@ -54,7 +54,9 @@ impl Prover<'_> {
         }
         let mut paths = Vec::with_capacity(partitions);
         for (partition, (old, new)) in (0..).map(Partition).zip(old.trees.iter().zip(&new.trees)) {
-            let spans = consistency(old.size, new.size).ok_or_else(|| altered(Unproven::Inconsistent(partition.0)))?;
+            let is_there = new.size <= self.log.end(partition).await?.0;
+            let spans = consistency(old.size, new.size).filter(|_| is_there);
+            let spans = spans.ok_or_else(|| altered(Unproven::Inconsistent(partition.0)))?;
             paths.push(Nodes::new(self.log, self.kept, partition).roots(&spans).await?);
         }
         let proof = ConsistencyProof { older, newer, paths };

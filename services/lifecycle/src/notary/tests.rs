@@ -5,7 +5,7 @@ use crate::{append::Appender, config::NotaryConfig};
 use bytes::Bytes;
 use cairn_archive::{
     Envelope, EventId, Hlc, Incarnation, Offset, Partition, Position, SiteId,
-    notary::{Checkpoint, ConsistencyProof, EventProof, Frontier, Note, leaf_hash},
+    notary::{Checkpoint, ConsistencyProof, EventProof, Frontier, Note, PublicKey, leaf_hash},
 };
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
@@ -229,6 +229,12 @@ async fn a_checkpoint_goes_on_from_any_older_one() {
     }
     let backwards = archive.notary.prove_consistency(&documents[3], Some(&documents[1])).await.unwrap_err();
     assert_eq!(backwards.kind, ErrorKind::Invalid);
+    let mut larger = read(&documents[5]);
+    larger.trees[1].size = u64::MAX;
+    let key = PublicKey { name: "main".into(), bytes: Stamp.public() };
+    let larger = Note::signed(larger.body(), &key, |bytes| Stamp.sign(bytes)).to_text();
+    let beyond = archive.notary.prove_consistency(&documents[0], Some(&larger)).await.unwrap_err();
+    assert_eq!(beyond.kind, ErrorKind::Conflict, "more than the log has: {beyond}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
