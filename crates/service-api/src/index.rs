@@ -139,6 +139,8 @@ pub struct InstanceRecord {
     pub shown: bool,
     /// The titles under which it is rejected; none: it is live.
     pub rejected: Titles,
+    /// Whether its bytes are damaged or gone at some site.
+    pub damaged: bool,
     /// NumberOfFrames, 1 for an image without it, 0 without Pixel Data.
     pub frames: u32,
     /// Frame table (`Detail::Tables` and up). With `side_object` set it may be there instead.

@@ -155,6 +155,7 @@ pub(crate) fn record_to(record: &InstanceRecord) -> common::InstanceRecord {
         default_character_set: record.default_character_set.clone(),
         issuer_of_patient_id: record.issuer_of_patient_id.clone(),
         rejected: titles_to(record.rejected),
+        damaged: record.damaged,
     }
 }
 
@@ -184,6 +185,7 @@ pub(crate) fn record_from(record: Option<common::InstanceRecord>) -> Result<Inst
         default_character_set: record.default_character_set,
         issuer_of_patient_id: record.issuer_of_patient_id,
         rejected: titles_from(&record.rejected)?,
+        damaged: record.damaged,
     })
 }
 

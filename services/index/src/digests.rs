@@ -189,6 +189,8 @@ fn kind_of(fact: &Fact) -> &'static str {
         Fact::Chosen(_) => Event::VersionChosen(Default::default()).kind(),
         Fact::Rejected(_) => Event::InstancesRejected(Default::default()).kind(),
         Fact::Revoked(_) => Event::RejectionRevoked(Default::default()).kind(),
+        Fact::Condition(condition) if condition.damaged => Event::ObjectDamaged(Default::default()).kind(),
+        Fact::Condition(_) => Event::ObjectRepaired(Default::default()).kind(),
     }
 }
 
@@ -199,7 +201,5 @@ fn kind_of_trace(trace: &Trace) -> &'static str {
         TraceKind::Rejected { .. } => Event::InstancesRejected(Default::default()).kind(),
         TraceKind::Revoked { .. } => Event::RejectionRevoked(Default::default()).kind(),
         TraceKind::Repaired { .. } => Event::EventRepaired(Default::default()).kind(),
-        TraceKind::Damaged { .. } => Event::ObjectDamaged(Default::default()).kind(),
-        TraceKind::Restored { .. } => Event::ObjectRepaired(Default::default()).kind(),
     }
 }

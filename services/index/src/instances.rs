@@ -198,6 +198,7 @@ impl Reader {
             pixel_data_offset: version.pixel_data_offset,
             shown: state.shown().is_some_and(|shown| shown.order == version.order),
             rejected: state.titles(version),
+            damaged: state.is_damaged(version),
             frames: version.frames,
             frame_table: tables.frame_table,
             bulk_data: tables.bulk_data,

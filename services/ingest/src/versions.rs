@@ -29,8 +29,8 @@ pub(crate) struct Version {
     pub(crate) issuer_of_patient_id: String,
     /// Whether it is the one shown; not known of those that only this process remembers.
     pub(crate) shown: bool,
-    /// Whether it is rejected; not known of those that only this process remembers.
-    pub(crate) rejected: bool,
+    /// Whether it is neither rejected nor damaged; not known of those that only this process remembers.
+    pub(crate) live: bool,
 }
 
 impl Version {
@@ -53,7 +53,7 @@ impl From<InstanceRecord> for Version {
             calling_ae_title: None,
             issuer_of_patient_id: record.issuer_of_patient_id,
             shown: record.shown,
-            rejected: !record.rejected.is_empty(),
+            live: record.rejected.is_empty() && !record.damaged,
         }
     }
 }

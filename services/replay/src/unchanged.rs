@@ -312,6 +312,7 @@ fn record_of(object: ObjectRef, event: &InstanceStored) -> Result<InstanceRecord
         pixel_data_offset: 0,
         shown: false,
         rejected: Titles::default(),
+        damaged: false,
         frames: 0,
         frame_table: None,
         bulk_data: Vec::new(),

@@ -101,16 +101,6 @@ pub enum TraceKind {
         /// Hash of what replaces it; zeros: nothing does.
         content: [u8; 32],
     },
-    /// An object was found damaged or gone at a site.
-    Damaged {
-        /// The event that names the object.
-        named_by: EventId,
-    },
-    /// An object that was damaged or gone at a site is whole there again.
-    Restored {
-        /// The event that said that it was damaged.
-        damage: EventId,
-    },
 }
 
 impl Trace {
@@ -138,12 +128,6 @@ impl Trace {
             }
             TraceKind::Repaired { event, remedy, content } => {
                 hasher.update(b"repaired").update(event.as_bytes()).update(&[*remedy as u8]).update(content);
-            }
-            TraceKind::Damaged { named_by } => {
-                hasher.update(b"damaged").update(named_by.as_bytes());
-            }
-            TraceKind::Restored { damage } => {
-                hasher.update(b"restored").update(damage.as_bytes());
             }
         }
         *hasher.finalize().as_bytes()

@@ -1,6 +1,6 @@
 //! One identity (study, series, SOP Instance UID): its versions, and which of them is shown.
 
-use super::{EventOrder, Rejected, Revoked, Stamp};
+use super::{Condition, EventOrder, Rejected, Revoked, Stamp};
 use crate::{
     ids::{Digest, EventId, ObjectKey},
     rejection::Titles,
@@ -135,6 +135,8 @@ pub enum Fact {
     Rejected(Rejected),
     /// A rejection was taken back.
     Revoked(Revoked),
+    /// Its bytes were found damaged at a site, or whole again.
+    Condition(Condition),
 }
 
 /// One fact of an [`InstanceState`].
@@ -150,6 +152,8 @@ pub enum FactRef<'a> {
     Rejected(&'a Rejected),
     /// A rejection was taken back.
     Revoked(&'a Revoked),
+    /// Its bytes were found damaged at a site, or whole again.
+    Condition(&'a Condition),
 }
 
 impl Fact {
@@ -161,6 +165,7 @@ impl Fact {
             Self::Chosen(chosen) => FactRef::Chosen(chosen),
             Self::Rejected(rejected) => FactRef::Rejected(rejected),
             Self::Revoked(revoked) => FactRef::Revoked(revoked),
+            Self::Condition(condition) => FactRef::Condition(condition),
         }
     }
 
@@ -172,6 +177,7 @@ impl Fact {
             Self::Chosen(chosen) => &chosen.order,
             Self::Rejected(rejected) => &rejected.order,
             Self::Revoked(revoked) => &revoked.order,
+            Self::Condition(condition) => &condition.order,
         }
     }
 
@@ -183,6 +189,7 @@ impl Fact {
             Self::Chosen(chosen) => chosen.stamp,
             Self::Rejected(rejected) => rejected.stamp,
             Self::Revoked(revoked) => revoked.stamp,
+            Self::Condition(condition) => condition.stamp,
         }
     }
 }
@@ -196,6 +203,7 @@ impl FactRef<'_> {
             Self::Chosen(chosen) => (&chosen.order, chosen.by),
             Self::Rejected(rejected) => (&rejected.order, rejected.by),
             Self::Revoked(revoked) => (&revoked.order, revoked.by),
+            Self::Condition(condition) => (&condition.order, condition.by),
         };
         by.unwrap_or(order.id)
     }
@@ -245,6 +253,7 @@ pub struct InstanceState {
     chosen: Vec<Chosen>,
     rejected: Vec<Rejected>,
     revoked: Vec<Revoked>,
+    conditions: Vec<Condition>,
 }
 
 impl InstanceState {
@@ -279,6 +288,7 @@ impl InstanceState {
             Fact::Chosen(chosen) => insert(&mut self.chosen, chosen, |chosen| (&chosen.order, chosen.by)),
             Fact::Rejected(rejected) => insert(&mut self.rejected, rejected, |rejected| (&rejected.order, rejected.by)),
             Fact::Revoked(revoked) => insert(&mut self.revoked, revoked, |revoked| (&revoked.order, revoked.by)),
+            Fact::Condition(condition) => insert(&mut self.conditions, condition, |other| (&other.order, other.by)),
         }
     }
 
@@ -289,7 +299,8 @@ impl InstanceState {
         let chosen = self.chosen.iter().map(FactRef::Chosen);
         let rejected = self.rejected.iter().map(FactRef::Rejected);
         let revoked = self.revoked.iter().map(FactRef::Revoked);
-        let mut facts = versions.chain(compared).chain(chosen).chain(rejected).chain(revoked);
+        let conditions = self.conditions.iter().map(FactRef::Condition);
+        let mut facts = versions.chain(compared).chain(chosen).chain(rejected).chain(revoked).chain(conditions);
         facts.find(|fact| fact.said_by() == event)
     }
 
@@ -300,6 +311,7 @@ impl InstanceState {
             && self.chosen.is_empty()
             && self.rejected.is_empty()
             && self.revoked.is_empty()
+            && self.conditions.is_empty()
     }
 
     /// Versions in event order.
@@ -333,14 +345,28 @@ impl InstanceState {
         hiding.filter(|rejected| !self.is_revoked(rejected)).map(|rejected| rejected.title).collect()
     }
 
+    /// Whether the bytes of a version are damaged or gone at some site, as far as that was said last.
+    pub fn is_damaged(&self, version: &Version) -> bool {
+        let said = || self.conditions.iter().filter(|condition| condition.store_event == version.order.id);
+        said().any(|condition| {
+            let last = said().filter(|other| other.site == condition.site).map(|other| &other.order).max();
+            condition.damaged && last == Some(&condition.order)
+        })
+    }
+
     /// Whether versions are there, and none of them is live.
     pub fn is_hidden(&self) -> bool {
         !self.versions.is_empty() && self.shown().is_none()
     }
 
-    /// The version shown: the first live one in event order, unless a superseding decision says otherwise.
+    /// The version shown: the first live one in event order, unless a superseding decision says otherwise; or, where the bytes
+    /// of that are damaged, the first live one that has the same bytes whole.
     pub fn shown(&self) -> Option<&Version> {
-        self.shown_of(|version| self.titles(version).is_empty())
+        let live = |version: &Version| self.titles(version).is_empty();
+        let shown = self.shown_of(live)?;
+        let same = |other: &&Version| other.object.digest == shown.object.digest && !self.is_damaged(other);
+        let whole = || self.versions.iter().filter(|version| live(version)).find(same);
+        if self.is_damaged(shown) { whole().or(Some(shown)) } else { Some(shown) }
     }
 
     /// The version shown to those whom these titles hide nothing from: the one that everybody is shown, else the one that
@@ -478,6 +504,12 @@ impl InstanceState {
         for revoked in &self.revoked {
             out.extend_from_slice(revoked.order.id.as_bytes());
             out.extend_from_slice(revoked.rejection.as_bytes());
+        }
+        for condition in &self.conditions {
+            out.extend_from_slice(condition.order.id.as_bytes());
+            out.extend_from_slice(condition.store_event.as_bytes());
+            out.push(u8::from(condition.damaged));
+            text(&mut out, &condition.site);
         }
         if let Some(shown) = self.shown() {
             out.extend_from_slice(shown.order.id.as_bytes());

@@ -6,6 +6,7 @@
 //! loads them, applies events, and writes what [`StudyFold::finish`] says.
 
 mod attributes;
+mod condition;
 mod event;
 mod extract;
 mod instance;
@@ -19,6 +20,7 @@ mod study;
 mod tests;
 
 pub use attributes::{Attributes, VALUE_BYTES_MAX, VARIANT_BYTES_MAX, VARIANTS_MAX, Variant};
+pub use condition::Condition;
 pub use event::{Identity, Poison, Trace, TraceKind};
 pub use extract::{HEADER_LIMITS, default_character_set, select};
 pub use instance::{

@@ -3,6 +3,7 @@
 use super::{
     Chosen, Compared, EventOrder, Fact, Inserted, InstanceState, SeriesState, Stamp, StudyKey, StudyState, Verdict,
     Version,
+    condition::{Condition, read_damage, read_repair},
     event::{Identity, Poison, Trace, TraceKind, event_id, identity, version_of},
     extract::{Profile, Told, fingerprint, series_elements, study_elements},
     rejection::{Rejected, Revoked, read_rejection, read_revocation},
@@ -37,13 +38,12 @@ impl Needs {
             Event::InstanceStored(event) => (&event.series_instance_uid, &event.sop_instance_uid),
             Event::VersionsCompared(event) => (&event.series_instance_uid, &event.sop_instance_uid),
             Event::VersionChosen(event) => (&event.series_instance_uid, &event.sop_instance_uid),
-            Event::InstanceReceivedAgain(_)
-            | Event::ReceiptClosed(_)
-            | Event::ObjectDamaged(_)
-            | Event::ObjectRepaired(_) => {
+            Event::InstanceReceivedAgain(_) | Event::ReceiptClosed(_) => {
                 self.traces.insert(id);
                 return;
             }
+            Event::ObjectDamaged(event) => (&event.series_instance_uid, &event.sop_instance_uid),
+            Event::ObjectRepaired(event) => (&event.series_instance_uid, &event.sop_instance_uid),
             Event::InstancesRejected(event) => {
                 self.traces.insert(id);
                 let named = read_rejection(event).map(|(_, _, named)| named).unwrap_or_default();
@@ -265,13 +265,15 @@ impl StudyFold {
                 Ok(())
             }
             Event::ObjectDamaged(event) => {
-                let named_by = event_id(&event.named_by_event_id)?;
-                self.trace(Trace { order, stamp, kind: TraceKind::Damaged { named_by } });
+                let (identity, store_event) = read_damage(&event)?;
+                let fact = Condition { order, stamp, by, store_event, site: event.site, damaged: true };
+                self.fact(identity, Fact::Condition(fact));
                 Ok(())
             }
             Event::ObjectRepaired(event) => {
-                let damage = event_id(&event.damage_event_id)?;
-                self.trace(Trace { order, stamp, kind: TraceKind::Restored { damage } });
+                let (identity, store_event) = read_repair(&event)?;
+                let fact = Condition { order, stamp, by, store_event, site: event.site, damaged: false };
+                self.fact(identity, Fact::Condition(fact));
                 Ok(())
             }
             Event::InstancesRejected(event) => self.rejected(order, stamp, by, &event),

@@ -3,8 +3,9 @@ use crate::{
     digest::HashSum,
     events::{
         Comparison, Event, EventRepaired, InstanceProtected, InstanceReceivedAgain, InstanceStored, InstancesRejected,
-        Object, Receipt, ReceiptClosed, RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked, Replacement,
-        ResendPolicy, RevokedSeries, SenderProfile, VersionChosen, VersionsCompared, event_repaired,
+        Object, ObjectDamaged, ObjectRepaired, Receipt, ReceiptClosed, RejectedInstance, RejectedSeries, RejectionNote,
+        RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SenderProfile, VersionChosen, VersionsCompared,
+        event_repaired,
     },
     hlc::Hlc,
     ids::EventId,
@@ -380,13 +381,57 @@ fn rejections() -> impl Strategy<Value = Vec<(EventOrder, Event)>> {
     })
 }
 
+/// A site finds the object of a store damaged, or whole again.
+fn condition(store: u64, damaged: bool, site: &str) -> Event {
+    let (series, instance) = ("1.2.3.1".to_owned(), "1.2.3.9.1".to_owned());
+    condition_of(store, (series, instance), damaged, site)
+}
+
+fn condition_of(store: u64, (series, instance): (String, String), damaged: bool, site: &str) -> Event {
+    let named_by = Bytes::copy_from_slice(event_id(store).as_bytes());
+    let (tenant, study) = ("default".to_owned(), STUDY.to_owned());
+    if damaged {
+        return Event::ObjectDamaged(ObjectDamaged {
+            tenant,
+            study_instance_uid: study,
+            series_instance_uid: series,
+            sop_instance_uid: instance,
+            site: site.into(),
+            named_by_event_id: named_by,
+            ..ObjectDamaged::default()
+        });
+    }
+    Event::ObjectRepaired(ObjectRepaired {
+        tenant,
+        study_instance_uid: study,
+        series_instance_uid: series,
+        sop_instance_uid: instance,
+        site: site.into(),
+        named_by_event_id: named_by,
+        ..ObjectRepaired::default()
+    })
+}
+
+/// Damage and repairs at two sites, of objects that are there, come later or never.
+fn conditions() -> impl Strategy<Value = Vec<(EventOrder, Event)>> {
+    let one = (0..24_u64, 0..3_u8, 0..4_u8, any::<bool>(), prop::sample::select(vec!["east", "west"]), 0..20_u64);
+    prop::collection::vec(one, 0..8).prop_map(|all| {
+        let event = |((store, series, instance, damaged, site, at), n): (_, u64)| {
+            let identity = (format!("1.2.3.{series}"), format!("1.2.3.9.{instance}"));
+            (order(at, n), condition_of(store, identity, damaged, site))
+        };
+        all.into_iter().zip(860..).map(event).collect()
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     /// I11, I12: any order, any repetition, any batches.
     #[test]
     fn i11_i12_arrival_changes_nothing(
-        events in (events(), repairs(), rejections()).prop_map(|(events, repairs, rejections)| [events, repairs, rejections].concat()),
+        events in (events(), repairs(), rejections(), conditions())
+            .prop_map(|(events, repairs, rejections, conditions)| [events, repairs, rejections, conditions].concat()),
         shuffled in any::<prop::sample::Index>(),
         again in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
         cuts in prop::collection::vec(1..6_usize, 40),
@@ -419,6 +464,23 @@ proptest! {
         prop_assert_eq!(at_once.canonical(), piecewise.canonical());
         piecewise.check_counts();
     }
+}
+
+#[test]
+fn where_the_shown_bytes_are_damaged_the_same_bytes_are_shown_whole() {
+    use ResendPolicy::Keep;
+    let (first, again, other) =
+        (stored(1, &one(1, Keep, "A")), stored(2, &one(1, Keep, "A")), stored(3, &one(2, Keep, "A")));
+    let (first, again, other) = ((1, first), (2, again), (3, other));
+    let all = |more: &[(u64, Event)]| [&[first.clone(), again.clone(), other.clone()], more].concat();
+    assert_eq!(shown_of(&all(&[])), 1);
+    assert_eq!(shown_of(&all(&[(4, condition(1, true, "east"))])), 2);
+    assert_eq!(shown_of(&all(&[(4, condition(1, true, "east")), (5, condition(1, false, "east"))])), 1);
+    // What another site repaired is damaged here all the same.
+    assert_eq!(shown_of(&all(&[(4, condition(1, true, "east")), (5, condition(1, false, "west"))])), 2);
+    // Other content never takes its place.
+    assert_eq!(shown_of(&all(&[(4, condition(1, true, "east")), (5, condition(2, true, "west"))])), 1);
+    assert_eq!(shown_of(&[first.clone(), other.clone(), (4, condition(1, true, "east"))]), 1);
 }
 
 fn one(content: u8, policy: ResendPolicy, ae: &'static str) -> Said {

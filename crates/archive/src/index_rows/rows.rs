@@ -7,8 +7,9 @@ use super::{
 use crate::{
     digest::{HashSum, Leaf},
     fold::{
-        Attributes, Chosen, Compared, EventOrder, Fact, FactRef, Identity, OpenChunks, Rejected, Remedy, Resend,
-        Revoked, SeriesState, Stamp, StoredObject, StudyState, TablesAt, Trace, TraceKind, Variant, Verdict, Version,
+        Attributes, Chosen, Compared, Condition, EventOrder, Fact, FactRef, Identity, OpenChunks, Rejected, Remedy,
+        Resend, Revoked, SeriesState, Stamp, StoredObject, StudyState, TablesAt, Trace, TraceKind, Variant, Verdict,
+        Version,
     },
     ids::{Digest, EventId, ObjectKey},
     rejection::RejectionTitle,
@@ -289,6 +290,11 @@ pub fn encode_fact(fact: FactRef<'_>) -> Bytes {
             write_by(&mut out, revoked.by);
             out.fixed(revoked.rejection.as_bytes());
         }
+        FactRef::Condition(condition) => {
+            out.varint(condition.stamp.0).order(&condition.order).u8(5);
+            write_by(&mut out, condition.by);
+            out.fixed(condition.store_event.as_bytes()).text(&condition.site).u8(u8::from(condition.damaged));
+        }
     }
     out.0.into()
 }
@@ -426,6 +432,16 @@ pub fn decode_fact(bytes: &[u8]) -> Result<Fact, RowError> {
             let by = read_by(&mut reader)?;
             Fact::Revoked(Revoked { order, stamp, by, rejection: reader.event_id()? })
         }
+        5 => {
+            let by = read_by(&mut reader)?;
+            let (store_event, site) = (reader.event_id()?, reader.text()?.to_owned());
+            let damaged = match reader.u8()? {
+                0 => false,
+                1 => true,
+                _ => return Err(reader.bad()),
+            };
+            Fact::Condition(Condition { order, stamp, by, store_event, site, damaged })
+        }
         _ => return Err(reader.bad()),
     };
     reader.end()?;
@@ -449,17 +465,11 @@ pub fn encode_trace(trace: &Trace) -> Bytes {
         TraceKind::Repaired { event, remedy, content } => {
             out.u8(2).fixed(event.as_bytes()).u8(*remedy as u8).fixed(content);
         }
-        TraceKind::Damaged { named_by } => {
-            out.u8(3).fixed(named_by.as_bytes());
-        }
-        TraceKind::Restored { damage } => {
-            out.u8(4).fixed(damage.as_bytes());
-        }
         TraceKind::Rejected { note } => {
-            out.u8(5).fixed(note.as_bytes());
+            out.u8(3).fixed(note.as_bytes());
         }
         TraceKind::Revoked { rejection } => {
-            out.u8(6).fixed(rejection.as_bytes());
+            out.u8(4).fixed(rejection.as_bytes());
         }
     }
     out.0.into()
@@ -481,10 +491,8 @@ pub fn decode_trace(bytes: &[u8]) -> Result<Trace, RowError> {
             let (event, remedy) = (reader.event_id()?, read_remedy(&mut reader)?);
             TraceKind::Repaired { event, remedy, content: reader.array()? }
         }
-        3 => TraceKind::Damaged { named_by: reader.event_id()? },
-        4 => TraceKind::Restored { damage: reader.event_id()? },
-        5 => TraceKind::Rejected { note: reader.event_id()? },
-        6 => TraceKind::Revoked { rejection: reader.event_id()? },
+        3 => TraceKind::Rejected { note: reader.event_id()? },
+        4 => TraceKind::Revoked { rejection: reader.event_id()? },
         _ => return Err(reader.bad()),
     };
     reader.end()?;

@@ -23,7 +23,7 @@ fn version(n: u8) -> Version {
         calling_ae_title: Some("CT1".into()),
         issuer_of_patient_id: "EAST".into(),
         shown: false,
-        rejected: false,
+        live: true,
     }
 }
 

@@ -253,6 +253,7 @@ impl Archive {
             pixel_data_offset: walked.pixel_data.map_or(0, |data| data.offset + DATA_SET_OFFSET as u64),
             shown: true,
             rejected: Default::default(),
+            damaged: false,
             frames: walked.frames.as_ref().map_or(0, cairn_dicom::FrameTable::frames),
             frame_table: walked.frames.as_ref().map(table),
             bulk_data: bulk.collect(),

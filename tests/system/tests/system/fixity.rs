@@ -144,3 +144,34 @@ fn damaged(archive: &Archive) -> Vec<Value> {
     let output = archive.command(&["fixity", "report", "-o", "json"]);
     lines(&String::from_utf8(output.stdout).unwrap())
 }
+
+#[test]
+fn what_is_damaged_and_sent_again_is_stored_again_and_repairs_the_first() {
+    let folder = directory();
+    let archive = Archive::start(folder.path());
+    let files = made(141, 1);
+    store(&archive, &files);
+    archive.stop();
+    damage(folder.path(), &files[1]);
+    let mut archive = Archive::start(folder.path());
+    archive.expect_in_log("damaged");
+    let study = study_of(141);
+    // Nothing is known of the damage yet: what is sent again is a repeat, until somebody comes upon it.
+    assert!(!is_right(&archive, &study, &files[1]));
+    eventually("the damage is known", || (damaged(&archive).len() == 1).then_some(()));
+    archive.settled();
+    store(&archive, &files);
+    archive.settled();
+    assert!(is_right(&archive, &study, &files[1]), "what came again is shown");
+    assert_eq!(events_of(&archive, &study, "cairn.instance.stored.v1"), files.len() + 1);
+    assert_eq!(events_of(&archive, &study, "cairn.instance.received-again.v1"), files.len() - 1);
+    // The first copy is whole again too, from the second.
+    let read = &said(&archive, 0, &["fixity", "scrub"])[0];
+    assert_eq!((&read["RoundDamaged"], &read["RoundRepaired"]), (&1.into(), &1.into()), "{read}");
+    assert_eq!(archive.metric("cairn_fixity_objects_repaired_total{source=\"object\"}"), 1.0);
+    archive.settled();
+    let one = ["query", "studies", "-k", &format!("StudyInstanceUID={study}"), "-r", "NumberOfStudyRelatedInstances"];
+    assert!(archive.ok(&one).contains(&files.len().to_string()), "nothing is counted twice");
+    archive.ok(&["index", "verify"]);
+    archive.stop();
+}

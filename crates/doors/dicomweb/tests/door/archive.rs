@@ -160,6 +160,7 @@ fn read(file: &[u8]) -> Result<Held, Error> {
         pixel_data_offset: walked.pixel_data.map_or(0, |pixels| start.data_set_offset + pixels.offset),
         shown: true,
         rejected: Default::default(),
+        damaged: false,
         frames: walked.frames.as_ref().map_or(0, FrameTable::frames),
         frame_table: None,
         bulk_data: walked.bulk.iter().map(entry).collect(),

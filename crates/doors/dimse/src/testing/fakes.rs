@@ -254,6 +254,7 @@ pub(crate) fn record(class: &str, syntax: &str, instance: &str) -> InstanceRecor
         pixel_data_offset: 0,
         shown: true,
         rejected: Default::default(),
+        damaged: false,
         frames: 0,
         frame_table: None,
         bulk_data: vec![],

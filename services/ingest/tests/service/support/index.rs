@@ -129,6 +129,7 @@ fn record_of(identity: &Identity, id: EventId, event: &InstanceStored, shown: bo
         pixel_data_offset: event.pixel_data_offset,
         shown,
         rejected: Default::default(),
+        damaged: false,
         frames: 0,
         frame_table: event.frame_table.clone(),
         bulk_data: event.bulk_data.clone(),
