@@ -91,7 +91,9 @@ pub(crate) fn from_status(status: Status) -> Error {
     match detail.and_then(|bytes| ErrorDetail::decode(bytes).ok()) {
         Some(detail) => from_detail(detail),
         None if status.code() == Code::Unimplemented && status.message().is_empty() => {
-            Error::new(ErrorKind::Invalid, "this process does not have that service: ask one of its role, or a gateway")
+            let message = "this process does not have that service: ask one of its role, or a gateway; replication and sites are \
+                           there where [replication.peers] names others";
+            Error::new(ErrorKind::Invalid, message)
         }
         None if is_lost(&status) => Error::new(ErrorKind::Unavailable, status.message().to_owned()),
         None => Error::new(kind_of(status.code()), status.message().to_owned()),
