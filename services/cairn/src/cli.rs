@@ -19,7 +19,7 @@ pub use replication::{PlanArgs, ReplicationAction, ReplicationArgs};
 pub use site::{DecidedArgs, SiteAction, SiteArgs, Switch};
 
 use crate::{
-    commands::{parked::ParkedArgs, rejections::RejectionsArgs},
+    commands::{parked::ParkedArgs, rejections::RejectionsArgs, why::WhyArgs},
     config::Destination,
 };
 use cairn_dimse::pdu::AeTitle;
@@ -67,6 +67,8 @@ pub enum Command {
     Conflicts(ConflictsArgs),
     /// Instances that rejection notes hide: list what notes said of a study, take it back
     Rejections(RejectionsArgs),
+    /// Every event that made a study, a series, an instance or a patient what it is, and what came of it
+    Why(WhyArgs),
     /// Events that the index could not fold: list them, and say what they mean
     Parked(ParkedArgs),
     /// Inputs that were refused
@@ -108,6 +110,7 @@ impl Command {
             Self::Events(args) => Some(&args.server),
             Self::Conflicts(args) => Some(&args.server),
             Self::Rejections(args) => Some(&args.server),
+            Self::Why(args) => Some(&args.server),
             Self::Parked(args) => Some(&args.server),
             Self::Quarantine(args) => Some(&args.server),
             Self::Index(args) => args.action.as_ref().map(IndexAction::server),

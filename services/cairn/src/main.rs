@@ -80,6 +80,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Events(args) => commands::events::run(args).await,
         Command::Conflicts(args) => commands::conflicts::run(args).await,
         Command::Rejections(args) => commands::rejections::run(args).await,
+        Command::Why(args) => commands::why::run(args).await,
         Command::Parked(args) => commands::parked::run(args).await,
         Command::Quarantine(args) => commands::quarantine::run(args).await,
         Command::Index(IndexArgs { action: Some(action), .. }) => commands::index::run(action).await,

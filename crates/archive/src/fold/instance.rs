@@ -232,6 +232,19 @@ pub enum Inserted {
     Not,
 }
 
+/// Why a version is the one shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Because {
+    /// It is the first live one.
+    First,
+    /// It corrects this one, by its sender's policy.
+    Corrects(EventId),
+    /// By this choice.
+    Chosen(EventId),
+    /// It has the same bytes as this one, which would be shown if its own were not damaged.
+    Whole(EventId),
+}
+
 /// How the versions of one identity relate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Relation {
@@ -362,33 +375,45 @@ impl InstanceState {
     /// The version shown: the first live one in event order, unless a superseding decision says otherwise; or, where the bytes
     /// of that are damaged, the first live one that has the same bytes whole.
     pub fn shown(&self) -> Option<&Version> {
+        self.shown_because().map(|(version, _)| version)
+    }
+
+    /// The version shown, and why.
+    pub fn shown_because(&self) -> Option<(&Version, Because)> {
         let live = |version: &Version| self.titles(version).is_empty();
-        let shown = self.shown_of(live)?;
+        let (shown, because) = self.shown_of(live)?;
         let same = |other: &&Version| other.object.digest == shown.object.digest && !self.is_damaged(other);
         let whole = || self.versions.iter().filter(|version| live(version)).find(same);
-        if self.is_damaged(shown) { whole().or(Some(shown)) } else { Some(shown) }
+        let instead = if self.is_damaged(shown) { whole() } else { None };
+        Some(instead.map_or((shown, because), |whole| (whole, Because::Whole(shown.order.id))))
     }
 
     /// The version shown to those whom these titles hide nothing from: the one that everybody is shown, else the one that
     /// would be if nothing were rejected, unless other titles hide that.
     pub fn shown_to(&self, sees: Titles) -> Option<&Version> {
-        let rejected = || self.shown_of(|_| true).filter(|version| sees.contain(self.titles(version)));
+        let rejected = || {
+            let (version, _) = self.shown_of(|_| true)?;
+            sees.contain(self.titles(version)).then_some(version)
+        };
         self.shown().or_else(|| if sees.is_empty() { None } else { rejected() })
     }
 
     /// Corrections and choices take effect in event order, so that a correction that came after an operator's choice
     /// is shown, and a choice after a correction overrules it.
-    fn shown_of(&self, counts: impl Fn(&Version) -> bool) -> Option<&Version> {
-        let chosen = |choice: &Chosen| self.version(choice.store_event).filter(|version| counts(version));
-        let mut shown: Option<&Version> = None;
+    fn shown_of(&self, counts: impl Fn(&Version) -> bool) -> Option<(&Version, Because)> {
+        let chosen = |choice: &Chosen| {
+            let version = self.version(choice.store_event).filter(|version| counts(version))?;
+            Some((version, Because::Chosen(choice.order.id)))
+        };
+        let mut shown: Option<(&Version, Because)> = None;
         let mut choices = self.chosen.iter().peekable();
         for version in self.versions.iter().filter(|version| counts(version)) {
             while let Some(choice) = choices.next_if(|choice| choice.order < version.order) {
                 shown = chosen(choice).or(shown);
             }
             shown = Some(match shown {
-                None => version,
-                Some(shown) if self.supersedes(version, shown) => version,
+                None => (version, Because::First),
+                Some((shown, _)) if self.supersedes(version, shown) => (version, Because::Corrects(shown.order.id)),
                 Some(shown) => shown,
             });
         }

@@ -24,8 +24,8 @@ pub use condition::Condition;
 pub use event::{Identity, Poison, Trace, TraceKind};
 pub use extract::{HEADER_LIMITS, default_character_set, select};
 pub use instance::{
-    Chosen, Compared, Fact, FactRef, Inserted, InstanceState, Relation, Resend, StoredObject, TablesAt, Verdict,
-    Version,
+    Because, Chosen, Compared, Fact, FactRef, Inserted, InstanceState, Relation, Resend, StoredObject, TablesAt,
+    Verdict, Version,
 };
 pub use levels::{Level, level_of};
 pub use order::{EventOrder, Stamp};

@@ -9,7 +9,10 @@ use cairn_archive::{
     Position,
     events::{DESCRIPTORS, Event, event_message},
 };
-use cairn_service_grpc::log_proto::{ReadRequest, ReadResponse, Start};
+use cairn_service_grpc::{
+    client::Wire,
+    log_proto::{ReadRequest, ReadResponse, Start, event_log_service_client::EventLogServiceClient},
+};
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::{Value, json};
 
@@ -63,8 +66,7 @@ async fn tail(server: &ServerArgs, request: ReadRequest, output: Output) -> Resu
 }
 
 /// The event that stands at a position of the site's log.
-pub(super) async fn read_at(server: &ServerArgs, wanted: &Position) -> Result<ReadResponse, Failure> {
-    let mut log = connection(server)?.event_log()?;
+pub(super) async fn read_at(log: &mut EventLogServiceClient<Wire>, wanted: &Position) -> Result<ReadResponse, Failure> {
     let request = ReadRequest {
         partitions: vec![wanted.partition.0.into()],
         start: Start::Offset.into(),
@@ -79,7 +81,8 @@ pub(super) async fn read_at(server: &ServerArgs, wanted: &Position) -> Result<Re
 }
 
 async fn show(server: &ServerArgs, position: &str, output: Output) -> Result<(), Failure> {
-    let event = read_at(server, &position.parse().map_err(Failure::usage)?).await?;
+    let mut log = connection(server)?.event_log()?;
+    let event = read_at(&mut log, &position.parse().map_err(Failure::usage)?).await?;
     let kind = event.headers.get("ce_type").map(String::as_str).unwrap_or_default();
     match output {
         Output::Json | Output::Csv => {

@@ -22,6 +22,7 @@ pub mod replication;
 pub mod site;
 pub mod stores;
 mod table;
+pub mod why;
 
 use crate::{
     cli::{ConfigSource, ServerArgs},

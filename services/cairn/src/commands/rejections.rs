@@ -1,6 +1,6 @@
 //! `cairn rejections`: what rejection notes said of a study, and an operator's taking it back.
 
-use super::{Failure, events::read_at, index, ingest, table::Rows};
+use super::{Failure, connection, events::read_at, index, ingest, table::Rows};
 use crate::cli::{Output, ServerArgs};
 use cairn_archive::{
     EventId, Position,
@@ -78,11 +78,11 @@ async fn said_of(server: &ServerArgs, study: &Uid) -> Result<Vec<Said>, Failure>
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let mut said = Vec::new();
+    let (mut log, mut said) = (connection(server)?.event_log()?, Vec::new());
     for folded in index.study_events(&server.tenant, study, ids).await?.try_collect::<Vec<_>>().await? {
         let missing = || Failure::failed(format!("event {} is not where it was folded", folded.event));
         let position = folded.position.clone().ok_or_else(missing)?;
-        let read = read_at(server, &position).await?;
+        let read = read_at(&mut log, &position).await?;
         let event = Event::decode(&folded.kind, read.payload).map_err(Failure::failed)?;
         said.push(Said { folded, position, event });
     }

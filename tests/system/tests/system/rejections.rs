@@ -68,6 +68,38 @@ fn archive(folder: &Path) -> Archive {
     Archive::start_with(&folder.join("data"), Start { arguments, ..Start::default() })
 }
 
+/// Every event that made an instance what it is, in order and in words; the same of its study, series and patient.
+fn why_it_is_so(archive: &Archive, file: &Path, study: &Uid) {
+    let names = "import sys, pydicom; d = pydicom.dcmread(sys.argv[1], stop_before_pixels=True); \
+                 print(d.SOPInstanceUID, d.SeriesInstanceUID, d.PatientID)";
+    let names = run(python(), &["-c", names, &file.display().to_string()]);
+    let [instance, series, patient] = names.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{names}") };
+    let why = |what: &str| -> Vec<String> {
+        let told = archive.ok(&["why", what, "-o", "json"]);
+        let what = |line: &str| serde_json::from_str::<Value>(line).unwrap()["What"].as_str().unwrap().to_owned();
+        told.lines().map(what).collect()
+    };
+    let told = why(instance);
+    let [stored, rejected, revoked] = told.as_slice() else { panic!("{told:#?}") };
+    assert!(
+        stored.starts_with("stored by import") && stored.ends_with("shown: the first that is not rejected"),
+        "{stored}"
+    );
+    assert!(
+        rejected.contains("rejected 2 instances as 113001") && rejected.contains("; taken back by event "),
+        "{rejected}"
+    );
+    assert!(revoked.ends_with(": they were right"), "{revoked}");
+    let of_study = why(study.as_str());
+    assert!(told.iter().all(|line| of_study.contains(line)) && of_study.len() > told.len());
+    assert!(of_study.iter().any(|line| line.starts_with("a transfer by import")), "{of_study:#?}");
+    let of_series = why(series);
+    assert!(told.iter().all(|line| of_series.contains(line)) && of_series.len() < of_study.len());
+    let of_patient = why(&format!("|{patient}"));
+    assert!(told.iter().all(|line| of_patient.contains(line)));
+    assert_eq!(archive.command(&["why", "1.2.3.4"]).status.code(), Some(1));
+}
+
 #[test]
 fn what_a_note_rejects_is_hidden_from_all_but_those_who_see_its_title() {
     let folder = directory();
@@ -114,6 +146,7 @@ fn what_a_note_rejects_is_hidden_from_all_but_those_who_see_its_title() {
     assert_eq!((count(&seen, "found"), count(&seen, "got")), (all + 2, all + 2));
     let listed = archive.ok(&["rejections", "list", uid.as_str()]);
     assert_eq!(listed.matches("revoked").count(), 2, "{listed}");
+    why_it_is_so(&archive, &files[0], &uid);
     assert!(archive.ok(&["index", "verify"]).contains("equal"));
     archive.stop();
 }
