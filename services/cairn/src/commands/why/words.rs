@@ -46,7 +46,9 @@ pub fn of(told: &Told, history: &History) -> String {
             format!("{} {remedy} {}: {}", event.repaired_by, id(&event.event_id), text(&event.reason))
         }
         Event::ObjectDamaged(event) => format!("the bytes of {} were found damaged", id(&event.named_by_event_id)),
-        Event::ObjectRepaired(event) => format!("the bytes that {} is about are whole again", id(&event.damage_event_id)),
+        Event::ObjectRepaired(event) => {
+            format!("the bytes that {} is about are whole again", id(&event.damage_event_id))
+        }
         other => other.kind().to_owned(),
     }
 }
