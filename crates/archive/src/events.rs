@@ -17,12 +17,13 @@ pub mod v1 {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub use v1::{
-    ApplicationEntity, BulkDataEntry, CheckpointSigned, Comparison, Damage, DamageFoundBy, Door, EventRepaired,
-    Finding, FragmentedFrames, FrameTable, InstanceProtected, InstanceReceivedAgain, InstanceStored,
-    InstanceStoredSide, InstancesRejected, NativeFrames, Object, ObjectDamaged, ObjectRepaired, OriginEnd, Receipt,
-    ReceiptClosed, ReceiptEnd, RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked, Replacement,
-    ResendPolicy, RevokedSeries, SenderProfile, SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet,
-    VersionChosen, VersionsCompared, event_repaired, frame_table, object_repaired,
+    ApplicationEntity, BulkDataEntry, CheckpointSigned, CommitmentDecided, CommitmentFailures, CommitmentGroup,
+    CommitmentReferences, CommitmentReportOutcome, CommitmentReported, CommitmentReporting, CommitmentRequested,
+    Comparison, Damage, DamageFoundBy, Door, EventRepaired, Finding, FragmentedFrames, FrameTable, InstanceProtected,
+    InstanceReceivedAgain, InstanceStored, InstanceStoredSide, InstancesRejected, NativeFrames, Object, ObjectDamaged,
+    ObjectRepaired, OriginEnd, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance, RejectedSeries, RejectionNote,
+    RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SenderProfile, SendersConfigured, SiteDemoted,
+    SitePromoted, SiteReadOnlySet, VersionChosen, VersionsCompared, event_repaired, frame_table, object_repaired,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -58,6 +59,12 @@ pub enum Event {
     ObjectDamaged(ObjectDamaged),
     /// `cairn.object.repaired.v1`
     ObjectRepaired(ObjectRepaired),
+    /// `cairn.commitment.requested.v1`
+    CommitmentRequested(Box<CommitmentRequested>),
+    /// `cairn.commitment.decided.v1`
+    CommitmentDecided(CommitmentDecided),
+    /// `cairn.commitment.reported.v1`
+    CommitmentReported(CommitmentReported),
 }
 
 /// Why a payload is not an event that this build can read.
@@ -119,6 +126,9 @@ event_kinds! {
     CheckpointSigned = "cairn.checkpoint.signed.v1",
     ObjectDamaged = "cairn.object.damaged.v1",
     ObjectRepaired = "cairn.object.repaired.v1",
+    CommitmentRequested = "cairn.commitment.requested.v1",
+    CommitmentDecided = "cairn.commitment.decided.v1",
+    CommitmentReported = "cairn.commitment.reported.v1",
 }
 
 impl Event {
@@ -130,16 +140,22 @@ impl Event {
         )
     }
 
-    /// Whether it is of no study: about sites, the log itself, or an object that no study is known to have. No projection shows it.
+    /// Whether it is about storage commitment.
+    pub fn is_of_commitment(&self) -> bool {
+        matches!(self, Event::CommitmentRequested(_) | Event::CommitmentDecided(_) | Event::CommitmentReported(_))
+    }
+
+    /// Whether it is of no study: about sites, the log itself, storage commitment, or an object that no study is known to have.
+    /// No projection shows it.
     pub fn is_of_no_study(&self) -> bool {
         match self {
             Event::ObjectDamaged(_) | Event::ObjectRepaired(_) => self.study_instance_uid().is_empty(),
             Event::CheckpointSigned(_) => true,
-            event => event.is_of_sites(),
+            event => event.is_of_sites() || event.is_of_commitment(),
         }
     }
 
-    /// Study Instance UID that the event is about: its subject, and what decides its partition. Empty where it is about sites.
+    /// Study Instance UID that the event is about: its subject, and what decides its partition. Empty where it is of none.
     pub fn study_instance_uid(&self) -> &str {
         match self {
             Event::InstanceStored(event) => &event.study_instance_uid,
@@ -156,7 +172,10 @@ impl Event {
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
             | Event::SendersConfigured(_)
-            | Event::CheckpointSigned(_) => "",
+            | Event::CheckpointSigned(_)
+            | Event::CommitmentRequested(_)
+            | Event::CommitmentDecided(_)
+            | Event::CommitmentReported(_) => "",
         }
     }
 
@@ -173,6 +192,9 @@ impl Event {
             Event::ObjectRepaired(event) => &event.tenant,
             Event::InstancesRejected(event) => &event.tenant,
             Event::RejectionRevoked(event) => &event.tenant,
+            Event::CommitmentRequested(event) => &event.tenant,
+            Event::CommitmentDecided(event) => &event.tenant,
+            Event::CommitmentReported(event) => &event.tenant,
             Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
@@ -191,6 +213,7 @@ impl Event {
                     .unwrap_or_default(),
                 _ => Vec::new(),
             },
+            Event::CommitmentRequested(event) => event.side_object.iter().cloned().collect(),
             Event::InstanceReceivedAgain(_)
             | Event::ReceiptClosed(_)
             | Event::VersionsCompared(_)
@@ -204,7 +227,9 @@ impl Event {
             | Event::CheckpointSigned(_)
             // The event that they are about names the object.
             | Event::ObjectDamaged(_)
-            | Event::ObjectRepaired(_) => Vec::new(),
+            | Event::ObjectRepaired(_)
+            | Event::CommitmentDecided(_)
+            | Event::CommitmentReported(_) => Vec::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod authority;
+pub mod commitment;
 pub mod digest;
 pub mod envelope;
 pub mod events;

@@ -408,6 +408,54 @@ fn samples() -> Vec<(&'static str, Event)> {
                 source: Some(events::object_repaired::Source::OtherSite("west".into())),
             }),
         ),
+        (
+            "commitment_requested",
+            Event::CommitmentRequested(Box::new(events::CommitmentRequested {
+                tenant: "default".into(),
+                transaction_uid: "1.2.3.9".into(),
+                requester: "PACS1".into(),
+                called_ae_title: "CAIRN".into(),
+                door: events::Door::Dimse.into(),
+                peer_address: "192.0.2.7:51234".into(),
+                reference_count: 2,
+                references_blake3: vec![3; 32].into(),
+                references: Some(events::CommitmentReferences {
+                    groups: vec![events::CommitmentGroup {
+                        sop_class_uid: "1.2.840.10008.5.1.4.1.1.2".into(),
+                        study_instance_uid: "1.2.3".into(),
+                        series_instance_uid: "1.2.3.4".into(),
+                        sop_instance_uids: vec!["1.2.3.4.5".into(), "1.2.3.4.6".into()],
+                    }],
+                }),
+                side_object: Some(object(2)),
+                await_until_ms: 1_767_225_720_123,
+                confirmed_sites: 1,
+                reporting: events::CommitmentReporting::SameAssociation.into(),
+                repeated_event_id: vec![9; 16].into(),
+            })),
+        ),
+        (
+            "commitment_decided",
+            Event::CommitmentDecided(events::CommitmentDecided {
+                tenant: "default".into(),
+                transaction_uid: "1.2.3.9".into(),
+                requester: "PACS1".into(),
+                request_event_id: vec![9; 16].into(),
+                committed: 1,
+                failed: vec![events::CommitmentFailures { failure_reason: 0x0112, count: 1, place_gaps: vec![1] }],
+            }),
+        ),
+        (
+            "commitment_reported",
+            Event::CommitmentReported(events::CommitmentReported {
+                tenant: "default".into(),
+                transaction_uid: "1.2.3.9".into(),
+                requester: "PACS1".into(),
+                decision_event_id: vec![10; 16].into(),
+                outcome: events::CommitmentReportOutcome::GivenUp.into(),
+                reason: "connection refused".into(),
+            }),
+        ),
     ]
 }
 

@@ -2,6 +2,7 @@
 //! that a door cannot tell which it holds.
 #![forbid(unsafe_code)]
 
+pub mod commitment;
 pub mod digests;
 mod error;
 pub mod index;
@@ -15,6 +16,7 @@ pub mod retrieval;
 pub mod schedule;
 pub mod site;
 
+pub use commitment::Commitments;
 pub use error::{Error, ErrorKind, Reason};
 pub use index::Index;
 pub use ingest::Ingest;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+mod commitment;
 mod convert;
 mod digests;
 mod error;

@@ -3,7 +3,7 @@
 mod serving;
 
 use async_trait::async_trait;
-use cairn_conformance::services::{Site, lifecycle, notary, replication, replication::Reached, trials};
+use cairn_conformance::services::{Site, commitment, lifecycle, notary, replication, replication::Reached, trials};
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
 use cairn_index::{IndexConfig, IndexService};
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
@@ -17,8 +17,8 @@ use cairn_retrieval::{RetrievalConfig, RetrievalService};
 use cairn_service_api::{Index, Ingest, Retrieval};
 use cairn_service_grpc::{
     client::{
-        Connection, IndexClient, IngestClient, LifecycleClient, NotaryClient, PeerClient, ReplicationClient,
-        RetrievalClient,
+        CommitmentsClient, Connection, IndexClient, IngestClient, LifecycleClient, NotaryClient, PeerClient,
+        ReplicationClient, RetrievalClient,
     },
     server::{Served, ServerConfig},
 };
@@ -61,6 +61,16 @@ fn main() {
         Box::pin(async move {
             let (connection, serving) = reach(Served { notary: Some(scripted), ..Served::default() }).await;
             let client = NotaryClient::new(&connection).expect("client");
+            (Arc::new(client) as _, Box::pin(serving.stop()) as _)
+        })
+    }));
+    all.extend(commitment::trials("local", |scripted| {
+        Box::pin(async move { (scripted as _, Box::pin(ready(())) as _) })
+    }));
+    all.extend(commitment::trials("grpc", |scripted| {
+        Box::pin(async move {
+            let (connection, serving) = reach(Served { commitments: Some(scripted), ..Served::default() }).await;
+            let client = CommitmentsClient::new(&connection).expect("client");
             (Arc::new(client) as _, Box::pin(serving.stop()) as _)
         })
     }));

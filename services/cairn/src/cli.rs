@@ -1,6 +1,7 @@
 //! The command line.
 
 mod audit;
+mod commitments;
 mod drill;
 mod fixity;
 mod index;
@@ -10,6 +11,7 @@ mod replication;
 mod site;
 
 pub use audit::{AuditAction, AuditArgs};
+pub use commitments::{CommitmentState, CommitmentsAction, CommitmentsArgs};
 pub use drill::{DrillAction, DrillArgs, RunArgs};
 pub use fixity::{FixityAction, FixityArgs};
 pub use index::{Common, IndexAction};
@@ -83,6 +85,8 @@ pub enum Command {
     Fixity(FixityArgs),
     /// Prove that history was not altered: sign what the log is, prove what is in it, verify
     Audit(AuditArgs),
+    /// Requests for storage commitment: who asked, what was decided, who was told
+    Commitments(CommitmentsArgs),
     /// Which site has authority: see it, give it, take it; a site that was restored from a backup
     Site(SiteArgs),
     /// Rehearse the loss of a site, and leave a signed report
@@ -117,6 +121,7 @@ impl Command {
             Self::Replication(args) => args.action.as_ref().map(ReplicationAction::server),
             Self::Fixity(args) => Some(args.action.server()),
             Self::Audit(args) => args.action.server(),
+            Self::Commitments(args) => Some(args.action.server()),
             Self::Site(args) => args.action.server(),
             Self::Drill(args) => args.action.server(),
             Self::Serve(_)

@@ -8,7 +8,7 @@ mod cluster;
 mod layers;
 mod roles;
 
-pub use ae::{AeConfig, Destination, ServiceName, check_ae_title, titles};
+pub use ae::{AeConfig, CommitmentReport, Destination, ServiceName, check_ae_title, titles};
 pub use cluster::{
     CqlConfig, IndexKind, KafkaConfig, LogKind, ObjectsKind, PeersConfig, S3Config, StoresConfig, TlsConfig,
 };

@@ -9,7 +9,8 @@ use cairn_archive::{
 };
 use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
-    AnswerStream, Error, ErrorKind, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retrieval,
+    AnswerStream, Commitments, Error, ErrorKind, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retrieval,
+    commitment::{self, Commitment, Reported, Transaction},
     digests::{DigestTree, FoldedEvent, Of, StudyDigest},
     index::{
         Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Query, Selection,
@@ -250,6 +251,29 @@ impl Notary for Late<dyn Notary> {
 
     async fn prove_consistency(&self, older: &str, newer: Option<&str>) -> Result<String, Error> {
         self.get()?.prove_consistency(older, newer).await
+    }
+}
+
+#[async_trait]
+impl Commitments for Late<dyn Commitments> {
+    async fn request_commitment(&self, request: commitment::Request) -> Result<Commitment, Error> {
+        self.get()?.request_commitment(request).await
+    }
+
+    async fn commitment(&self, transaction: &Transaction, wait: Duration) -> Result<Commitment, Error> {
+        self.get()?.commitment(transaction, wait).await
+    }
+
+    async fn commitment_outcomes(&self, transaction: &Transaction) -> Result<AnswerStream<commitment::Outcome>, Error> {
+        self.get()?.commitment_outcomes(transaction).await
+    }
+
+    async fn commitments(&self, selection: commitment::Selection) -> Result<AnswerStream<Commitment>, Error> {
+        self.get()?.commitments(selection).await
+    }
+
+    async fn commitment_reported(&self, transaction: &Transaction, reported: Reported) -> Result<(), Error> {
+        self.get()?.commitment_reported(transaction, reported).await
     }
 }
 

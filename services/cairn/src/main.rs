@@ -11,6 +11,7 @@ mod http;
 mod late;
 mod peers;
 mod process;
+mod reporter;
 mod roles;
 mod senders;
 mod services;
@@ -90,6 +91,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Lifecycle(args) => process::run(commands::load(&args.source)?.config, Roles::lifecycle()).await,
         Command::Fixity(args) => commands::fixity::run(args.action).await,
         Command::Audit(args) => commands::audit::run(args.action).await,
+        Command::Commitments(args) => commands::commitments::run(args.action).await,
         Command::Site(args) => commands::site::run(args.action).await,
         Command::Drill(args) => Box::pin(commands::drill::run(args.action)).await,
         Command::Doctor(args) => commands::doctor::run(args).await,

@@ -273,8 +273,12 @@ fn open_dimse(
     doors: &mut JoinSet<()>,
     sites: &mut JoinSet<()>,
 ) {
-    let backends =
-        cairn_dimse::Backends { ingest: services.ingest(), index: services.index(), retrieval: services.retrieval() };
+    let backends = cairn_dimse::Backends {
+        ingest: services.ingest(),
+        index: services.index(),
+        retrieval: services.retrieval(),
+        commitments: services.commitments(),
+    };
     let (limits, implementation) = (config.dicom.limits.clone(), cairn_dimse::Implementation::default());
     let Partners { policy, destinations } = senders::partners(config);
     let door = cairn_dimse::Door::new(&config.site.tenant, policy, limits, implementation, backends)
@@ -303,7 +307,7 @@ fn open_http(
     if let (Some(ingest), Some(index), Some(retrieval), true) =
         (services.ingest(), services.index(), services.retrieval(), roles.dicomweb)
     {
-        let behind = cairn_dicomweb::Services { ingest, index, retrieval };
+        let behind = cairn_dicomweb::Services { ingest, index, retrieval, commitments: services.commitments() };
         router = cairn_dicomweb::router(behind, web.clone()).merge(router);
     }
     doors.spawn(async move {
@@ -325,6 +329,7 @@ fn served(roles: Roles, services: &Services, site_certificates: SiteCertificates
         replication: services.replication().map(|own| own.operated.clone() as _),
         lifecycle: if all || roles.lifecycle { services.lifecycle() } else { none.lifecycle },
         notary: if all || roles.lifecycle { services.notary() } else { none.notary },
+        commitments: if all || roles.lifecycle { services.commitments() } else { none.commitments },
         log: roles.log().then(|| services.log.clone()),
     }
 }

@@ -45,6 +45,7 @@ fn entity(title: &str, ae: &AeConfig, profile: &ProfileConfig) -> ApplicationEnt
         ServiceName::Find => "find",
         ServiceName::Move => "move",
         ServiceName::Get => "get",
+        ServiceName::Commitment => "commitment",
     };
     let policy = profile.resend_policy.map_or(ResendPolicy::Unspecified, ResendPolicy::from);
     ApplicationEntity {
@@ -106,6 +107,7 @@ fn ae_config(entity: &ApplicationEntity) -> AeConfig {
         "find" => Some(ServiceName::Find),
         "move" => Some(ServiceName::Move),
         "get" => Some(ServiceName::Get),
+        "commitment" => Some(ServiceName::Commitment),
         // Of a newer build: what this one does not offer it can't offer to them.
         _ => None,
     };

@@ -5,6 +5,7 @@ use crate::{
     config::{Config, LogKind},
     late::Late,
     peers,
+    reporter::CallingReporter,
     roles::Roles,
     senders,
     signing::Key,
@@ -17,10 +18,13 @@ use cairn_lifecycle::{Behind, LifecycleService, Signer};
 use cairn_process::disk::RealDisk;
 use cairn_replication::{PeerConnection, ReplicationService};
 use cairn_retrieval::RetrievalService;
-use cairn_service_api::{Index, Ingest, Lifecycle, Notary, Peer, Replication, Retrieval, site::SiteStatus};
+use cairn_service_api::{
+    Commitments, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retrieval, site::SiteStatus,
+};
 use cairn_service_grpc::{
     client::{
-        IndexClient, IngestClient, LifecycleClient, NotaryClient, PeerClient, ReplicationClient, RetrievalClient,
+        CommitmentsClient, IndexClient, IngestClient, LifecycleClient, NotaryClient, PeerClient, ReplicationClient,
+        RetrievalClient,
     },
     server::LateLog,
 };
@@ -44,6 +48,7 @@ pub struct Services {
     own_retrieval: Arc<Late<dyn Retrieval>>,
     own_lifecycle: Arc<Late<dyn Lifecycle>>,
     own_notary: Arc<Late<dyn Notary>>,
+    own_commitments: Arc<Late<dyn Commitments>>,
     /// Where there are other sites.
     replication: Option<OwnReplication>,
     pub objects: Arc<Late<dyn ObjectStore>>,
@@ -53,6 +58,7 @@ pub struct Services {
     other_retrieval: Option<Arc<RetrievalClient>>,
     other_lifecycle: Option<Arc<LifecycleClient>>,
     other_notary: Option<Arc<NotaryClient>>,
+    other_commitments: Option<Arc<CommitmentsClient>>,
     other_replication: Option<Arc<ReplicationClient>>,
     /// What is known of sites, once it was asked: where there are others.
     sites: watch::Sender<Option<SiteStatus>>,
@@ -83,6 +89,7 @@ impl Services {
             own_retrieval: Late::new("retrieval"),
             own_lifecycle: Late::new("lifecycle"),
             own_notary: Late::new("the notary"),
+            own_commitments: Late::new("lifecycle"),
             replication: (roles.replication && !config.replication.peers.is_empty())
                 .then(|| OwnReplication { operated: Late::new("replication"), peer: Late::new("replication") }),
             objects: Late::new("the object store"),
@@ -91,7 +98,8 @@ impl Services {
             other_index: index.map(|to| IndexClient::new(&to).map(Arc::new)).transpose()?,
             other_retrieval: retrieval.map(|to| RetrievalClient::new(&to).map(Arc::new)).transpose()?,
             other_notary: lifecycle.as_ref().map(|to| NotaryClient::new(to).map(Arc::new)).transpose()?,
-            other_lifecycle: lifecycle.map(|to| LifecycleClient::new(&to).map(Arc::new)).transpose()?,
+            other_lifecycle: lifecycle.as_ref().map(|to| LifecycleClient::new(to).map(Arc::new)).transpose()?,
+            other_commitments: lifecycle.map(|to| CommitmentsClient::new(&to).map(Arc::new)).transpose()?,
             other_replication: replication.map(|to| ReplicationClient::new(&to).map(Arc::new)).transpose()?,
             sites: watch::Sender::default(),
         })
@@ -125,6 +133,12 @@ impl Services {
     pub fn notary(&self) -> Option<Arc<dyn Notary>> {
         let other = self.other_notary.clone().map(|client| client as Arc<dyn Notary>);
         if self.roles.lifecycle { Some(self.own_notary.clone()) } else { other }
+    }
+
+    /// Storage commitment, here or elsewhere.
+    pub fn commitments(&self) -> Option<Arc<dyn Commitments>> {
+        let other = self.other_commitments.clone().map(|client| client as Arc<dyn Commitments>);
+        if self.roles.lifecycle { Some(self.own_commitments.clone()) } else { other }
     }
 
     /// Replication, if it is here and there are other sites.
@@ -274,12 +288,14 @@ impl Running {
             services.own_retrieval.set(Arc::new(retrieval));
         }
         if let (Some(log), Some(objects), Some(notes)) = (&stores.log, &stores.objects, &stores.lifecycle_notes) {
+            let reporter = Arc::new(CallingReporter::new(config));
             let behind = Behind {
                 log: log.clone(),
                 objects: objects.clone(),
                 notes: notes.clone(),
                 index: services.index(),
                 replication: services.replication_anywhere(),
+                reporter: Some(reporter.clone()),
                 clock: stores.clock.clone(),
                 disk: Arc::new(RealDisk),
                 signer: signer(config)?,
@@ -287,6 +303,11 @@ impl Running {
             let lifecycle = LifecycleService::open(behind, config.lifecycle.clone()).await?;
             services.own_lifecycle.set(lifecycle.clone());
             services.own_notary.set(lifecycle.notary().clone());
+            services.own_commitments.set(lifecycle.clone());
+            let (following, own) = (services.clone(), config.clone());
+            self.tasks.spawn(async move {
+                following.follow_sites(own, |config, _| reporter.set_destinations(config)).await;
+            });
             self.lifecycle = Some(lifecycle);
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Making facts.
 
-use cairn_archive::{Envelope, EventId, HybridClock, Offset, Partition, SiteId, events::Event};
+use cairn_archive::{Envelope, EventId, Hlc, HybridClock, Offset, Partition, SiteId, events::Event};
 use cairn_process::clock::Clock;
 use cairn_service_api::{Error, ErrorKind};
 use cairn_store_api::{EventLog, Record};
@@ -29,6 +29,11 @@ impl Appender {
     /// Takes note of an event that was read: what is appended later is later in the order of events.
     pub(crate) fn observe(&self, envelope: &Envelope) {
         self.hybrid.lock().unwrap_or_else(PoisonError::into_inner).observe(envelope.hlc);
+    }
+
+    /// The same, of which only its place in the order of events is known.
+    pub(crate) fn observe_reading(&self, hlc: Hlc) {
+        self.hybrid.lock().unwrap_or_else(PoisonError::into_inner).observe(hlc);
     }
 
     /// Makes something a fact that follows from an event; durable on return.

@@ -12,6 +12,8 @@ pub struct LifecycleConfig {
     pub fixity: FixityConfig,
     /// Signing what the log is, to prove later that it was not altered.
     pub notary: NotaryConfig,
+    /// Storage commitment.
+    pub commitment: CommitmentConfig,
 }
 
 /// Signing what the log is, to prove later that it was not altered.
@@ -84,6 +86,79 @@ impl Default for FixityConfig {
             repair_interval: Duration::from_secs(600),
             retry_pause: Duration::from_secs(2),
             notes_interval: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Storage commitment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CommitmentConfig {
+    /// How long instances that are not there yet, not confirmed yet, or not the version that is shown are awaited, from the
+    /// request on.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub instances_wait: Duration,
+    /// Time between two looks for them, at first; it doubles, up to `look_interval_max`.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub look_interval: Duration,
+    /// The longest time between two looks.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub look_interval_max: Duration,
+    /// How long a request stays undecided while index, objects or log can't be read; then what could not be looked at is not
+    /// committed (0213H).
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub decision_timeout: Duration,
+    /// Instances that one request may be about.
+    pub references_max: usize,
+    /// Requests of one requester that are not decided, or not reported, at once; beyond it they are refused.
+    pub pending_per_requester_max: usize,
+    /// The same of all requesters together.
+    pub pending_max: usize,
+    /// Requests that are worked on at once. Each holds its references in memory, some 200 bytes an instance.
+    pub requests_at_once: usize,
+    /// Objects that are read back at once, for all of them.
+    pub objects_at_once: usize,
+    /// How long the requester's own association has to take a report, where it is to be told there.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub same_association_wait: Duration,
+    /// Time between two attempts to tell a requester, at first; it doubles, up to `report_interval_max`.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub report_interval: Duration,
+    /// The longest time between two attempts.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub report_interval_max: Duration,
+    /// How long it is tried to tell a requester, from the decision on, over any restarts.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub report_give_up: Duration,
+    /// Requesters that are called at once.
+    pub requesters_at_once: usize,
+}
+
+impl Default for CommitmentConfig {
+    fn default() -> Self {
+        Self {
+            instances_wait: Duration::from_secs(120),
+            look_interval: Duration::from_millis(500),
+            look_interval_max: Duration::from_secs(15),
+            decision_timeout: Duration::from_secs(3600),
+            references_max: 100_000,
+            pending_per_requester_max: 1_000,
+            pending_max: 10_000,
+            requests_at_once: 4,
+            objects_at_once: 4,
+            same_association_wait: Duration::from_secs(30),
+            report_interval: Duration::from_secs(10),
+            report_interval_max: Duration::from_secs(3600),
+            report_give_up: Duration::from_secs(7 * 24 * 3600),
+            requesters_at_once: 8,
         }
     }
 }

@@ -1,8 +1,13 @@
 //! What lifecycle counts.
 
-use cairn_archive::events::Damage;
-use cairn_service_api::{lifecycle::FixityStatus, notary::NotaryStatus};
-use metrics::{counter, gauge};
+use crate::commitment::UnderWay;
+use cairn_archive::{
+    commitment::FailureReason,
+    events::{CommitmentReportOutcome, Damage, Door},
+};
+use cairn_service_api::{ErrorKind, lifecycle::FixityStatus, notary::NotaryStatus};
+use metrics::{counter, gauge, histogram};
+use std::time::Duration;
 
 pub(crate) fn read(bytes: u64) {
     counter!("cairn_fixity_objects_read_total").increment(1);
@@ -37,5 +42,60 @@ pub(crate) fn notary(status: &NotaryStatus) {
     if let Some(latest) = &status.latest {
         let ago = status.at_ms.saturating_sub(latest.at_ms);
         gauge!("cairn_notary_last_checkpoint_age_seconds").set(ago as f64 / 1000.0);
+    }
+}
+
+/// A request for storage commitment was taken or refused.
+pub(crate) fn requested(door: Door, taken: Result<&(), ErrorKind>) {
+    let door = match door {
+        Door::Dimse => "dimse",
+        Door::Dicomweb => "dicomweb",
+        _ => "other",
+    };
+    let outcome = match taken {
+        Ok(()) => "taken",
+        Err(ErrorKind::Conflict) => "duplicate",
+        Err(ErrorKind::Exhausted) => "too-many",
+        Err(_) => "failed",
+    };
+    counter!("cairn_commitment_requests_total", "door" => door, "outcome" => outcome).increment(1);
+}
+
+/// A request was decided.
+pub(crate) fn decided(outcomes: &[Option<FailureReason>], took: Duration) {
+    histogram!("cairn_commitment_decision_duration_seconds").record(took);
+    for outcome in outcomes {
+        let outcome = match *outcome {
+            None => "committed",
+            Some(FailureReason::NO_SUCH_OBJECT_INSTANCE) => "no-such-instance",
+            Some(FailureReason::CLASS_INSTANCE_CONFLICT) => "class-conflict",
+            Some(FailureReason::SOP_CLASS_NOT_SUPPORTED) => "class-not-supported",
+            Some(FailureReason::RESOURCE_LIMITATION) => "resource-limitation",
+            Some(_) => "processing-failure",
+        };
+        counter!("cairn_commitment_instances_total", "outcome" => outcome).increment(1);
+    }
+}
+
+/// A requester was told, or given up.
+pub(crate) fn reported(outcome: CommitmentReportOutcome) {
+    let outcome = match outcome {
+        CommitmentReportOutcome::SameAssociation => "same-association",
+        CommitmentReportOutcome::GivenUp => "given-up",
+        _ => "new-association",
+    };
+    counter!("cairn_commitment_reports_total", "outcome" => outcome).increment(1);
+}
+
+/// A requester could not be told.
+pub(crate) fn report_failed() {
+    counter!("cairn_commitment_report_failures_total").increment(1);
+}
+
+/// Requests that are not done.
+pub(crate) fn commitments_under_way(pending: &UnderWay, unreported: &UnderWay) {
+    for (state, of) in [("pending", pending), ("unreported", unreported)] {
+        gauge!("cairn_commitment_requests", "state" => state).set(of.count as f64);
+        gauge!("cairn_commitment_oldest_seconds", "state" => state).set(of.oldest.as_secs_f64());
     }
 }

@@ -25,6 +25,12 @@ pub(crate) enum Kind {
     LastRound,
     /// What is damaged, by object key.
     Damaged,
+    /// Transactions of storage commitment, by name.
+    Transaction,
+    /// Those of them that are not done, by name.
+    OpenTransaction,
+    /// How far events about storage commitment are known, under no key.
+    TransactionsRead,
 }
 
 impl Kind {
@@ -33,6 +39,9 @@ impl Kind {
             Self::Round => b"round",
             Self::LastRound => b"last-round",
             Self::Damaged => b"damaged",
+            Self::Transaction => b"transaction",
+            Self::OpenTransaction => b"open-transaction",
+            Self::TransactionsRead => b"transactions-read",
         })
     }
 }

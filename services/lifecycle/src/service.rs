@@ -2,6 +2,7 @@
 
 use crate::{
     append::Appender,
+    commitment::{Committing, With},
     config::LifecycleConfig,
     fixity::{Copies, Damages, Rounds},
     metrics,
@@ -12,7 +13,8 @@ use async_trait::async_trait;
 use cairn_archive::events::DamageFoundBy;
 use cairn_process::{clock::Clock, disk::Disk};
 use cairn_service_api::{
-    AnswerStream, Error, Index, Lifecycle, Replication,
+    AnswerStream, Commitments, Error, Index, Lifecycle, Replication,
+    commitment::{Commitment, Outcome, Reported, Reporter, Request, Selection, Transaction},
     lifecycle::{DamagedObject, FixityStatus, NamedObject},
 };
 use cairn_store_api::{EventLog, IndexStore, ObjectStore};
@@ -38,6 +40,8 @@ pub struct Behind {
     pub index: Option<Arc<dyn Index>>,
     /// Other sites; `None`: there are none.
     pub replication: Option<Arc<dyn Replication>>,
+    /// Tells those who asked for storage commitment; `None`: they are told on their own association, or ask.
+    pub reporter: Option<Arc<dyn Reporter>>,
     /// The site's clock.
     pub clock: Arc<dyn Clock>,
     /// The disk that checkpoints are exported to.
@@ -53,6 +57,7 @@ pub struct LifecycleService {
     damages: Arc<Damages>,
     rounds: Arc<Rounds>,
     notary: Arc<NotaryService>,
+    committing: Committing,
     config: LifecycleConfig,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -63,19 +68,30 @@ impl LifecycleService {
     /// # Errors
     /// That of the notes.
     pub async fn open(behind: Behind, config: LifecycleConfig) -> Result<Arc<Self>, Error> {
-        let Behind { log, objects, notes, index, replication, clock, disk, signer } = behind;
+        let Behind { log, objects, notes, index, replication, reporter, clock, disk, signer } = behind;
         let store = notes.clone();
         let notes = Arc::new(Notes::new(notes));
         let appender = Arc::new(Appender::new(log.clone(), clock));
         let of_notary = (log.clone(), appender.clone(), config.notary.clone());
         let notary = NotaryService::open(of_notary.0, store, disk, of_notary.1, signer, of_notary.2).await?;
-        let copies = Copies { index, replication };
+        let copies = Copies { index: index.clone(), replication: replication.clone() };
         let damages = Damages::open(objects.clone(), notes.clone(), appender.clone(), copies).await?;
         let damages = Arc::new(damages);
+        let with = With {
+            log: log.clone(),
+            objects: objects.clone(),
+            notes: notes.clone(),
+            appender: appender.clone(),
+            damages: damages.clone(),
+            index,
+            replication,
+            reporter,
+        };
+        let committing = Committing::open(with, config.commitment.clone()).await?;
         let (of_damages, fixity) = (damages.clone(), config.fixity.clone());
         let rounds = Rounds::open(log, objects, notes.clone(), appender.clone(), of_damages, fixity).await?;
         let (rounds, notary, tasks) = (Arc::new(rounds), Arc::new(notary), Mutex::default());
-        let this = Arc::new(Self { appender, notes, damages, rounds, notary, config, tasks });
+        let this = Arc::new(Self { appender, notes, damages, rounds, notary, committing, config, tasks });
         this.go_to_work();
         Ok(this)
     }
@@ -87,6 +103,7 @@ impl LifecycleService {
 
     fn go_to_work(&self) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        self.committing.go_to_work(&mut tasks);
         let rounds = self.rounds.clone();
         tasks.spawn(async move { rounds.run().await });
         let (damages, every) = (self.damages.clone(), self.config.fixity.repair_interval);
@@ -176,5 +193,28 @@ impl Lifecycle for LifecycleService {
             None => self.damages.is_whole(&named.object).await.map(|()| true),
             Some(damage) => self.damages.found(&named, damage, found_by).await,
         }
+    }
+}
+
+#[async_trait]
+impl Commitments for LifecycleService {
+    async fn request_commitment(&self, request: Request) -> Result<Commitment, Error> {
+        self.committing.request_commitment(request).await
+    }
+
+    async fn commitment(&self, transaction: &Transaction, wait: Duration) -> Result<Commitment, Error> {
+        self.committing.commitment(transaction, wait).await
+    }
+
+    async fn commitment_outcomes(&self, transaction: &Transaction) -> Result<AnswerStream<Outcome>, Error> {
+        self.committing.commitment_outcomes(transaction).await
+    }
+
+    async fn commitments(&self, selection: Selection) -> Result<AnswerStream<Commitment>, Error> {
+        self.committing.commitments(selection).await
+    }
+
+    async fn commitment_reported(&self, transaction: &Transaction, reported: Reported) -> Result<(), Error> {
+        self.committing.commitment_reported(transaction, reported).await
     }
 }

@@ -20,6 +20,10 @@ pub(crate) struct Named {
 pub(crate) fn named(record: &Record) -> Named {
     let keys = &record.envelope.object_keys;
     match Event::decode(&record.envelope.kind, record.payload.clone()) {
+        Ok(Event::CommitmentRequested(requested)) => {
+            let objects = requested.side_object.iter().filter_map(object_ref).collect();
+            Named { sop_instance_uid: None, objects, keys: Vec::new() }
+        }
         Ok(Event::InstanceStored(stored)) => {
             let InstanceStored { object, side_object, sop_instance_uid, .. } = *stored;
             let objects: Vec<_> = object.iter().chain(&side_object).filter_map(object_ref).collect();

@@ -2,6 +2,7 @@
 //! which it holds. One site with an archive of its own per trial.
 
 mod asking;
+pub mod commitment;
 pub mod lifecycle;
 pub mod notary;
 mod rejecting;

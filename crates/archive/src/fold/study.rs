@@ -68,7 +68,10 @@ impl Needs {
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
             | Event::SendersConfigured(_)
-            | Event::CheckpointSigned(_) => {
+            | Event::CheckpointSigned(_)
+            | Event::CommitmentRequested(_)
+            | Event::CommitmentDecided(_)
+            | Event::CommitmentReported(_) => {
                 return;
             }
         };
@@ -284,7 +287,10 @@ impl StudyFold {
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
             | Event::SendersConfigured(_)
-            | Event::CheckpointSigned(_) => Err(Poison::Disagreement),
+            | Event::CheckpointSigned(_)
+            | Event::CommitmentRequested(_)
+            | Event::CommitmentDecided(_)
+            | Event::CommitmentReported(_) => Err(Poison::Disagreement),
         }
     }
 

@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on http://{}/dicom-web", listener.local_addr()?);
-    let services = Services { ingest: archive.clone(), index: archive.clone(), retrieval: archive };
+    let services = Services { ingest: archive.clone(), index: archive.clone(), retrieval: archive, commitments: None };
     serve(listener, router(services, config.clone()), &config, std::future::pending()).await?;
     Ok(())
 }

@@ -29,7 +29,11 @@ pub(crate) struct RequestBody {
 impl RequestBody {
     /// Reads `body` within the configured bounds.
     pub(crate) fn new(body: Body, config: &DicomWebConfig) -> Self {
-        let bound = config.limits.request_bytes_max;
+        Self::bounded(body, config, config.limits.request_bytes_max)
+    }
+
+    /// The same within a bound of its own, in bytes.
+    pub(crate) fn bounded(body: Body, config: &DicomWebConfig, bound: u64) -> Self {
         let clock = StallClock::new(StallLimit::of_body(&config.timeouts));
         Self { data: body.into_data_stream(), clock, left: bound, bound, ended: false }
     }

@@ -162,6 +162,10 @@ pub struct Limits {
     pub metadata_buffers_bytes: usize,
     /// Frames of one request.
     pub frames_max: usize,
+    /// Bytes of one request for storage commitment; beyond: 413. An instance takes some 160 of them.
+    #[schemars(with = "String")]
+    #[serde(with = "units::size")]
+    pub commitment_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -186,6 +190,7 @@ impl Default for Limits {
             metadata_buffer_bytes: 16 << 20,
             metadata_buffers_bytes: 64 << 20,
             frames_max: 10_000,
+            commitment_bytes_max: 32 << 20,
         }
     }
 }
@@ -237,6 +242,10 @@ pub struct Timeouts {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub read_after: Duration,
+    /// For the result of a request for storage commitment; then 202.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub commitment: Duration,
     /// What `Retry-After` says.
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
@@ -259,6 +268,7 @@ impl Default for Timeouts {
             queue: Duration::from_secs(10),
             answer: Duration::from_secs(60),
             read_after: Duration::from_secs(10),
+            commitment: Duration::from_secs(5),
             retry_after: Duration::from_secs(5),
             drain: Duration::from_secs(20),
         }

@@ -1,4 +1,4 @@
-//! The DICOMweb door (PS3.18, edition 2025c): STOW-RS, QIDO-RS and WADO-RS over HTTP/1.1.
+//! The DICOMweb door (PS3.18, edition 2025c): STOW-RS, QIDO-RS, WADO-RS and storage commitment over HTTP/1.1.
 //!
 //! It holds the services' traits and nothing else: stores go to ingest, queries to the index, bytes come from retrieval.
 //! Bodies pass through in the chunks in which they arrive; memory does not grow with a body, an instance or a study.
@@ -10,6 +10,7 @@
 
 pub mod agent;
 mod body;
+mod commitment;
 mod conditional;
 mod config;
 mod door;
@@ -38,7 +39,7 @@ use axum::{
     middleware::from_fn_with_state,
     routing::{MethodRouter, get},
 };
-use cairn_service_api::{Index, Ingest, Retrieval};
+use cairn_service_api::{Commitments, Index, Ingest, Retrieval};
 use door::Door;
 use problem::{Answer, Problem};
 use request::Call;
@@ -53,6 +54,8 @@ pub struct Services {
     pub index: Arc<dyn Index>,
     /// Gives instances back.
     pub retrieval: Arc<dyn Retrieval>,
+    /// Takes requests for storage commitment; `None`: it is not offered.
+    pub commitments: Option<Arc<dyn Commitments>>,
 }
 
 /// The resources, under `DicomWebConfig::base_path`.
@@ -61,6 +64,7 @@ pub fn router(services: Services, config: DicomWebConfig) -> Router {
     let resources = Router::new()
         .route("/studies", resource(qido::studies).post(stow::store))
         .route("/studies/{study}", resource(wado::instances).post(stow::store))
+        .route("/commitment-requests/{transaction}", resource(commitment::result).post(commitment::request))
         .merge(searches())
         .merge(retrievals())
         .fallback(|| async { Problem::not_found() })

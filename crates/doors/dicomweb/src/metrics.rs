@@ -36,7 +36,17 @@ pub(crate) fn instance(outcome: &'static str) {
 
 /// Which kind of resource a path names.
 pub(crate) fn resource(path: &str) -> &'static str {
-    const KINDS: [&str; 9] =
-        ["metadata", "frames", "bulkdata", "pixeldata", "versions", "instances", "series", "studies", "patients"];
+    const KINDS: [&str; 10] = [
+        "metadata",
+        "frames",
+        "bulkdata",
+        "pixeldata",
+        "versions",
+        "instances",
+        "series",
+        "studies",
+        "patients",
+        "commitment-requests",
+    ];
     KINDS.into_iter().find(|kind| path.split('/').any(|segment| segment == *kind)).unwrap_or("other")
 }

@@ -30,6 +30,14 @@ impl CommandField {
     pub const C_ECHO_RSP: Self = Self(0x8030);
     /// C-CANCEL-RQ
     pub const C_CANCEL_RQ: Self = Self(0x0FFF);
+    /// N-EVENT-REPORT-RQ
+    pub const N_EVENT_REPORT_RQ: Self = Self(0x0100);
+    /// N-EVENT-REPORT-RSP
+    pub const N_EVENT_REPORT_RSP: Self = Self(0x8100);
+    /// N-ACTION-RQ
+    pub const N_ACTION_RQ: Self = Self(0x0130);
+    /// N-ACTION-RSP
+    pub const N_ACTION_RSP: Self = Self(0x8130);
 
     /// Whether this is a response: its top bit says so.
     pub fn is_response(self) -> bool {
@@ -57,6 +65,16 @@ impl Status {
     pub const PENDING_OPTIONAL_KEYS_UNSUPPORTED: Self = Self(0xFF01);
     /// Failure: processing failure (PS3.7 C.5.21).
     pub const PROCESSING_FAILURE: Self = Self(0x0110);
+    /// Failure: no such SOP Instance (PS3.7 annex C.5).
+    pub const NO_SUCH_SOP_INSTANCE: Self = Self(0x0112);
+    /// Failure: invalid argument value (PS3.7 annex C.5).
+    pub const INVALID_ARGUMENT_VALUE: Self = Self(0x0115);
+    /// Failure: no such action (PS3.7 annex C.5).
+    pub const NO_SUCH_ACTION: Self = Self(0x0123);
+    /// Failure: duplicate Transaction UID (PS3.3 C.14.1.1).
+    pub const DUPLICATE_TRANSACTION_UID: Self = Self(0x0131);
+    /// Failure: resource limitation (PS3.7 annex C.5).
+    pub const RESOURCE_LIMITATION: Self = Self(0x0213);
     /// Failure: no such SOP Class (PS3.7 C.5.17).
     pub const NO_SUCH_SOP_CLASS: Self = Self(0x0118);
     /// Refused: SOP Class not supported (PS3.7 C.5.23).
@@ -140,7 +158,7 @@ pub struct SubOperations {
     pub warning: u16,
 }
 
-/// A command set, with the elements that the composite services use; others are skipped when read.
+/// A command set, with the elements that are used here; others are skipped when read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     /// Command Field (0000,0100)
@@ -151,8 +169,12 @@ pub struct Command {
     pub message_id_responded_to: Option<u16>,
     /// Affected SOP Class UID (0000,0002), or the Requested one (0000,0003) of a normalized service
     pub sop_class_uid: Option<String>,
-    /// Affected SOP Instance UID (0000,1000)
+    /// Affected SOP Instance UID (0000,1000), or the Requested one (0000,1001) of a normalized service
     pub sop_instance_uid: Option<String>,
+    /// Event Type ID (0000,1002)
+    pub event_type_id: Option<u16>,
+    /// Action Type ID (0000,1008)
+    pub action_type_id: Option<u16>,
     /// Priority (0000,0700)
     pub priority: Option<u16>,
     /// Whether a data set follows: Command Data Set Type (0000,0800) is not 0101H
@@ -199,6 +221,8 @@ impl Command {
             message_id_responded_to: None,
             sop_class_uid: None,
             sop_instance_uid: None,
+            event_type_id: None,
+            action_type_id: None,
             priority: None,
             has_data_set: false,
             status: None,
@@ -216,12 +240,14 @@ impl Command {
         Self { message_id: Some(message_id), sop_class_uid: Some(sop_class_uid.to_owned()), ..Self::new(field) }
     }
 
-    /// The response to this request, with SOP Class and SOP Instance as they came.
+    /// The response to this request, with SOP Class, SOP Instance and type of event or action as they came.
     pub fn response(&self, status: Status) -> Self {
         Self {
             message_id_responded_to: self.message_id,
             sop_class_uid: self.sop_class_uid.clone(),
             sop_instance_uid: self.sop_instance_uid.clone(),
+            event_type_id: self.event_type_id,
+            action_type_id: self.action_type_id,
             status: Some(status),
             ..Self::new(self.field.response())
         }
@@ -288,6 +314,8 @@ impl Command {
             tag::MESSAGE_ID => self.message_id = number,
             tag::MESSAGE_ID_RESPONDED_TO => self.message_id_responded_to = number,
             tag::MOVE_DESTINATION => self.move_destination = text(),
+            tag::EVENT_TYPE_ID => self.event_type_id = number,
+            tag::ACTION_TYPE_ID => self.action_type_id = number,
             tag::PRIORITY => self.priority = number,
             tag::STATUS => self.status = number.map(Status),
             tag::OFFENDING_ELEMENT => {
@@ -310,7 +338,13 @@ impl Command {
     pub fn encode(&self) -> Bytes {
         let mut out = Elements(BytesMut::with_capacity(256));
         out.0.put_bytes(0, GROUP_LENGTH_BYTES);
-        out.uid(tag::AFFECTED_SOP_CLASS_UID, self.sop_class_uid.as_deref());
+        // Operations of normalized services are asked of an instance; all else is about one (PS3.7 section 10.3).
+        let requested = self.field == CommandField::N_ACTION_RQ;
+        let (class, instance) = match requested {
+            true => (tag::REQUESTED_SOP_CLASS_UID, tag::REQUESTED_SOP_INSTANCE_UID),
+            false => (tag::AFFECTED_SOP_CLASS_UID, tag::AFFECTED_SOP_INSTANCE_UID),
+        };
+        out.uid(class, self.sop_class_uid.as_deref());
         out.number(tag::COMMAND_FIELD, Some(self.field.0));
         out.number(tag::MESSAGE_ID, self.message_id);
         out.number(tag::MESSAGE_ID_RESPONDED_TO, self.message_id_responded_to);
@@ -326,7 +360,9 @@ impl Command {
             out.value(tag::OFFENDING_ELEMENT, &tags.collect::<Vec<u8>>(), 0);
         }
         out.text(tag::ERROR_COMMENT, self.error_comment.as_deref());
-        out.uid(tag::AFFECTED_SOP_INSTANCE_UID, self.sop_instance_uid.as_deref());
+        out.uid(instance, self.sop_instance_uid.as_deref());
+        out.number(tag::EVENT_TYPE_ID, self.event_type_id);
+        out.number(tag::ACTION_TYPE_ID, self.action_type_id);
         if let Some(counts) = self.sub_operations {
             out.number(tag::REMAINING, counts.remaining);
             out.number(tag::COMPLETED, Some(counts.completed));
@@ -362,6 +398,8 @@ mod tag {
     pub(super) const ERROR_COMMENT: u16 = 0x0902;
     pub(super) const AFFECTED_SOP_INSTANCE_UID: u16 = 0x1000;
     pub(super) const REQUESTED_SOP_INSTANCE_UID: u16 = 0x1001;
+    pub(super) const EVENT_TYPE_ID: u16 = 0x1002;
+    pub(super) const ACTION_TYPE_ID: u16 = 0x1008;
     pub(super) const REMAINING: u16 = 0x1020;
     pub(super) const COMPLETED: u16 = 0x1021;
     pub(super) const FAILED: u16 = 0x1022;

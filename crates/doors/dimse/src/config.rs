@@ -31,6 +31,19 @@ pub struct Limits {
     #[schemars(with = "String")]
     #[serde(with = "units::size")]
     pub identifier_bytes_max: usize,
+    /// Largest data set of a request for storage commitment, in bytes. An instance takes some 110 of them.
+    #[schemars(with = "String")]
+    #[serde(with = "units::size")]
+    pub commitment_bytes_max: usize,
+    /// Instances that one request for storage commitment may be about.
+    pub commitment_references_max: usize,
+    /// Requests for storage commitment of one association whose decision may be reported on it; others are reported on
+    /// another.
+    pub commitments_awaited_max: usize,
+    /// For storage commitment to take a request, or word of a report.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub commitment_timeout: Duration,
     /// Room made for one read from the socket, in bytes.
     #[schemars(with = "String")]
     #[serde(with = "units::size")]
@@ -94,6 +107,10 @@ impl Default for Limits {
             send_length_max: 128 * 1024,
             command_bytes_max: 64 * 1024,
             identifier_bytes_max: 4 * 1024 * 1024,
+            commitment_bytes_max: 16 * 1024 * 1024,
+            commitment_references_max: 100_000,
+            commitments_awaited_max: 64,
+            commitment_timeout: Duration::from_secs(30),
             read_bytes: 256 * 1024,
             artim: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(600),

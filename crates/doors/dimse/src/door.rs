@@ -5,10 +5,13 @@ use crate::{
     negotiate::{PeerProfile, Policy, ServiceClass, Services},
     pdu::AeTitle,
     read_after::ReadAfter,
-    services::{find, get, move_, store},
+    services::{
+        commitment::{self, Awaited},
+        find, get, move_, store,
+    },
 };
 use cairn_archive::{events::ReceiptEnd, ids::ReceiptId};
-use cairn_service_api::{Index, Ingest, Retrieval};
+use cairn_service_api::{Commitments, Index, Ingest, Retrieval};
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
@@ -32,9 +35,11 @@ pub struct Backends {
     pub index: Option<Arc<dyn Index>>,
     /// For C-MOVE and C-GET.
     pub retrieval: Option<Arc<dyn Retrieval>>,
+    /// For storage commitment.
+    pub commitments: Option<Arc<dyn Commitments>>,
 }
 
-/// Who may call, for what, and where C-MOVE sends.
+/// Who may call, for what, and where C-MOVE and reports of storage commitment go.
 #[derive(Clone, Debug, Default)]
 pub struct Partners {
     /// Who may call, under which titles, and for what.
@@ -53,6 +58,7 @@ pub struct Door {
     pub(crate) ingest: Option<Arc<dyn Ingest>>,
     pub(crate) index: Option<Arc<dyn Index>>,
     pub(crate) retrieval: Option<Arc<dyn Retrieval>>,
+    pub(crate) commitments: Option<Arc<dyn Commitments>>,
     pub(crate) read_after: ReadAfter,
 }
 
@@ -65,7 +71,7 @@ impl Door {
         implementation: Implementation,
         backends: Backends,
     ) -> Self {
-        let Backends { ingest, index, retrieval } = backends;
+        let Backends { ingest, index, retrieval, commitments } = backends;
         let retrieve = index.is_some() && retrieval.is_some();
         let able = Services {
             verification: true,
@@ -73,9 +79,11 @@ impl Door {
             find: index.is_some(),
             move_: retrieve,
             get: retrieve,
+            commitment: commitments.is_some(),
         };
         let (tenant, read_after, partners) = (tenant.to_owned(), ReadAfter::default(), RwLock::default());
-        let door = Self { limits, implementation, tenant, able, partners, ingest, index, retrieval, read_after };
+        let door =
+            Self { limits, implementation, tenant, able, partners, ingest, index, retrieval, commitments, read_after };
         door.set_partners(Partners { policy, destinations: HashMap::new() });
         door
     }
@@ -98,7 +106,7 @@ impl Door {
     }
 
     pub(crate) fn session(self: &Arc<Self>, partners: Arc<Partners>, profile: Arc<PeerProfile>) -> Session {
-        Session { door: Arc::clone(self), partners, profile, receipt: None }
+        Session { door: Arc::clone(self), partners, profile, receipt: None, awaited: Awaited::default() }
     }
 }
 
@@ -108,14 +116,26 @@ pub(crate) struct Session {
     pub(crate) partners: Arc<Partners>,
     pub(crate) profile: Arc<PeerProfile>,
     pub(crate) receipt: Option<ReceiptId>,
+    /// Decisions about storage commitment that are reported on this association.
+    pub(crate) awaited: Awaited,
 }
 
 impl Session {
-    /// Answers messages until the peer releases.
+    /// Answers messages until the peer releases, and reports decisions meanwhile.
     pub(crate) async fn converse(&mut self, association: &mut Association) -> Result<(), AssociationError> {
         loop {
-            match association.receive().await? {
+            let received = tokio::select! {
+                biased;
+                received = association.receive() => received?,
+                decided = self.awaited.next() => {
+                    self.awaited.send(association, decided).await?;
+                    continue;
+                }
+            };
+            match received {
                 Received::Release => return Ok(()),
+                Received::Message(message)
+                    if self.awaited.answered(&message.command, self.door.limits.commitment_timeout).await => {}
                 Received::Message(message) => {
                     let (field, start) = (message.command.field, Instant::now());
                     let span = tracing::info_span!("dimse.request", request = metrics::request(field));
@@ -150,12 +170,16 @@ impl Session {
                 move_::answer(self, association, &message, root).await
             }
             (CommandField::C_GET_RQ, ServiceClass::Get(root)) => get::answer(self, association, &message, root).await,
+            (CommandField::N_ACTION_RQ, ServiceClass::Commitment) => {
+                commitment::answer(self, association, &message).await
+            }
             (
                 CommandField::C_ECHO_RQ
                 | CommandField::C_STORE_RQ
                 | CommandField::C_FIND_RQ
                 | CommandField::C_MOVE_RQ
-                | CommandField::C_GET_RQ,
+                | CommandField::C_GET_RQ
+                | CommandField::N_ACTION_RQ,
                 _,
             ) => respond(association, &message, command.response(Status::SOP_CLASS_NOT_SUPPORTED)).await,
             _ => respond(association, &message, command.response(Status::UNRECOGNIZED_OPERATION)).await,
@@ -164,6 +188,7 @@ impl Session {
 
     /// Ends what the conversation left open. `None`: the archive stops.
     pub(crate) async fn close(&mut self, ended: &Option<Result<(), AssociationError>>) {
+        self.awaited.give_up(self.door.limits.receipt_timeout).await;
         let (Some(receipt), Some(ingest)) = (self.receipt.take(), &self.door.ingest) else { return };
         let end = match ended {
             Some(Ok(()) | Err(AssociationError::Released)) => ReceiptEnd::Completed,

@@ -64,6 +64,7 @@ pub(crate) fn request(field: CommandField) -> &'static str {
         CommandField::C_FIND_RQ => "c-find",
         CommandField::C_MOVE_RQ => "c-move",
         CommandField::C_GET_RQ => "c-get",
+        CommandField::N_ACTION_RQ => "n-action",
         _ => "other",
     }
 }

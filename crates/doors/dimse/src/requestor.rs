@@ -152,7 +152,7 @@ fn agreed(rq: &AssociateRq, accept: &AssociateAc) -> Vec<Arc<Context>> {
         };
         Some(Arc::new(Context {
             id: proposed.id,
-            service: ServiceClass::of_query_or_verification(class.as_str()).unwrap_or(ServiceClass::Storage),
+            service: ServiceClass::of_other_than_storage(class.as_str()).unwrap_or(ServiceClass::Storage),
             abstract_syntax: class,
             transfer_syntax: TransferSyntax::from(syntax),
             requestor_is_scu: scu,

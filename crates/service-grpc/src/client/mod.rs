@@ -1,5 +1,6 @@
 //! The services' traits, implemented by calling a server.
 
+mod commitment;
 mod connection;
 mod index;
 mod ingest;
@@ -11,6 +12,7 @@ mod replication;
 mod retrieval;
 mod upload;
 
+pub use commitment::CommitmentsClient;
 pub use connection::{Connection, SendTrace, Wire};
 pub use index::IndexClient;
 pub use ingest::IngestClient;

@@ -2,6 +2,7 @@
 
 mod body;
 mod callers;
+mod commitment;
 mod index;
 mod ingest;
 mod lifecycle;
@@ -12,6 +13,7 @@ mod retrieval;
 mod serve;
 
 pub use callers::SiteCertificates;
+pub use commitment::CommitmentServer;
 pub use index::IndexServer;
 pub use ingest::IngestServer;
 pub use lifecycle::LifecycleServer;
@@ -25,13 +27,18 @@ use crate::{
     error::to_status,
     index_proto::index_service_server::IndexServiceServer,
     ingest_proto::ingest_service_server::IngestServiceServer,
-    lifecycle_proto::{lifecycle_service_server::LifecycleServiceServer, notary_service_server::NotaryServiceServer},
+    lifecycle_proto::{
+        commitment_service_server::CommitmentServiceServer, lifecycle_service_server::LifecycleServiceServer,
+        notary_service_server::NotaryServiceServer,
+    },
     log_proto::event_log_service_server::EventLogServiceServer,
     proto::DESCRIPTORS,
     replication_proto::{peer_service_server::PeerServiceServer, replication_service_server::ReplicationServiceServer},
     retrieval_proto::retrieval_service_server::RetrievalServiceServer,
 };
-use cairn_service_api::{AnswerStream, Error, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retrieval};
+use cairn_service_api::{
+    AnswerStream, Commitments, Error, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retrieval,
+};
 use futures_util::{Stream, StreamExt};
 use std::{pin::Pin, sync::Arc};
 use tonic::{Status, service::Routes};
@@ -60,6 +67,8 @@ pub struct Served {
     pub lifecycle: Option<Arc<dyn Lifecycle>>,
     /// The notary, which is of lifecycle.
     pub notary: Option<Arc<dyn Notary>>,
+    /// Lifecycle's storage commitment.
+    pub commitments: Option<Arc<dyn Commitments>>,
 }
 
 /// Routes for the services there are, with health and reflection beside them, and the handle that sets their health.
@@ -98,6 +107,7 @@ pub(crate) async fn routes(
     serve!(served.replication, ReplicationServer, ReplicationServiceServer);
     serve!(served.lifecycle, LifecycleServer, LifecycleServiceServer);
     serve!(served.notary, NotaryServer, NotaryServiceServer);
+    serve!(served.commitments, CommitmentServer, CommitmentServiceServer);
     Ok((routes, health))
 }
 

@@ -1,6 +1,7 @@
 //! What each command does. Results go to standard output, progress and errors to standard error.
 
 pub mod audit;
+pub mod commitments;
 pub mod config;
 pub mod conflicts;
 pub mod demo;

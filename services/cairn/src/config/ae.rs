@@ -1,4 +1,4 @@
-//! Application Entities: who may call, what is assumed of them, where C-MOVE sends.
+//! Application Entities: who may call, what is assumed of them, where C-MOVE and reports of storage commitment go.
 
 use cairn_archive::rejection::{RejectionTitle, Titles};
 use cairn_dicom::Uid;
@@ -19,7 +19,8 @@ pub struct AeConfig {
     pub transfer_syntaxes: Vec<String>,
     /// Take no transfer syntax but the ones named.
     pub only_these_transfer_syntaxes: bool,
-    /// `HOST:PORT` that C-MOVE sends to under this title. Unset: not a destination.
+    /// `HOST:PORT` that C-MOVE sends to under this title, and that reports of storage commitment go to. Unset: not a
+    /// destination.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// Issuer of Patient ID where its data sets name none.
@@ -40,6 +41,21 @@ pub struct AeConfig {
     /// Titles of rejection notes, as Code Values in DCM, that hide nothing from it: in C-FIND, C-MOVE and C-GET it sees what is
     /// rejected under these alone. IHE lets what is rejected for quality reasons (113001) be seen.
     pub sees_rejected: Vec<String>,
+    /// Other sites that must hold an instance before it is committed to this AE.
+    pub commitment_sites: u32,
+    /// On which association it is told what is committed.
+    pub commitment_report: CommitmentReport,
+}
+
+/// On which association a requester of storage commitment is told of the decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CommitmentReport {
+    /// On one that the archive opens to `address`; without an address requests are refused.
+    #[default]
+    NewAssociation,
+    /// On its own while that stands, else on one that the archive opens to `address`.
+    SameAssociation,
 }
 
 /// A service that can be offered.
@@ -54,6 +70,8 @@ pub enum ServiceName {
     Move,
     /// C-GET
     Get,
+    /// Storage commitment
+    Commitment,
 }
 
 impl AeConfig {

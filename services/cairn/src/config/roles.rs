@@ -1,13 +1,13 @@
 //! From the operator's configuration to what each part takes, and the checks that need several sections at once.
 
 use super::{
-    AeConfig, Config, ConfigError, ServiceName,
+    AeConfig, CommitmentReport, Config, ConfigError, ServiceName,
     ae::{check_ae_title, host_and_port, titles},
 };
 use cairn_dicom::CharacterSet;
 use cairn_dimse::{
     Destination,
-    negotiate::{CallingAes, PeerProfile, Policy, Services},
+    negotiate::{CallingAes, CommitmentTerms, PeerProfile, Policy, Services},
     pdu::AeTitle,
 };
 use cairn_ingest::IngestConfig;
@@ -164,6 +164,7 @@ fn peer_profile(ae: &AeConfig) -> PeerProfile {
             find: named.contains(&ServiceName::Find),
             move_: named.contains(&ServiceName::Move),
             get: named.contains(&ServiceName::Get),
+            commitment: named.contains(&ServiceName::Commitment),
         },
     };
     PeerProfile {
@@ -173,6 +174,10 @@ fn peer_profile(ae: &AeConfig) -> PeerProfile {
         only_these_transfer_syntaxes: ae.only_these_transfer_syntaxes,
         sees_rejected: ae.titles_seen().unwrap_or_default(),
         default_character_set: character_set(ae),
+        commitment: CommitmentTerms {
+            confirmed_sites: ae.commitment_sites,
+            on_same_association: ae.commitment_report == CommitmentReport::SameAssociation,
+        },
     }
 }
 

@@ -127,7 +127,8 @@ fn repaired(repair: &EventRepaired) -> Option<EventId> {
 pub(crate) enum Checked {
     /// It is about a study.
     OfStudy(Event),
-    /// It is about none: about sites or objects, the count of a receipt's inputs that named no study (the log keeps it, no projection shows it), or
+    /// It is about none: about sites, objects or storage commitment, the count of a receipt's inputs that named no study (the log
+    /// keeps it, no projection shows it), or
     /// the dismissal of an event whose envelope names none.
     OfNoStudy(Option<EventId>),
 }

@@ -7,6 +7,7 @@ mod audit;
 mod bad_input;
 mod cli;
 mod cluster;
+mod commitment;
 mod crashes;
 mod dcmtk;
 mod dicomweb_client;

@@ -27,7 +27,8 @@ impl Server {
         let archive = Arc::new(Archive::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let services = Services { ingest: archive.clone(), index: archive.clone(), retrieval: archive.clone() };
+        let services =
+            Services { ingest: archive.clone(), index: archive.clone(), retrieval: archive.clone(), commitments: None };
         let (drain, drained) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let routes = router(services, config.clone());

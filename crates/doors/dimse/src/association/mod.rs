@@ -22,7 +22,7 @@ mod send;
 
 use crate::{
     Limits,
-    command::{Command, CommandError},
+    command::{Command, CommandError, CommandField},
     negotiate::Context,
     pdu::{
         Abort, AeTitle, AssociateRj, PduError, UserIdentity, encode_abort, encode_release,
@@ -370,7 +370,7 @@ impl Association {
                     Received::Release => return Err(AssociationError::Released),
                     Received::Message(message) => message,
                 };
-                if message.command.field == crate::CommandField::C_CANCEL_RQ {
+                if message.command.field == CommandField::C_CANCEL_RQ {
                     on_cancel(&message.command);
                 } else if !message.command.field.is_response() {
                     if message.command.has_data_set {
@@ -379,6 +379,9 @@ impl Association {
                     self.hold(message)?;
                 } else if message.command.message_id_responded_to == Some(message_id) {
                     return Ok(message.command);
+                } else if message.command.field == CommandField::N_EVENT_REPORT_RSP && !message.command.has_data_set {
+                    // To a report that was sent before this.
+                    self.hold(message)?;
                 } else {
                     return Err(AssociationError::Protocol("response to another message"));
                 }

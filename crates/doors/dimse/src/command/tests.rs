@@ -22,6 +22,8 @@ fn every_element_reads_back_in_ascending_order() {
         message_id_responded_to: Some(2),
         sop_class_uid: Some("1.2".into()),
         sop_instance_uid: Some("1.2.3.4".into()),
+        event_type_id: Some(2),
+        action_type_id: Some(1),
         priority: Some(Priority::Low as u16),
         has_data_set: true,
         status: Some(Status::SUBOPERATIONS_WITH_FAILURES),
@@ -81,4 +83,19 @@ fn statuses_are_of_their_kind() {
     assert!(!Status::OUT_OF_RESOURCES.is_done() && !Status::CANCEL.is_done() && !Status(0x0110).is_done());
     assert!(Status::PENDING.is_pending() && Status::PENDING_OPTIONAL_KEYS_UNSUPPORTED.is_pending());
     assert_eq!(format!("{:?}", Status::OUT_OF_RESOURCES), "A700H");
+}
+
+#[test]
+fn an_action_is_asked_of_an_instance_and_answered_about_it() {
+    let mut action = Command::request(CommandField::N_ACTION_RQ, 7, "1.2.840.10008.1.20.1");
+    (action.sop_instance_uid, action.action_type_id) = (Some("1.2.840.10008.1.20.1.1".into()), Some(1));
+    let has = |bytes: &[u8], element: u16| {
+        let wanted = element.to_le_bytes();
+        bytes.windows(4).any(|four| four == [0, 0, wanted[0], wanted[1]])
+    };
+    let (request, response) = (action.encode(), action.response(Status::SUCCESS).encode());
+    assert!(has(&request, 0x0003) && has(&request, 0x1001) && has(&request, 0x1008));
+    assert!(!has(&request, 0x0002) && !has(&request, 0x1000));
+    assert!(has(&response, 0x0002) && has(&response, 0x1000) && !has(&response, 0x0003) && !has(&response, 0x1001));
+    assert_eq!(Command::decode(&request), Ok(action));
 }

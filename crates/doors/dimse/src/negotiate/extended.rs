@@ -63,7 +63,7 @@ impl QueryOptions {
                 multiple_value: asked(7),
             },
             ServiceClass::Move(_) | ServiceClass::Get(_) => Self { relational: asked(1), ..Self::default() },
-            ServiceClass::Verification | ServiceClass::Storage => Self::default(),
+            ServiceClass::Verification | ServiceClass::Storage | ServiceClass::Commitment => Self::default(),
         }
     }
 
@@ -103,7 +103,7 @@ pub(super) fn answer(
             Bytes::copy_from_slice(&[agreed.relational.into(), 0][..length.min(2)])
         }
         ServiceClass::Storage => Bytes::copy_from_slice(&STORAGE[..length.min(6)]),
-        ServiceClass::Verification => return None,
+        ServiceClass::Verification | ServiceClass::Commitment => return None,
     };
     Some(SopClassExtended { sop_class_uid: asked.sop_class_uid.clone(), information: bytes })
 }

@@ -16,7 +16,9 @@ use crate::{
 use bytes::Bytes;
 use cairn_dicom::{TransferSyntax, Uid};
 pub use extended::QueryOptions;
-pub use policy::{CallingAes, PeerProfile, Policy, QueryRoot, ServiceClass, Services};
+pub use policy::{
+    CallingAes, CommitmentTerms, PeerProfile, Policy, QueryRoot, STORAGE_COMMITMENT, ServiceClass, Services,
+};
 use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
 /// An accepted presentation context.

@@ -38,13 +38,19 @@ pub enum ServiceClass {
     Move(QueryRoot),
     /// C-GET
     Get(QueryRoot),
+    /// Storage Commitment Push Model: N-ACTION, N-EVENT-REPORT
+    Commitment,
 }
 
+/// Storage Commitment Push Model SOP Class (PS3.4 section J.3.4).
+pub const STORAGE_COMMITMENT: &str = "1.2.840.10008.1.20.1";
+
 impl ServiceClass {
-    /// The service of a Verification or Query/Retrieve SOP Class (PS3.4 annexes A and C.6).
-    pub fn of_query_or_verification(uid: &str) -> Option<Self> {
+    /// The service of a SOP Class that is not of storage (PS3.4 annexes A, C.6 and J).
+    pub fn of_other_than_storage(uid: &str) -> Option<Self> {
         Some(match uid {
             "1.2.840.10008.1.1" => Self::Verification,
+            STORAGE_COMMITMENT => Self::Commitment,
             "1.2.840.10008.5.1.4.1.2.1.1" => Self::Find(QueryRoot::Patient),
             "1.2.840.10008.5.1.4.1.2.1.2" => Self::Move(QueryRoot::Patient),
             "1.2.840.10008.5.1.4.1.2.1.3" => Self::Get(QueryRoot::Patient),
@@ -72,11 +78,14 @@ pub struct Services {
     pub move_: bool,
     /// C-GET
     pub get: bool,
+    /// Storage commitment, as SCP
+    pub commitment: bool,
 }
 
 impl Services {
     /// All of them.
-    pub const ALL: Self = Self { verification: true, storage: true, find: true, move_: true, get: true };
+    pub const ALL: Self =
+        Self { verification: true, storage: true, find: true, move_: true, get: true, commitment: true };
 
     /// Those of both.
     pub fn and(self, other: Self) -> Self {
@@ -86,6 +95,7 @@ impl Services {
             find: self.find && other.find,
             move_: self.move_ && other.move_,
             get: self.get && other.get,
+            commitment: self.commitment && other.commitment,
         }
     }
 
@@ -97,6 +107,7 @@ impl Services {
             ServiceClass::Find(_) => self.find,
             ServiceClass::Move(_) => self.move_,
             ServiceClass::Get(_) => self.get,
+            ServiceClass::Commitment => self.commitment,
         }
     }
 }
@@ -117,6 +128,18 @@ pub struct PeerProfile {
     pub only_these_transfer_syntaxes: bool,
     /// What is rejected under these titles alone it sees all the same.
     pub sees_rejected: Titles,
+    /// What its requests for storage commitment get.
+    pub commitment: CommitmentTerms,
+}
+
+/// What requests for storage commitment get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitmentTerms {
+    /// Other sites that must hold an instance before it is committed.
+    pub confirmed_sites: u32,
+    /// Whether the decision is reported on the requester's own association while that stands; otherwise, and then, the archive
+    /// calls the requester.
+    pub on_same_association: bool,
 }
 
 impl Default for PeerProfile {
@@ -128,6 +151,7 @@ impl Default for PeerProfile {
             transfer_syntaxes: Vec::new(),
             only_these_transfer_syntaxes: false,
             sees_rejected: Titles::default(),
+            commitment: CommitmentTerms::default(),
         }
     }
 }
@@ -258,7 +282,7 @@ impl Policy {
     /// of the class in Common Extended Negotiation.
     pub fn service_of(&self, class: &Uid, declared: Option<&SopClassCommonExtended>) -> Option<ServiceClass> {
         let uid = class.as_str();
-        if let Some(service) = ServiceClass::of_query_or_verification(uid) {
+        if let Some(service) = ServiceClass::of_other_than_storage(uid) {
             use ServiceClass::{Find, Get, Move};
             let only = QueryRoot::PatientStudyOnly;
             let retired = matches!(service, Find(root) | Move(root) | Get(root) if root == only);

@@ -94,13 +94,14 @@ fn queries_take_plain_native_syntaxes_alone() {
 fn classes_are_offered_by_what_they_are() {
     let policy = Policy::default();
     let ok = |class: &str| chosen(class, &[IMPLICIT], &policy).is_ok();
-    for class in ["1.2.840.10008.1.1", CT, FIND, "1.2.840.10008.5.1.4.1.2.2.3", "1.3.46.670589.2.3"] {
+    let commitment = "1.2.840.10008.1.20.1";
+    for class in ["1.2.840.10008.1.1", commitment, CT, FIND, "1.2.840.10008.5.1.4.1.2.2.3", "1.3.46.670589.2.3"] {
         assert!(ok(class), "{class}");
     }
     assert!(ok("1.2.840.10008.5.1.4.1.1.9999"), "a class of a later edition");
     let others = [
         ("1.2.840.10008.5.1.4.31", "Modality Worklist"),
-        ("1.2.840.10008.1.20.1", "Storage Commitment"),
+        ("1.2.840.10008.1.20.2", "Storage Commitment Pull Model"),
         ("1.2.840.10008.5.1.1.9", "Basic Grayscale Print"),
         ("1.2.840.10008.5.1.4.39.1", "Color Palette Storage, which has no patient"),
         ("1.2.840.10008.5.1.4.1.2.3.1", "Patient/Study Only"),

@@ -1,10 +1,13 @@
 //! What we ask of other archives, as SCU: to store instances (C-STORE), to say what they have (C-FIND), and to give it
-//! (C-GET, C-MOVE). PS3.4 annexes B and C, PS3.7 section 9, edition 2025c.
+//! (C-GET, C-MOVE). PS3.4 annexes B and C, PS3.7 section 9, edition 2025c. And what we tell those who asked for storage
+//! commitment (N-EVENT-REPORT), over associations of ours: PS3.4 annex J.
 
+mod commitment;
 mod get;
 mod query;
 mod store;
 
+pub use commitment::report_commitment;
 pub use get::{GetScu, Given, Taker};
 pub use query::{Moved, QueryScu};
 pub use store::{StoreAnswer, StoreScu};
@@ -17,6 +20,7 @@ use crate::{
 };
 use cairn_dicom::{TransferSyntax, Uid};
 use cairn_service_api::Error;
+use query::skip;
 
 /// Study Root Query/Retrieve Information Model, FIND, MOVE and GET (PS3.4 annex C.6.2).
 const STUDY_ROOT_FIND: &str = "1.2.840.10008.5.1.4.1.2.2.1";

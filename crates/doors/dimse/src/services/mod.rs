@@ -1,5 +1,6 @@
-//! The service classes, one module each, as SCP (PS3.4 annexes A, B and C, edition 2025c).
+//! The service classes, one module each, as SCP (PS3.4 annexes A, B, C and J, edition 2025c).
 
+pub(crate) mod commitment;
 mod convert;
 pub(crate) mod find;
 pub(crate) mod get;
@@ -52,7 +53,8 @@ fn is_cancel(association: &mut Association, received: Received, message_id: u16)
     if message.command.field == CommandField::C_CANCEL_RQ {
         return Ok(message.command.message_id_responded_to == Some(message_id));
     }
-    if message.command.field.is_response() {
+    // The answer to a report of ours may cross a request of the peer's.
+    if message.command.field.is_response() && message.command.field != CommandField::N_EVENT_REPORT_RSP {
         return Err(AssociationError::Protocol("response to nothing"));
     }
     association.hold(message)?;

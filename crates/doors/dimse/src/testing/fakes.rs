@@ -5,12 +5,15 @@ use crate::testing::{CT, EXPLICIT, uid};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{
-    Digest, EventId, Incarnation, ObjectKey, Offset, Partition, Position, PositionVector, events::ReceiptEnd,
+    Digest, EventId, Incarnation, ObjectKey, Offset, Partition, Position, PositionVector,
+    commitment::{FailureReason, State},
+    events::ReceiptEnd,
     ids::ReceiptId,
 };
 use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
-    AnswerStream, Error, ErrorKind, Index, Ingest, Retrieval,
+    AnswerStream, Commitments, Error, ErrorKind, Index, Ingest, Retrieval,
+    commitment::{Commitment, Outcome, Reported, Request, Selection as CommitmentSelection, Transaction},
     index::{
         Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Query, Selection,
         StateDigest, StudyDifference,
@@ -237,6 +240,73 @@ impl Index for FakeIndex {
         _: Vec<cairn_archive::EventId>,
     ) -> Result<AnswerStream<cairn_service_api::digests::FoldedEvent>, Error> {
         never()
+    }
+}
+
+/// Takes requests for storage commitment, and decides when a test says so.
+#[derive(Default)]
+pub(crate) struct FakeCommitments {
+    pub(crate) requests: Mutex<Vec<Request>>,
+    pub(crate) refusals: Mutex<VecDeque<Error>>,
+    pub(crate) reported: watch::Sender<Vec<Reported>>,
+    /// Whether everything that was asked for is decided: the first instance of each is not committed.
+    pub(crate) decided: watch::Sender<bool>,
+}
+
+impl FakeCommitments {
+    fn known(&self, transaction: &Transaction, decided: bool) -> Result<Commitment, Error> {
+        let requests = self.requests.lock().unwrap();
+        let request = requests.iter().find(|request| request.transaction == *transaction);
+        let request = request.ok_or_else(|| Error::new(ErrorKind::NotFound, "there is no such transaction"))?;
+        Ok(Commitment {
+            transaction: transaction.clone(),
+            state: if decided { State::Unreported } else { State::Pending },
+            door: request.door,
+            requested_at_ms: 1,
+            references: request.references.len() as u32,
+            confirmed_sites: request.confirmed_sites,
+            decided_at_ms: decided.then_some(2),
+            committed: 0,
+            failed: Vec::new(),
+            reported_at_ms: None,
+            report_failure: None,
+        })
+    }
+}
+
+#[async_trait]
+impl Commitments for FakeCommitments {
+    async fn request_commitment(&self, request: Request) -> Result<Commitment, Error> {
+        if let Some(refusal) = self.refusals.lock().unwrap().pop_front() {
+            return Err(refusal);
+        }
+        let transaction = request.transaction.clone();
+        self.requests.lock().unwrap().push(request);
+        self.known(&transaction, false)
+    }
+
+    async fn commitment(&self, transaction: &Transaction, wait: Duration) -> Result<Commitment, Error> {
+        let mut decided = self.decided.subscribe();
+        let decided = tokio::time::timeout(wait, decided.wait_for(|decided| *decided)).await.is_ok();
+        self.known(transaction, decided)
+    }
+
+    async fn commitment_outcomes(&self, transaction: &Transaction) -> Result<AnswerStream<Outcome>, Error> {
+        let requests = self.requests.lock().unwrap();
+        let request = requests.iter().find(|request| request.transaction == *transaction).unwrap();
+        let reasons = std::iter::once(Some(FailureReason::NO_SUCH_OBJECT_INSTANCE)).chain(std::iter::repeat(None));
+        let outcomes = request.references.clone().into_iter().zip(reasons);
+        let outcomes: Vec<_> = outcomes.map(|(reference, failure)| Ok(Outcome { reference, failure })).collect();
+        Ok(Box::pin(stream::iter(outcomes)))
+    }
+
+    async fn commitments(&self, _: CommitmentSelection) -> Result<AnswerStream<Commitment>, Error> {
+        never()
+    }
+
+    async fn commitment_reported(&self, _: &Transaction, reported: Reported) -> Result<(), Error> {
+        self.reported.send_modify(|all| all.push(reported));
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+mod commitment;
 mod find;
 mod retrieve;
 mod store;
@@ -10,7 +11,7 @@ use crate::{
     negotiate::Policy,
     testing::{RawPeer, Running, fakes::*, p_data, quick},
 };
-use cairn_service_api::{Index, Ingest, Retrieval};
+use cairn_service_api::{Commitments, Index, Ingest, Retrieval};
 use std::{sync::Arc, time::Duration};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,6 +25,7 @@ struct Fakes {
     ingest: Arc<FakeIngest>,
     index: Arc<FakeIndex>,
     retrieval: Arc<FakeRetrieval>,
+    commitments: Arc<FakeCommitments>,
 }
 
 impl Fakes {
@@ -32,6 +34,7 @@ impl Fakes {
             ingest: Some(self.ingest.clone() as Arc<dyn Ingest>),
             index: Some(self.index.clone() as Arc<dyn Index>),
             retrieval: Some(self.retrieval.clone() as Arc<dyn Retrieval>),
+            commitments: Some(self.commitments.clone() as Arc<dyn Commitments>),
         };
         Door::new("default", policy, limits, Implementation::default(), backends)
     }
