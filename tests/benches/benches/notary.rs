@@ -72,6 +72,7 @@ async fn service(directory: &Path, log: &Arc<dyn EventLog>) -> Arc<LifecycleServ
         notes: Arc::new(notes),
         index: None,
         replication: None,
+        reporter: None,
         clock,
         disk: Arc::new(RealDisk),
         signer: Some(Arc::new(Unsigned)),

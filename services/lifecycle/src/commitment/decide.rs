@@ -223,7 +223,8 @@ impl Deciding {
     ) -> Result<Option<Vec<Option<FailureReason>>>, Error> {
         let unknown = || Error::new(ErrorKind::Unavailable, "where instances are is not known: there is no index");
         let index = self.index.as_deref().ok_or_else(unknown)?;
-        let mut looking = Looking { index, log: &self.log, transaction, studies: HashMap::new() };
+        let (is_of_several_sites, studies) = (sites > 0, HashMap::new());
+        let mut looking = Looking { index, log: &self.log, transaction, is_of_several_sites, studies };
         looking.wait_for_index(left.max(Duration::from_secs(1))).await?;
         let mut seen = looking.look(references).await?;
         if seen.is_awaited && !left.is_zero() {

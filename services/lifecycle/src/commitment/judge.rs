@@ -57,7 +57,7 @@ pub(super) fn judge(reference: &Reference, records: &[&InstanceRecord], stored_l
     }
     let chosen: Vec<_> = match (records, stored_last) {
         ([only], _) => vec![*only],
-        (_, StoredLast::Version(event)) => records.iter().copied().filter(|of| of.store_event == event).collect(),
+        (_, StoredLast::Version(event)) => shown_for(records, event),
         (_, StoredLast::Nothing) => records.iter().copied().filter(|of| of.shown).collect(),
         (_, StoredLast::Unknown) => Vec::new(),
     };
@@ -68,6 +68,13 @@ pub(super) fn judge(reference: &Reference, records: &[&InstanceRecord], stored_l
         return Judged::Failed(FailureReason::CLASS_INSTANCE_CONFLICT);
     }
     Judged::ToRead(chosen.into_iter().cloned().collect())
+}
+
+/// A version, or the one of the same bytes that is shown for it because its own are damaged.
+fn shown_for<'a>(records: &[&'a InstanceRecord], event: EventId) -> Vec<&'a InstanceRecord> {
+    let Some(last) = records.iter().find(|of| of.store_event == event) else { return Vec::new() };
+    let same = |of: &&&InstanceRecord| of.shown && of.object.digest == last.object.digest;
+    vec![records.iter().find(same).unwrap_or(last)]
 }
 
 /// Whether instances of the class may be stored: it is of storage, private, or of a later edition.
@@ -109,6 +116,7 @@ mod tests {
             data_set_offset: 0,
             pixel_data_offset: 0,
             shown,
+            damaged: false,
             rejected: Titles::default(),
             frames: 0,
             frame_table: None,
@@ -143,6 +151,10 @@ mod tests {
         assert_eq!(judged(StoredLast::Version(id(2))), not_shown);
         assert_eq!(judged(StoredLast::Unknown), not_shown);
         assert_eq!(judge(&reference(CT), &[&second], StoredLast::Nothing), not_shown);
+        let mut same_bytes = second.clone();
+        same_bytes.object.digest = first.object.digest;
+        let judged = judge(&reference(CT), &[&first, &same_bytes], StoredLast::Version(id(2)));
+        assert_eq!(judged, Judged::ToRead(vec![first]), "shown for the one whose own bytes are damaged");
     }
 
     #[test]

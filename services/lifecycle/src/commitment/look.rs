@@ -64,6 +64,8 @@ pub(super) struct Looking<'a> {
     pub(super) index: &'a dyn Index,
     pub(super) log: &'a Arc<dyn EventLog>,
     pub(super) transaction: &'a Transaction,
+    /// Whether other sites must have it too.
+    pub(super) is_of_several_sites: bool,
     /// What was read of studies in which it matters who stored what.
     pub(super) studies: HashMap<Uid, OfStudy>,
 }
@@ -165,6 +167,11 @@ impl Looking<'_> {
             Judged::NotYet(reason) => {
                 seen.is_awaited = true;
                 Some(reason)
+            }
+            // Damaged at a site, which would confirm that it was stored there.
+            Judged::ToRead(records) if self.is_of_several_sites && records.iter().any(|of| of.damaged) => {
+                seen.is_awaited = true;
+                Some(FailureReason::PROCESSING_FAILURE)
             }
             Judged::ToRead(records) => {
                 for record in records {

@@ -316,6 +316,7 @@ pub fn record(instance: &str, store_event: EventId, object: ObjectRef) -> Instan
         data_set_offset: 0,
         pixel_data_offset: 0,
         shown: true,
+        damaged: false,
         rejected: Titles::default(),
         frames: 0,
         frame_table: None,
