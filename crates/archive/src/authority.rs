@@ -209,7 +209,7 @@ impl Authority {
 }
 
 /// Reads a vector; an origin that is none means nothing.
-fn vector(ends: &[OriginEnd]) -> PositionVector {
+pub(crate) fn vector(ends: &[OriginEnd]) -> PositionVector {
     let mut vector = PositionVector::default();
     for OriginEnd { site, incarnation, partition, end } in ends {
         if let (Ok(site), Ok(partition)) = (site.parse(), u16::try_from(*partition)) {

@@ -19,11 +19,13 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 pub use v1::{
     ApplicationEntity, BulkDataEntry, CheckpointSigned, CommitmentDecided, CommitmentFailures, CommitmentGroup,
     CommitmentReferences, CommitmentReportOutcome, CommitmentReported, CommitmentReporting, CommitmentRequested,
-    Comparison, Damage, DamageFoundBy, Door, EventRepaired, Finding, FragmentedFrames, FrameTable, InstanceProtected,
-    InstanceReceivedAgain, InstanceStored, InstanceStoredSide, InstancesRejected, NativeFrames, Object, ObjectDamaged,
-    ObjectRepaired, OriginEnd, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance, RejectedSeries, RejectionNote,
-    RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SenderProfile, SendersConfigured, SiteDemoted,
-    SitePromoted, SiteReadOnlySet, VersionChosen, VersionsCompared, event_repaired, frame_table, object_repaired,
+    Comparison, Damage, DamageFoundBy, Door, ErasedInstance, ErasedSeries, ErasedVersion, ErasureConfirmed,
+    ErasureRequested, ErasureWithdrawn, EventRepaired, Finding, FragmentedFrames, FrameTable, HeldPatient, HoldPlaced,
+    HoldProtected, HoldReleased, InstanceProtected, InstanceReceivedAgain, InstanceStored, InstanceStoredSide,
+    InstancesRejected, KeptBecause, KeptVersion, NativeFrames, Object, ObjectDamaged, ObjectRepaired, ObjectsDestroyed,
+    OriginEnd, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked,
+    Replacement, ResendPolicy, RevokedSeries, SenderProfile, SendersConfigured, SiteDemoted, SitePromoted,
+    SiteReadOnlySet, VersionChosen, VersionsCompared, VersionsErased, event_repaired, frame_table, object_repaired,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -65,6 +67,20 @@ pub enum Event {
     CommitmentDecided(CommitmentDecided),
     /// `cairn.commitment.reported.v1`
     CommitmentReported(CommitmentReported),
+    /// `cairn.hold.placed.v1`
+    HoldPlaced(HoldPlaced),
+    /// `cairn.hold.released.v1`
+    HoldReleased(HoldReleased),
+    /// `cairn.erasure.requested.v1`
+    ErasureRequested(Box<ErasureRequested>),
+    /// `cairn.erasure.withdrawn.v1`
+    ErasureWithdrawn(ErasureWithdrawn),
+    /// `cairn.erasure.confirmed.v1`
+    ErasureConfirmed(ErasureConfirmed),
+    /// `cairn.instance.versions-erased.v1`
+    VersionsErased(Box<VersionsErased>),
+    /// `cairn.erasure.objects-destroyed.v1`
+    ObjectsDestroyed(ObjectsDestroyed),
 }
 
 /// Why a payload is not an event that this build can read.
@@ -129,6 +145,13 @@ event_kinds! {
     CommitmentRequested = "cairn.commitment.requested.v1",
     CommitmentDecided = "cairn.commitment.decided.v1",
     CommitmentReported = "cairn.commitment.reported.v1",
+    HoldPlaced = "cairn.hold.placed.v1",
+    HoldReleased = "cairn.hold.released.v1",
+    ErasureRequested = "cairn.erasure.requested.v1",
+    ErasureWithdrawn = "cairn.erasure.withdrawn.v1",
+    ErasureConfirmed = "cairn.erasure.confirmed.v1",
+    VersionsErased = "cairn.instance.versions-erased.v1",
+    ObjectsDestroyed = "cairn.erasure.objects-destroyed.v1",
 }
 
 impl Event {
@@ -145,10 +168,11 @@ impl Event {
         matches!(self, Event::CommitmentRequested(_) | Event::CommitmentDecided(_) | Event::CommitmentReported(_))
     }
 
-    /// Whether it is of no study: about sites, the log itself, storage commitment, or an object that no study is known to have.
-    /// No projection shows it.
+    /// Whether it is of no study: about sites, a hold, the log itself, storage commitment, or an object that no study is known to
+    /// have. No projection shows it.
     pub fn is_of_no_study(&self) -> bool {
         match self {
+            Event::HoldPlaced(_) | Event::HoldReleased(_) => true,
             Event::ObjectDamaged(_) | Event::ObjectRepaired(_) => self.study_instance_uid().is_empty(),
             Event::CheckpointSigned(_) => true,
             event => event.is_of_sites() || event.is_of_commitment(),
@@ -168,7 +192,14 @@ impl Event {
             Event::ObjectRepaired(event) => &event.study_instance_uid,
             Event::InstancesRejected(event) => &event.study_instance_uid,
             Event::RejectionRevoked(event) => &event.study_instance_uid,
-            Event::SitePromoted(_)
+            Event::ErasureRequested(event) => &event.study_instance_uid,
+            Event::ErasureWithdrawn(event) => &event.study_instance_uid,
+            Event::ErasureConfirmed(event) => &event.study_instance_uid,
+            Event::VersionsErased(event) => &event.study_instance_uid,
+            Event::ObjectsDestroyed(event) => &event.study_instance_uid,
+            Event::HoldPlaced(_)
+            | Event::HoldReleased(_)
+            | Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
             | Event::SendersConfigured(_)
@@ -195,6 +226,13 @@ impl Event {
             Event::CommitmentRequested(event) => &event.tenant,
             Event::CommitmentDecided(event) => &event.tenant,
             Event::CommitmentReported(event) => &event.tenant,
+            Event::HoldPlaced(event) => &event.tenant,
+            Event::HoldReleased(event) => &event.tenant,
+            Event::ErasureRequested(event) => &event.tenant,
+            Event::ErasureWithdrawn(event) => &event.tenant,
+            Event::ErasureConfirmed(event) => &event.tenant,
+            Event::VersionsErased(event) => &event.tenant,
+            Event::ObjectsDestroyed(event) => &event.tenant,
             Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
@@ -229,7 +267,15 @@ impl Event {
             | Event::ObjectDamaged(_)
             | Event::ObjectRepaired(_)
             | Event::CommitmentDecided(_)
-            | Event::CommitmentReported(_) => Vec::new(),
+            | Event::CommitmentReported(_)
+            | Event::HoldPlaced(_)
+            | Event::HoldReleased(_)
+            // What is erased is not to be there.
+            | Event::ErasureRequested(_)
+            | Event::ErasureWithdrawn(_)
+            | Event::ErasureConfirmed(_)
+            | Event::VersionsErased(_)
+            | Event::ObjectsDestroyed(_) => Vec::new(),
         }
     }
 

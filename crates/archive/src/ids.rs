@@ -53,6 +53,7 @@ uuid_id!(
     "`ce_id`: a UUIDv7 minted once, before the first attempt, kept across retries and sites."
 );
 uuid_id!(ObjectKey, "object key", "Names one object's bytes at every site; minted by ingest, never reused.");
+uuid_id!(HoldId, "hold id", "A hold, by however many events it was placed.");
 uuid_id!(ReceiptId, "receipt id", "One association, STOW-RS request or import.");
 
 /// BLAKE3-256 of an object's bytes.

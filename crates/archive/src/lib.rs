@@ -6,9 +6,11 @@ pub mod authority;
 pub mod commitment;
 pub mod digest;
 pub mod envelope;
+pub mod erasure;
 pub mod events;
 pub mod fold;
 pub mod hlc;
+pub mod holds;
 pub mod ids;
 pub mod index_rows;
 pub mod notary;
@@ -18,5 +20,5 @@ pub mod rejection;
 
 pub use envelope::Envelope;
 pub use hlc::{Hlc, HybridClock};
-pub use ids::{Digest, EventId, ObjectKey, SiteId};
+pub use ids::{Digest, EventId, HoldId, ObjectKey, SiteId};
 pub use position::{Incarnation, Offset, Partition, Position, PositionVector};

@@ -456,7 +456,116 @@ fn samples() -> Vec<(&'static str, Event)> {
                 reason: "connection refused".into(),
             }),
         ),
+        (
+            "hold_placed",
+            Event::HoldPlaced(events::HoldPlaced {
+                tenant: "default".into(),
+                hold_id: vec![1; 16].into(),
+                study_instance_uids: vec!["1.2.3".into(), "1.2.4".into()],
+                placed_by: "operator".into(),
+                key_id: String::new(),
+                protected: events::HoldProtected {
+                    patient: Some(events::HeldPatient {
+                        patient_id: "ID01".into(),
+                        issuer_of_patient_id: Some("EAST".into()),
+                    }),
+                    query: "PatientName=DOE*".into(),
+                    reason: "a court asks".into(),
+                }
+                .encode_to_vec()
+                .into(),
+            }),
+        ),
+        (
+            "hold_released",
+            Event::HoldReleased(events::HoldReleased {
+                tenant: "default".into(),
+                hold_id: vec![1; 16].into(),
+                promotion_event_id: vec![9; 16].into(),
+                released_by: "operator".into(),
+                reason: b"the court has decided".as_slice().into(),
+                key_id: String::new(),
+            }),
+        ),
+        (
+            "erasure_requested",
+            Event::ErasureRequested(Box::new(events::ErasureRequested {
+                tenant: "default".into(),
+                study_instance_uid: "1.2.3".into(),
+                promotion_event_id: vec![9; 16].into(),
+                series: vec![erased_series()],
+                delay_ms: 604_800_000,
+                requested_by: "operator".into(),
+                reason: b"the patient asks".as_slice().into(),
+                key_id: String::new(),
+            })),
+        ),
+        (
+            "erasure_withdrawn",
+            Event::ErasureWithdrawn(events::ErasureWithdrawn {
+                tenant: "default".into(),
+                study_instance_uid: "1.2.3".into(),
+                erasure_event_id: vec![2; 16].into(),
+                promotion_event_id: vec![9; 16].into(),
+                withdrawn_by: "operator".into(),
+                reason: b"another patient was meant".as_slice().into(),
+                key_id: String::new(),
+            }),
+        ),
+        (
+            "erasure_confirmed",
+            Event::ErasureConfirmed(events::ErasureConfirmed {
+                tenant: "default".into(),
+                study_instance_uid: "1.2.3".into(),
+                erasure_event_id: vec![2; 16].into(),
+                site: "west".into(),
+                holds: vec![events::OriginEnd { site: "east".into(), incarnation: 1, partition: 7, end: 42 }],
+            }),
+        ),
+        (
+            "versions_erased",
+            Event::VersionsErased(Box::new(events::VersionsErased {
+                tenant: "default".into(),
+                study_instance_uid: "1.2.3".into(),
+                erasure_event_id: vec![2; 16].into(),
+                series: vec![erased_series()],
+                kept: vec![events::KeptVersion {
+                    series_instance_uid: "1.2.3.4".into(),
+                    sop_instance_uid: "1.2.3.4.6".into(),
+                    store_event_id: vec![6; 16].into(),
+                    because: events::KeptBecause::Held.into(),
+                    because_of: vec![1; 16].into(),
+                }],
+                confirmation_event_ids: vec![vec![7; 16].into(), vec![8; 16].into()],
+            })),
+        ),
+        (
+            "objects_destroyed",
+            Event::ObjectsDestroyed(events::ObjectsDestroyed {
+                tenant: "default".into(),
+                study_instance_uid: "1.2.3".into(),
+                versions_erased_event_id: vec![3; 16].into(),
+                site: "west".into(),
+                objects: 2,
+                bytes: 1_052_000,
+                absent: 1,
+            }),
+        ),
     ]
+}
+
+fn erased_series() -> events::ErasedSeries {
+    events::ErasedSeries {
+        series_instance_uid: "1.2.3.4".into(),
+        instances: vec![events::ErasedInstance {
+            sop_instance_uid: "1.2.3.4.5".into(),
+            versions: vec![events::ErasedVersion {
+                store_event_id: vec![4; 16].into(),
+                object_keys: vec![vec![1; 16].into(), vec![2; 16].into()],
+            }],
+            repeat_event_ids: vec![vec![5; 16].into()],
+        }],
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod notary;
 pub mod parked;
 pub mod rejection;
 pub mod replication;
+pub mod retention;
 pub mod retrieval;
 pub mod schedule;
 pub mod site;
@@ -23,6 +24,7 @@ pub use ingest::Ingest;
 pub use lifecycle::Lifecycle;
 pub use notary::Notary;
 pub use replication::{Peer, Replication};
+pub use retention::Retention;
 pub use retrieval::Retrieval;
 
 use futures_core::Stream;

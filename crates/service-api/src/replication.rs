@@ -76,6 +76,8 @@ pub struct Delivery {
     pub to: Offset,
     /// Events as they stand in the caller's log, each with its origin.
     pub records: Vec<Record>,
+    /// Objects that they name and that are erased, so that they are not sent: the event that says so follows.
+    pub erased: Vec<ObjectKey>,
 }
 
 /// A delivery is durable.

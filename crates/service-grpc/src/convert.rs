@@ -156,6 +156,7 @@ pub(crate) fn record_to(record: &InstanceRecord) -> common::InstanceRecord {
         issuer_of_patient_id: record.issuer_of_patient_id.clone(),
         rejected: titles_to(record.rejected),
         damaged: record.damaged,
+        to_be_erased: record.is_to_be_erased,
     }
 }
 
@@ -186,6 +187,7 @@ pub(crate) fn record_from(record: Option<common::InstanceRecord>) -> Result<Inst
         issuer_of_patient_id: record.issuer_of_patient_id,
         rejected: titles_from(&record.rejected)?,
         damaged: record.damaged,
+        is_to_be_erased: record.to_be_erased,
     })
 }
 

@@ -14,6 +14,7 @@ mod notary;
 mod parked;
 mod rejection;
 mod replication;
+mod retention;
 pub mod server;
 mod site;
 mod streams;

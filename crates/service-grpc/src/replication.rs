@@ -81,6 +81,10 @@ pub(crate) fn meeting_from(response: pb::MeetResponse) -> Result<Meeting, Error>
     })
 }
 
+fn object_key(bytes: &[u8]) -> Result<ObjectKey, Error> {
+    ObjectKey::from_slice(bytes).map_err(|_| malformed("object key"))
+}
+
 fn event_to(record: Record) -> pb::Event {
     let header = |(name, value): (&str, String)| pb::Header { name: name.to_owned(), value };
     let headers = record.envelope.to_headers().into_iter().map(header).collect();
@@ -102,6 +106,7 @@ pub(crate) fn delivery_to(delivery: Delivery) -> pb::AppendRequest {
         from: delivery.from.0,
         to: delivery.to.0,
         events: delivery.records.into_iter().map(event_to).collect(),
+        erased_object_keys: delivery.erased.iter().map(|key| copied(key.as_bytes())).collect(),
     }
 }
 
@@ -114,6 +119,7 @@ pub(crate) fn delivery_from(request: pb::AppendRequest) -> Result<Delivery, Erro
         from: Offset(request.from),
         to: Offset(request.to),
         records: request.events.into_iter().map(event_from).collect::<Result<_, _>>()?,
+        erased: request.erased_object_keys.iter().map(|key| object_key(key)).collect::<Result<_, _>>()?,
     })
 }
 

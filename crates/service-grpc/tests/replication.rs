@@ -225,6 +225,7 @@ fn delivery() -> Delivery {
         from: Offset(0),
         to: Offset(0),
         records: Vec::new(),
+        erased: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ mod index;
 mod receipts;
 mod replay;
 mod replication;
+mod retention;
 mod site;
 
 pub use audit::{AuditAction, AuditArgs};
@@ -18,6 +19,7 @@ pub use index::{Common, IndexAction};
 pub use receipts::{ReceiptsAction, ReceiptsArgs, ReconcileArgs};
 pub use replay::{RemoteAe, ReplayAction, ReplayArgs, ReplayRun, Selected, Talk};
 pub use replication::{PlanArgs, ReplicationAction, ReplicationArgs};
+pub use retention::{ErasureAction, ErasureArgs, GroundsArgs, HoldAction, HoldArgs, ReportForm};
 pub use site::{DecidedArgs, SiteAction, SiteArgs, Switch};
 
 use crate::{
@@ -87,6 +89,10 @@ pub enum Command {
     Audit(AuditArgs),
     /// Requests for storage commitment: who asked, what was decided, who was told
     Commitments(CommitmentsArgs),
+    /// What is not erased while somebody needs it: place a hold, release it
+    Hold(HoldArgs),
+    /// What is erased: ask for it, withdraw that in time, see what came of it
+    Erasure(ErasureArgs),
     /// Which site has authority: see it, give it, take it; a site that was restored from a backup
     Site(SiteArgs),
     /// Rehearse the loss of a site, and leave a signed report
@@ -122,6 +128,8 @@ impl Command {
             Self::Fixity(args) => Some(args.action.server()),
             Self::Audit(args) => args.action.server(),
             Self::Commitments(args) => Some(args.action.server()),
+            Self::Hold(args) => Some(args.action.server()),
+            Self::Erasure(args) => Some(args.action.server()),
             Self::Site(args) => args.action.server(),
             Self::Drill(args) => args.action.server(),
             Self::Serve(_)

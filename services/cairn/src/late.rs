@@ -3,13 +3,14 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{
-    EventId, Position, PositionVector, SiteId,
+    EventId, HoldId, Position, PositionVector, SiteId,
     events::{DamageFoundBy, ReceiptEnd},
     ids::ReceiptId,
 };
 use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
-    AnswerStream, Commitments, Error, ErrorKind, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retrieval,
+    AnswerStream, Commitments, Error, ErrorKind, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retention,
+    Retrieval,
     commitment::{self, Commitment, Reported, Transaction},
     digests::{DigestTree, FoldedEvent, Of, StudyDigest},
     index::{
@@ -22,6 +23,7 @@ use cairn_service_api::{
     parked::{ParkedEvent, ParkedSelection, Repair},
     rejection::Revocation,
     replication::{AtRisk, Delivered, Delivery, Inspected, Introduction, Meeting, ReplicationStatus, Report, Suspects},
+    retention::{ErasureGrounds, ErasureReport, ErasureScope, ErasureStatus, HoldInForce, NewHold},
     retrieval::{Frame, Part, RetrievedInstance},
     site::{Decision, Grounds, SiteStatus},
 };
@@ -274,6 +276,42 @@ impl Commitments for Late<dyn Commitments> {
 
     async fn commitment_reported(&self, transaction: &Transaction, reported: Reported) -> Result<(), Error> {
         self.get()?.commitment_reported(transaction, reported).await
+    }
+}
+
+#[async_trait]
+impl Retention for Late<dyn Retention> {
+    async fn place_hold(&self, hold: NewHold) -> Result<HoldId, Error> {
+        self.get()?.place_hold(hold).await
+    }
+
+    async fn release_hold(&self, id: HoldId, grounds: ErasureGrounds) -> Result<(), Error> {
+        self.get()?.release_hold(id, grounds).await
+    }
+
+    async fn holds(&self) -> Result<AnswerStream<HoldInForce>, Error> {
+        self.get()?.holds().await
+    }
+
+    async fn request_erasure(
+        &self,
+        scope: ErasureScope,
+        delay_ms: u64,
+        grounds: ErasureGrounds,
+    ) -> Result<Vec<EventId>, Error> {
+        self.get()?.request_erasure(scope, delay_ms, grounds).await
+    }
+
+    async fn withdraw_erasure(&self, id: EventId, grounds: ErasureGrounds) -> Result<(), Error> {
+        self.get()?.withdraw_erasure(id, grounds).await
+    }
+
+    async fn erasures(&self) -> Result<AnswerStream<ErasureStatus>, Error> {
+        self.get()?.erasures().await
+    }
+
+    async fn erasure_report(&self, id: EventId) -> Result<ErasureReport, Error> {
+        self.get()?.erasure_report(id).await
     }
 }
 

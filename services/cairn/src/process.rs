@@ -330,6 +330,7 @@ fn served(roles: Roles, services: &Services, site_certificates: SiteCertificates
         lifecycle: if all || roles.lifecycle { services.lifecycle() } else { none.lifecycle },
         notary: if all || roles.lifecycle { services.notary() } else { none.notary },
         commitments: if all || roles.lifecycle { services.commitments() } else { none.commitments },
+        retention: if all || roles.lifecycle { services.retention() } else { none.retention },
         log: roles.log().then(|| services.log.clone()),
     }
 }

@@ -19,12 +19,12 @@ use cairn_process::disk::RealDisk;
 use cairn_replication::{PeerConnection, ReplicationService};
 use cairn_retrieval::RetrievalService;
 use cairn_service_api::{
-    Commitments, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retrieval, site::SiteStatus,
+    Commitments, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retention, Retrieval, site::SiteStatus,
 };
 use cairn_service_grpc::{
     client::{
         CommitmentsClient, IndexClient, IngestClient, LifecycleClient, NotaryClient, PeerClient, ReplicationClient,
-        RetrievalClient,
+        RetentionClient, RetrievalClient,
     },
     server::LateLog,
 };
@@ -49,6 +49,7 @@ pub struct Services {
     own_lifecycle: Arc<Late<dyn Lifecycle>>,
     own_notary: Arc<Late<dyn Notary>>,
     own_commitments: Arc<Late<dyn Commitments>>,
+    own_retention: Arc<Late<dyn Retention>>,
     /// Where there are other sites.
     replication: Option<OwnReplication>,
     pub objects: Arc<Late<dyn ObjectStore>>,
@@ -59,6 +60,7 @@ pub struct Services {
     other_lifecycle: Option<Arc<LifecycleClient>>,
     other_notary: Option<Arc<NotaryClient>>,
     other_commitments: Option<Arc<CommitmentsClient>>,
+    other_retention: Option<Arc<RetentionClient>>,
     other_replication: Option<Arc<ReplicationClient>>,
     /// What is known of sites, once it was asked: where there are others.
     sites: watch::Sender<Option<SiteStatus>>,
@@ -90,6 +92,7 @@ impl Services {
             own_lifecycle: Late::new("lifecycle"),
             own_notary: Late::new("the notary"),
             own_commitments: Late::new("lifecycle"),
+            own_retention: Late::new("lifecycle"),
             replication: (roles.replication && !config.replication.peers.is_empty())
                 .then(|| OwnReplication { operated: Late::new("replication"), peer: Late::new("replication") }),
             objects: Late::new("the object store"),
@@ -98,6 +101,7 @@ impl Services {
             other_index: index.map(|to| IndexClient::new(&to).map(Arc::new)).transpose()?,
             other_retrieval: retrieval.map(|to| RetrievalClient::new(&to).map(Arc::new)).transpose()?,
             other_notary: lifecycle.as_ref().map(|to| NotaryClient::new(to).map(Arc::new)).transpose()?,
+            other_retention: lifecycle.as_ref().map(|to| RetentionClient::new(to).map(Arc::new)).transpose()?,
             other_lifecycle: lifecycle.as_ref().map(|to| LifecycleClient::new(to).map(Arc::new)).transpose()?,
             other_commitments: lifecycle.map(|to| CommitmentsClient::new(&to).map(Arc::new)).transpose()?,
             other_replication: replication.map(|to| ReplicationClient::new(&to).map(Arc::new)).transpose()?,
@@ -139,6 +143,12 @@ impl Services {
     pub fn commitments(&self) -> Option<Arc<dyn Commitments>> {
         let other = self.other_commitments.clone().map(|client| client as Arc<dyn Commitments>);
         if self.roles.lifecycle { Some(self.own_commitments.clone()) } else { other }
+    }
+
+    /// Holds and erasures, which are lifecycle's.
+    pub fn retention(&self) -> Option<Arc<dyn Retention>> {
+        let other = self.other_retention.clone().map(|client| client as Arc<dyn Retention>);
+        if self.roles.lifecycle { Some(self.own_retention.clone()) } else { other }
     }
 
     /// Replication, if it is here and there are other sites.
@@ -308,6 +318,7 @@ impl Running {
             self.tasks.spawn(async move {
                 following.follow_sites(own, |config, _| reporter.set_destinations(config)).await;
             });
+            services.own_retention.set(lifecycle.retention().clone());
             self.lifecycle = Some(lifecycle);
         }
         Ok(())

@@ -10,7 +10,7 @@ use cairn_archive::{
     EventId, Incarnation, Offset, Partition, Position,
     digest::{FOLD_VERSION, leaf_of},
     events::Event,
-    fold::{EventOrder, Fact, Stamp, StudyKey, StudyState, Trace, TraceKind},
+    fold::{ErasureStep, EventOrder, Fact, Stamp, StudyKey, StudyState, Trace, TraceKind},
     index_rows::{TRACES, decode_trace, study_pk},
 };
 use cairn_dicom::{Uid, dataset::DataSet};
@@ -191,6 +191,18 @@ fn kind_of(fact: &Fact) -> &'static str {
         Fact::Revoked(_) => Event::RejectionRevoked(Default::default()).kind(),
         Fact::Condition(condition) if condition.damaged => Event::ObjectDamaged(Default::default()).kind(),
         Fact::Condition(_) => Event::ObjectRepaired(Default::default()).kind(),
+        Fact::Erasing(erasing) if erasing.is_done => Event::VersionsErased(Default::default()).kind(),
+        Fact::Erasing(_) => Event::ErasureRequested(Default::default()).kind(),
+    }
+}
+
+fn kind_of_step(step: ErasureStep) -> &'static str {
+    match step {
+        ErasureStep::Requested => Event::ErasureRequested(Default::default()).kind(),
+        ErasureStep::Withdrawn => Event::ErasureWithdrawn(Default::default()).kind(),
+        ErasureStep::Confirmed => Event::ErasureConfirmed(Default::default()).kind(),
+        ErasureStep::Erased => Event::VersionsErased(Default::default()).kind(),
+        ErasureStep::Destroyed => Event::ObjectsDestroyed(Default::default()).kind(),
     }
 }
 
@@ -200,6 +212,7 @@ fn kind_of_trace(trace: &Trace) -> &'static str {
         TraceKind::ReceiptClosed { .. } => Event::ReceiptClosed(Default::default()).kind(),
         TraceKind::Rejected { .. } => Event::InstancesRejected(Default::default()).kind(),
         TraceKind::Revoked { .. } => Event::RejectionRevoked(Default::default()).kind(),
+        TraceKind::Erasure { step, .. } => kind_of_step(step),
         TraceKind::Repaired { .. } => Event::EventRepaired(Default::default()).kind(),
     }
 }

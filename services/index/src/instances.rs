@@ -199,6 +199,7 @@ impl Reader {
             shown: state.shown().is_some_and(|shown| shown.order == version.order),
             rejected: state.titles(version),
             damaged: state.is_damaged(version),
+            is_to_be_erased: state.is_to_be_erased(version.order.id),
             frames: version.frames,
             frame_table: tables.frame_table,
             bulk_data: tables.bulk_data,

@@ -157,7 +157,7 @@ impl Service {
         let note = note.as_ref();
         let key: Key = (receipt.sender.tenant.clone(), identity.sop_instance_uid.clone());
         let turn = self.in_flight.turn(key.clone()).await;
-        // What is rejected or damaged is as if it were not there: sent again, it is stored again, and shown.
+        // What is rejected, damaged or to be erased is as if it were not there: sent again, it is stored again.
         let mut known = join(self.recent.get(&key), indexed);
         known.retain(|version| version.live);
         let issuer = staged.issuer_in_data_set.as_deref().unwrap_or(&receipt.profile.issuer_of_patient_id);
@@ -318,7 +318,8 @@ impl Service {
             index.wait_for(&folded, timeout).await?;
             let records: Vec<_> = index.instances(selection, Detail::Location).await?.try_collect().await?;
             let is_it = |record: &InstanceRecord| record.store_event == version.store_event;
-            let is_live = |record: &&InstanceRecord| record.rejected.is_empty() && !record.damaged;
+            let is_live =
+                |record: &&InstanceRecord| record.rejected.is_empty() && !record.damaged && !record.is_to_be_erased;
             Ok::<_, Error>(records.iter().filter(|record| is_it(record)).any(|record| is_live(&record)))
         };
         matches!(tokio::time::timeout(timeout, live).await, Ok(Ok(true)))

@@ -29,7 +29,7 @@ pub(crate) struct Version {
     pub(crate) issuer_of_patient_id: String,
     /// Whether it is the one shown; not known of those that only this process remembers.
     pub(crate) shown: bool,
-    /// Whether it is neither rejected nor damaged; not known of those that only this process remembers.
+    /// Whether it is neither rejected nor damaged nor to be erased; not known of those that only this process remembers.
     pub(crate) live: bool,
 }
 
@@ -53,7 +53,7 @@ impl From<InstanceRecord> for Version {
             calling_ae_title: None,
             issuer_of_patient_id: record.issuer_of_patient_id,
             shown: record.shown,
-            live: record.rejected.is_empty() && !record.damaged,
+            live: record.rejected.is_empty() && !record.damaged && !record.is_to_be_erased,
         }
     }
 }

@@ -36,12 +36,12 @@ impl Appender {
         self.hybrid.lock().unwrap_or_else(PoisonError::into_inner).observe(hlc);
     }
 
-    /// Makes something a fact that follows from an event; durable on return.
+    /// Makes something a fact, which may follow from an event; durable on return.
     ///
     /// # Errors
     /// `Unavailable`, `Exhausted`: it may be a fact or not.
-    pub(crate) async fn append(&self, event: &Event, follows: EventId) -> Result<EventId, Error> {
-        Ok(self.append_after(event, Some(follows)).await?.0)
+    pub(crate) async fn append(&self, event: &Event, follows: impl Into<Option<EventId>>) -> Result<EventId, Error> {
+        Ok(self.append_after(event, follows.into()).await?.0)
     }
 
     /// Makes something a fact; durable on return. Gives where it stands in the partition of its study.

@@ -14,6 +14,8 @@ pub struct LifecycleConfig {
     pub notary: NotaryConfig,
     /// Storage commitment.
     pub commitment: CommitmentConfig,
+    /// Holding, and erasing.
+    pub erasure: ErasureConfig,
 }
 
 /// Signing what the log is, to prove later that it was not altered.
@@ -45,6 +47,36 @@ impl Default for NotaryConfig {
             interval: Duration::from_secs(3600),
             follow_interval: Duration::from_secs(10),
             export_directory: None,
+        }
+    }
+}
+
+/// Holding, and erasing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ErasureConfig {
+    /// Time that each site lets pass, at work, after it learnt that something is to be erased. It is counted by a clock that
+    /// is not set, and the wall clock must say so too.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub delay: Duration,
+    /// Time between two looks at what is to be done.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub look_interval: Duration,
+    /// Holds in force at most; further ones are refused.
+    pub holds_max: usize,
+    /// Studies that one hold names at most.
+    pub hold_studies_max: usize,
+}
+
+impl Default for ErasureConfig {
+    fn default() -> Self {
+        Self {
+            delay: Duration::from_secs(7 * 24 * 3600),
+            look_interval: Duration::from_secs(30),
+            holds_max: 10_000,
+            hold_studies_max: 100_000,
         }
     }
 }

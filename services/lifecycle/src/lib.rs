@@ -1,10 +1,11 @@
 //! Lifecycle: what was stored stays what it is, and somebody looks.
 //!
 //! Responsible for: reading every object that the log names, within a period; saying what is damaged or gone, as an event;
-//! having it whole again from another copy; taking requests for storage commitment, deciding them, telling requesters. Reads:
-//! the event log, every type; objects; the index, for other copies and for what a request is about. Writes: events about
-//! objects and about storage commitment; objects only as a repair, which brings the same bytes (OS-14), and for long lists of
-//! references; and its own notes, which cost reading when they are lost. Holds I4 (nothing is rewritten with other bytes), I9 and I10.
+//! having it whole again from another copy; taking requests for storage commitment, deciding them, telling requesters; what is
+//! held, and what is erased and then destroyed. Reads: the event log, every type; objects; the index, for other copies and for
+//! what a request is about. Writes: events about objects, storage commitment, holds and erasures; objects only as a repair,
+//! which brings the same bytes (OS-14), and for long lists of references; and its own notes, which cost reading when they are
+//! lost. Holds I4 (nothing is rewritten with other bytes), I6 (nothing else destroys them), I9 and I10.
 #![forbid(unsafe_code)]
 
 mod append;
@@ -15,8 +16,10 @@ mod metrics;
 mod named;
 mod notary;
 mod notes;
+mod retention;
 mod service;
 
-pub use config::{CommitmentConfig, FixityConfig, LifecycleConfig, NotaryConfig};
+pub use config::{CommitmentConfig, ErasureConfig, FixityConfig, LifecycleConfig, NotaryConfig};
 pub use notary::{NotaryService, Signer, verify_log};
+pub use retention::RetentionService;
 pub use service::{Behind, LifecycleService};

@@ -2,7 +2,7 @@
 //! lost, costs reading alone.
 
 use bytes::Bytes;
-use cairn_archive::{Incarnation, Offset, Partition};
+use cairn_archive::{Incarnation, ObjectKey, Offset, Partition};
 use cairn_service_api::{Error, ErrorKind};
 use cairn_store_api::{CkRange, Commit, Generation, IndexStore, Mutation, Table};
 use prost::Message;
@@ -31,6 +31,14 @@ pub(crate) enum Kind {
     OpenTransaction,
     /// How far events about storage commitment are known, under no key.
     TransactionsRead,
+    /// How far the log was read for holds and erasures, by partition.
+    Followed,
+    /// Objects that are erased, by key.
+    Erased,
+    /// How long lifecycle of this site has been at work, under no key.
+    Worked,
+    /// How long it had been when it learnt of an erasure, by the id of its request.
+    Learnt,
 }
 
 impl Kind {
@@ -42,6 +50,10 @@ impl Kind {
             Self::Transaction => b"transaction",
             Self::OpenTransaction => b"open-transaction",
             Self::TransactionsRead => b"transactions-read",
+            Self::Followed => b"followed",
+            Self::Erased => b"erased",
+            Self::Worked => b"worked",
+            Self::Learnt => b"learnt",
         })
     }
 }
@@ -115,6 +127,11 @@ impl Notes {
         self.store.commit(GENERATION, commit).await?;
         *committed = Some(to);
         Ok(())
+    }
+
+    /// Whether an object is erased.
+    pub(crate) async fn is_erased(&self, key: &ObjectKey) -> Result<bool, Error> {
+        Ok(self.store.get(GENERATION, TABLE, &Kind::Erased.key(), key.as_bytes()).await?.is_some())
     }
 
     pub(crate) async fn close(&self) -> Result<(), Error> {

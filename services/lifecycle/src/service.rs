@@ -8,6 +8,7 @@ use crate::{
     metrics,
     notary::{NotaryService, Signer},
     notes::Notes,
+    retention::{self, RetentionService},
 };
 use async_trait::async_trait;
 use cairn_archive::events::DamageFoundBy;
@@ -58,6 +59,7 @@ pub struct LifecycleService {
     rounds: Arc<Rounds>,
     notary: Arc<NotaryService>,
     committing: Committing,
+    retention: Arc<RetentionService>,
     config: LifecycleConfig,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -71,12 +73,23 @@ impl LifecycleService {
         let Behind { log, objects, notes, index, replication, reporter, clock, disk, signer } = behind;
         let store = notes.clone();
         let notes = Arc::new(Notes::new(notes));
-        let appender = Arc::new(Appender::new(log.clone(), clock));
+        let appender = Arc::new(Appender::new(log.clone(), clock.clone()));
         let of_notary = (log.clone(), appender.clone(), config.notary.clone());
         let notary = NotaryService::open(of_notary.0, store, disk, of_notary.1, signer, of_notary.2).await?;
         let copies = Copies { index: index.clone(), replication: replication.clone() };
         let damages = Damages::open(objects.clone(), notes.clone(), appender.clone(), copies).await?;
         let damages = Arc::new(damages);
+        let retaining = retention::With {
+            log: log.clone(),
+            objects: objects.clone(),
+            notes: notes.clone(),
+            appender: appender.clone(),
+            damages: damages.clone(),
+            index: index.clone(),
+            replication: replication.clone(),
+            clock,
+        };
+        let retention = Arc::new(RetentionService::new(retaining, config.erasure.clone()));
         let with = With {
             log: log.clone(),
             objects: objects.clone(),
@@ -91,7 +104,7 @@ impl LifecycleService {
         let (of_damages, fixity) = (damages.clone(), config.fixity.clone());
         let rounds = Rounds::open(log, objects, notes.clone(), appender.clone(), of_damages, fixity).await?;
         let (rounds, notary, tasks) = (Arc::new(rounds), Arc::new(notary), Mutex::default());
-        let this = Arc::new(Self { appender, notes, damages, rounds, notary, committing, config, tasks });
+        let this = Arc::new(Self { appender, notes, damages, rounds, notary, committing, retention, config, tasks });
         this.go_to_work();
         Ok(this)
     }
@@ -101,11 +114,18 @@ impl LifecycleService {
         &self.notary
     }
 
+    /// Holds and erasures of the site.
+    pub fn retention(&self) -> &Arc<RetentionService> {
+        &self.retention
+    }
+
     fn go_to_work(&self) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         self.committing.go_to_work(&mut tasks);
         let rounds = self.rounds.clone();
         tasks.spawn(async move { rounds.run().await });
+        let retention = self.retention.clone();
+        tasks.spawn(async move { retention.run().await });
         let (damages, every) = (self.damages.clone(), self.config.fixity.repair_interval);
         tasks.spawn(async move {
             loop {

@@ -238,6 +238,7 @@ impl Run<'_> {
             from,
             to,
             records: records.to_vec(),
+            erased: Vec::new(),
         };
         self.unchanged.peer.append(delivery).await?;
         self.note(|counts| counts.delivered += count);
@@ -313,6 +314,7 @@ fn record_of(object: ObjectRef, event: &InstanceStored) -> Result<InstanceRecord
         shown: false,
         rejected: Titles::default(),
         damaged: false,
+        is_to_be_erased: false,
         frames: 0,
         frame_table: None,
         bulk_data: Vec::new(),

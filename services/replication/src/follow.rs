@@ -1,9 +1,12 @@
 //! Reading this site's own log as it grows: what it holds, by origin, and how much.
 
-use crate::reached::{Origin, Place, Reached};
-use cairn_archive::{EventId, Offset, Partition};
+use crate::{
+    notes::Notes,
+    reached::{Origin, Place, Reached},
+};
+use cairn_archive::{EventId, ObjectKey, Offset, Partition, erasure::VERSIONS_ERASED, events::Event};
 use cairn_service_api::{Error, replication::Mark};
-use cairn_store_api::{EventLog, StoreError};
+use cairn_store_api::{EventLog, LogRecord, Record, StoreError};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -26,6 +29,18 @@ pub(crate) async fn event_before(
     }
     let batch = log.read(partition, before, 1, 1).await?;
     Ok(batch.records.first().map(|record| record.record.envelope.id))
+}
+
+/// Objects that a record says are erased.
+fn erased(record: &LogRecord) -> Vec<ObjectKey> {
+    let Record { envelope, payload } = &record.record;
+    if envelope.kind != VERSIONS_ERASED {
+        return Vec::new();
+    }
+    let Ok(Event::VersionsErased(event)) = Event::decode(&envelope.kind, payload.clone()) else { return Vec::new() };
+    let instances = event.series.iter().flat_map(|series| &series.instances);
+    let keys = instances.flat_map(|instance| &instance.versions).flat_map(|version| &version.object_keys);
+    keys.filter_map(|key| ObjectKey::from_slice(key).ok()).collect()
 }
 
 /// One partition of the log, followed.
@@ -81,22 +96,24 @@ impl Followed {
     }
 
     /// Follows for ever. A log that is away is waited for.
-    pub(crate) async fn follow(&self, retry_pause: Duration) {
+    pub(crate) async fn follow(&self, notes: &Notes, retry_pause: Duration) {
         loop {
-            if let Err(error) = self.read_on().await {
+            if let Err(error) = self.read_on(notes).await {
                 tracing::warn!(partition = self.place.partition.0, %error, "replication can't read the log");
                 tokio::time::sleep(retry_pause).await;
             }
         }
     }
 
-    async fn read_on(&self) -> Result<(), Error> {
+    async fn read_on(&self, notes: &Notes) -> Result<(), Error> {
         let from = self.reached().to;
         let batch = self.log.read(self.place.partition, from, READ_RECORDS, READ_BYTES).await?;
         if batch.records.is_empty() {
             self.log.wait_beyond(self.place.partition, from).await?;
             return Ok(());
         }
+        // Before it counts as read: nobody is to ask for what is not there.
+        notes.note_erased(&batch.records.iter().flat_map(erased).collect::<Vec<_>>()).await?;
         let to = {
             let mut reached = self.reached();
             batch.records.iter().for_each(|record| reached.include(&self.place, record));

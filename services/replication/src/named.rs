@@ -1,9 +1,11 @@
 //! What an event names, beside its meaning.
 
+use crate::notes::Notes;
 use cairn_archive::{
     Digest, ObjectKey,
     events::{Event, InstanceStored, Object},
 };
+use cairn_service_api::Error;
 use cairn_store_api::{ObjectRef, ObjectStore, Record, StoreError};
 
 /// What an event names.
@@ -40,6 +42,23 @@ fn object_ref(object: &Object) -> Option<ObjectRef> {
 }
 
 impl Named {
+    /// Takes out what is erased, and gives its keys.
+    ///
+    /// # Errors
+    /// That of the notes.
+    pub(crate) async fn without_erased(mut self, notes: &Notes) -> Result<(Self, Vec<ObjectKey>), Error> {
+        let mut erased = Vec::new();
+        let all = self.objects.iter().map(|object| object.key).chain(self.keys.iter().copied());
+        for key in all.collect::<Vec<_>>() {
+            if notes.is_erased(&key).await? {
+                erased.push(key);
+            }
+        }
+        self.objects.retain(|object| !erased.contains(&object.key));
+        self.keys.retain(|key| !erased.contains(key));
+        Ok((self, erased))
+    }
+
     /// Every object, with length and digest; those that the event does not say are the store's.
     ///
     /// # Errors

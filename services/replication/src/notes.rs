@@ -6,7 +6,7 @@ use crate::{
     sites::Seen,
 };
 use bytes::Bytes;
-use cairn_archive::{EventId, Incarnation, Offset, Partition, SiteId};
+use cairn_archive::{EventId, Incarnation, ObjectKey, Offset, Partition, SiteId};
 use cairn_service_api::{
     Error, ErrorKind,
     replication::{Report, Risk},
@@ -23,6 +23,10 @@ const TABLE: Table = Table { id: 1, name: "replication" };
 const GENERATION: Generation = Generation(1);
 /// Longest list of notes of one kind: peers are few.
 const NOTES_MAX: usize = 1024;
+/// Commits of what is erased are of no partition of the log.
+const ERASED_COMMITS: Partition = Partition(u16::MAX);
+/// Notes of erased objects that are written at once.
+const ERASED_AT_ONCE: usize = 512;
 
 /// A summed-up partition, as it is written down.
 #[derive(Clone, PartialEq, Message)]
@@ -113,6 +117,8 @@ pub(crate) struct Notes {
     incarnation: Incarnation,
     /// Offset that is committed for each partition, and what was written with it by this process.
     committed: Mutex<BTreeMap<Partition, (Offset, Vec<Mutation>)>>,
+    /// How many times it was noted what is erased; `None`: that is to be read.
+    erased: tokio::sync::Mutex<Option<Offset>>,
 }
 
 impl Notes {
@@ -120,7 +126,7 @@ impl Notes {
         let offsets = store.offsets(GENERATION).await?;
         let of_this_life = offsets.into_iter().filter(|(of, ..)| *of == incarnation);
         let committed = of_this_life.map(|(_, partition, offset, _)| (partition, (offset, Vec::new()))).collect();
-        Ok(Self { store, incarnation, committed: Mutex::new(committed) })
+        Ok(Self { store, incarnation, committed: Mutex::new(committed), erased: tokio::sync::Mutex::default() })
     }
 
     /// What was noted of a partition in this life of the log; nothing, if it was another.
@@ -203,6 +209,37 @@ impl Notes {
         }
     }
 
+    /// Whether an object is erased, as far as this site's log was read, or as another site said.
+    pub(crate) async fn is_erased(&self, key: &ObjectKey) -> Result<bool, Error> {
+        Ok(self.store.get(GENERATION, TABLE, &erased_key(), key.as_bytes()).await?.is_some())
+    }
+
+    /// Notes down that objects are erased.
+    pub(crate) async fn note_erased(&self, keys: &[ObjectKey]) -> Result<(), Error> {
+        let mut erased = self.erased.lock().await;
+        for some in keys.chunks(ERASED_AT_ONCE) {
+            let from = match *erased {
+                Some(offset) => offset,
+                None => {
+                    let offset = self.store.offset(GENERATION, ERASED_COMMITS).await?;
+                    let of_this_life = offset.filter(|(of, ..)| *of == self.incarnation);
+                    of_this_life.map_or(Offset(0), |(_, offset, _)| offset)
+                }
+            };
+            // Should this fail, or be dropped, nobody knows the number.
+            *erased = None;
+            let put = |key: &ObjectKey| {
+                let ck = Bytes::copy_from_slice(key.as_bytes());
+                Mutation::Put { table: TABLE, pk: erased_key(), ck, value: Bytes::from_static(&[1]) }
+            };
+            let (incarnation, partition, to) = (self.incarnation, ERASED_COMMITS, from.next());
+            let (note, mutations) = (Bytes::new(), some.iter().map(put).collect());
+            self.store.commit(GENERATION, Commit { incarnation, partition, from, to, note, mutations }).await?;
+            *erased = Some(to);
+        }
+        Ok(())
+    }
+
     /// Why the log was found to have strayed in its present life, if it was.
     pub(crate) async fn strayed(&self) -> Result<Option<String>, Error> {
         let Some(row) = self.store.get(GENERATION, TABLE, &strayed_key(), &[]).await? else { return Ok(None) };
@@ -247,6 +284,10 @@ fn told_key() -> Bytes {
 
 fn sites_key() -> Bytes {
     Bytes::from_static(b"sites")
+}
+
+fn erased_key() -> Bytes {
+    Bytes::from_static(b"erased")
 }
 
 fn strayed_key() -> Bytes {

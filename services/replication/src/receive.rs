@@ -1,6 +1,6 @@
 //! What peers bring: objects first, then the events that name them.
 
-use crate::{follow::Followed, metrics, named::named, reached::Origin, standing::Standing};
+use crate::{follow::Followed, metrics, named::named, notes::Notes, reached::Origin, standing::Standing};
 use bytes::Bytes;
 use cairn_archive::{Incarnation, Offset, Partition, SiteId};
 use cairn_process::clock::Clock;
@@ -37,6 +37,8 @@ pub(crate) struct Receiver {
     taken: Box<[Arc<tokio::sync::Mutex<Taken>>]>,
     /// Appends under way; they end with the receiver.
     appends: Mutex<JoinSet<()>>,
+    /// Knows what is erased.
+    notes: Arc<Notes>,
 }
 
 /// What was taken of a partition since the start of the process.
@@ -59,6 +61,7 @@ impl Receiver {
         standing: Arc<Standing>,
         told: BTreeMap<SiteId, Option<(u64, Report)>>,
         incoming_objects_max: usize,
+        notes: Arc<Notes>,
     ) -> Self {
         let taken = followed.iter().map(|_| Arc::default()).collect();
         let incoming = Semaphore::new(incoming_objects_max);
@@ -75,6 +78,7 @@ impl Receiver {
             incoming,
             taken,
             appends: Mutex::default(),
+            notes,
         }
     }
 
@@ -149,6 +153,10 @@ impl Receiver {
     pub(crate) async fn missing(&self, objects: Vec<ObjectRef>) -> Result<Vec<u32>, Error> {
         let mut missing = Vec::new();
         for (index, object) in (0..).zip(objects) {
+            // What is erased is not to come.
+            if self.notes.is_erased(&object.key).await? {
+                continue;
+            }
             match self.holds(&object).await {
                 Ok(true) => {}
                 Ok(false) => missing.push(index),
@@ -171,7 +179,7 @@ impl Receiver {
     pub(crate) async fn put_object(&self, object: ObjectRef, mut body: Body<'_>) -> Result<(), Error> {
         let full = || Error::new(ErrorKind::Exhausted, "too many objects on their way in");
         let _turn = self.incoming.try_acquire().map_err(|_| full())?;
-        if self.holds(&object).await? {
+        if self.notes.is_erased(&object.key).await? || self.holds(&object).await? {
             return Ok(());
         }
         let not_as_said = || {
@@ -215,7 +223,7 @@ impl Receiver {
     pub(crate) async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {
         self.check_peer(&delivery.site)?;
         self.check_process(delivery.process)?;
-        let Delivery { site, incarnation, partition, from, to, records, .. } = delivery;
+        let Delivery { site, incarnation, partition, from, to, records, erased, .. } = delivery;
         let unknown = || Error::new(ErrorKind::Invalid, format!("there is no partition {}", partition.0));
         let place = usize::from(partition.0);
         let (followed, taken) = self.followed.get(place).zip(self.taken.get(place)).ok_or_else(unknown)?;
@@ -231,6 +239,7 @@ impl Receiver {
             return Err(Error::new(ErrorKind::Conflict, self.standing.strayed(&site)));
         }
         let (count, repeated) = (fresh.len(), origins.repeated);
+        self.notes.note_erased(&erased).await?;
         for record in &fresh {
             self.check_objects(record).await?;
         }
@@ -259,9 +268,10 @@ impl Receiver {
         Ok(Delivered { repeated })
     }
 
-    /// Whether everything that an event names is here, and is what it says (I1).
+    /// Whether everything that an event names is here, and is what it says (I1); but what is erased, which the peer's log says
+    /// further on.
     async fn check_objects(&self, record: &Record) -> Result<(), Error> {
-        let named = named(record);
+        let (named, _) = named(record).without_erased(&self.notes).await?;
         for object in named.objects {
             if !self.holds(&object).await? {
                 return Err(Error::new(ErrorKind::NotFound, format!("object {} is not here", object.key)));

@@ -164,7 +164,13 @@ fn named_in(
             Ok(Some((stream::iter(found.into_iter().map(Ok)), next)))
         }
     });
-    batches.try_flatten().and_then(move |(key, object)| {
+    let notes = here.notes.clone();
+    let left = batches.try_flatten().try_filter_map(move |(key, object)| {
+        let notes = notes.clone();
+        // What is erased is not to be there.
+        async move { Ok(if notes.is_erased(&key).await? { None } else { Some((key, object)) }) }
+    });
+    left.and_then(move |(key, object)| {
         let here = here.clone();
         async move { inspect(&here, key, object).await }
     })

@@ -5,12 +5,13 @@ use crate::{
     follow::Followed,
     metrics,
     named::{Named, named},
+    notes::Notes,
     pace::{Pace, paced},
     reached::{Holdings, Reached},
     repair::Mender,
     standing::Standing,
 };
-use cairn_archive::{Incarnation, Offset, Partition, Position, PositionVector, SiteId};
+use cairn_archive::{Incarnation, ObjectKey, Offset, Partition, Position, PositionVector, SiteId};
 use cairn_process::clock::Clock;
 use cairn_service_api::{
     Error, ErrorKind, Peer,
@@ -43,6 +44,7 @@ pub(crate) struct Here {
     pub(crate) standing: Arc<Standing>,
     pub(crate) config: ReplicationConfig,
     pub(crate) mender: Mender,
+    pub(crate) notes: Arc<Notes>,
 }
 
 /// One peer, and how far it is.
@@ -389,7 +391,7 @@ impl Sending {
             let state = self.state();
             batch.records.iter().filter(|record| !state.holds(&followed.place.origin(record))).collect()
         };
-        self.send_objects(&lacking).await?;
+        let erased = self.send_objects(&lacking).await?;
         let record = |record: &&LogRecord| {
             let mut copy = record.record.clone();
             copy.envelope.origin = Some(followed.place.origin(record));
@@ -404,7 +406,8 @@ impl Sending {
                 let state = self.state();
                 (state.process, state.delivered.get(&partition).copied().unwrap_or(before.to))
             };
-            self.peer.append(Delivery { process, site, incarnation, partition, from, to: after.to, records }).await?;
+            let to = after.to;
+            self.peer.append(Delivery { process, site, incarnation, partition, from, to, records, erased }).await?;
             self.state().delivered.insert(partition, after.to);
         }
         drop(turn);
@@ -445,15 +448,17 @@ impl Sending {
         }
     }
 
-    /// Sends the objects that events name and the peer does not have.
-    async fn send_objects(&self, records: &[&LogRecord]) -> Result<(), Error> {
-        let mut objects = Vec::new();
+    /// Sends the objects that events name and the peer does not have; gives those that are erased.
+    async fn send_objects(&self, records: &[&LogRecord]) -> Result<Vec<ObjectKey>, Error> {
+        let (mut objects, mut all_erased) = (Vec::new(), Vec::new());
         for record in records {
             let named: Named = named(&record.record);
+            let (named, erased) = named.without_erased(&self.here.notes).await?;
+            all_erased.extend(erased);
             objects.extend(named.all(&*self.here.objects).await?);
         }
         if objects.is_empty() {
-            return Ok(());
+            return Ok(all_erased);
         }
         let missing = self.peer.missing(objects.clone()).await?;
         let missing = missing.into_iter().filter_map(|at| objects.get(usize::try_from(at).ok()?));
@@ -461,7 +466,8 @@ impl Sending {
             let object = *object;
             async move { self.send_whole(object).await }
         });
-        sending.await
+        sending.await?;
+        Ok(all_erased)
     }
 
     /// Sends an object. One that is damaged here is brought again first, where a peer has it.

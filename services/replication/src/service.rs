@@ -52,7 +52,7 @@ pub struct ReplicationService {
     pub(crate) peers: BTreeMap<SiteId, Arc<Sending>>,
     pub(crate) sites: Arc<Sites>,
     receiver: Receiver,
-    notes: Notes,
+    notes: Arc<Notes>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -69,7 +69,7 @@ impl ReplicationService {
         config: ReplicationConfig,
         peers: Vec<PeerConnection>,
     ) -> Result<Arc<Self>, Error> {
-        let notes = Notes::open(notes, log.incarnation()).await?;
+        let notes = Arc::new(Notes::open(notes, log.incarnation()).await?);
         let mut followed = Vec::new();
         let mut sent: BTreeMap<SiteId, Vec<Reached>> = BTreeMap::new();
         for partition in (0..log.partitions()).map(Partition) {
@@ -104,10 +104,11 @@ impl ReplicationService {
             standing.clone(),
             told,
             incoming,
+            notes.clone(),
         );
         let sources = peers.iter().map(|connection| (connection.site.clone(), connection.peer.clone())).collect();
         let mender = Mender::new(log.site().clone(), objects.clone(), sources, config.repair_silence_max);
-        let here = Arc::new(Here { log, objects, clock, followed, standing, config, mender });
+        let here = Arc::new(Here { log, objects, clock, followed, standing, config, mender, notes: notes.clone() });
         let sending = |connection: PeerConnection| {
             let PeerConnection { site, config, peer } = connection;
             let sent = sent.remove(&site).unwrap_or_default();
@@ -126,7 +127,7 @@ impl ReplicationService {
             let here = self.here.clone();
             tasks.spawn(async move {
                 if let Some(followed) = here.followed.get(partition) {
-                    followed.follow(pause).await;
+                    followed.follow(&here.notes, pause).await;
                 }
             });
         }

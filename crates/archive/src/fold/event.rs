@@ -1,6 +1,6 @@
 //! What one event says of an instance, or why it can't be folded.
 
-use super::{EventOrder, Remedy, Resend, Stamp, StoredObject, TablesAt, Version, extract::Told};
+use super::{ErasureStep, EventOrder, Remedy, Resend, Stamp, StoredObject, TablesAt, Version, extract::Told};
 use crate::{
     events::{InstanceStored, InstanceStoredSide, Object, ResendPolicy, frame_table::Layout},
     ids::{Digest, EventId, ObjectKey},
@@ -92,6 +92,13 @@ pub enum TraceKind {
         /// The rejection.
         rejection: EventId,
     },
+    /// Something came of an erasure; what it names, facts say.
+    Erasure {
+        /// What.
+        step: ErasureStep,
+        /// The event that it follows: the request, or what took effect where objects were destroyed; of a request, itself.
+        of: EventId,
+    },
     /// A repair of another event.
     Repaired {
         /// The event repaired.
@@ -125,6 +132,9 @@ impl Trace {
             }
             TraceKind::Revoked { rejection } => {
                 hasher.update(b"revoked").update(rejection.as_bytes());
+            }
+            TraceKind::Erasure { step, of } => {
+                hasher.update(b"erasure").update(&[*step as u8]).update(of.as_bytes());
             }
             TraceKind::Repaired { event, remedy, content } => {
                 hasher.update(b"repaired").update(event.as_bytes()).update(&[*remedy as u8]).update(content);

@@ -1,6 +1,6 @@
 //! One identity (study, series, SOP Instance UID): its versions, and which of them is shown.
 
-use super::{Condition, EventOrder, Rejected, Revoked, Stamp};
+use super::{Condition, Erasing, EventOrder, Rejected, Revoked, Stamp};
 use crate::{
     ids::{Digest, EventId, ObjectKey},
     rejection::Titles,
@@ -137,6 +137,8 @@ pub enum Fact {
     Revoked(Revoked),
     /// Its bytes were found damaged at a site, or whole again.
     Condition(Condition),
+    /// An erasure names it.
+    Erasing(Erasing),
 }
 
 /// One fact of an [`InstanceState`].
@@ -154,6 +156,8 @@ pub enum FactRef<'a> {
     Revoked(&'a Revoked),
     /// Its bytes were found damaged at a site, or whole again.
     Condition(&'a Condition),
+    /// An erasure names it.
+    Erasing(&'a Erasing),
 }
 
 impl Fact {
@@ -166,6 +170,7 @@ impl Fact {
             Self::Rejected(rejected) => FactRef::Rejected(rejected),
             Self::Revoked(revoked) => FactRef::Revoked(revoked),
             Self::Condition(condition) => FactRef::Condition(condition),
+            Self::Erasing(erasing) => FactRef::Erasing(erasing),
         }
     }
 
@@ -178,6 +183,7 @@ impl Fact {
             Self::Rejected(rejected) => &rejected.order,
             Self::Revoked(revoked) => &revoked.order,
             Self::Condition(condition) => &condition.order,
+            Self::Erasing(erasing) => &erasing.order,
         }
     }
 
@@ -190,6 +196,7 @@ impl Fact {
             Self::Rejected(rejected) => rejected.stamp,
             Self::Revoked(revoked) => revoked.stamp,
             Self::Condition(condition) => condition.stamp,
+            Self::Erasing(erasing) => erasing.stamp,
         }
     }
 }
@@ -204,13 +211,14 @@ impl FactRef<'_> {
             Self::Rejected(rejected) => (&rejected.order, rejected.by),
             Self::Revoked(revoked) => (&revoked.order, revoked.by),
             Self::Condition(condition) => (&condition.order, condition.by),
+            Self::Erasing(erasing) => (&erasing.order, erasing.by),
         };
         by.unwrap_or(order.id)
     }
 
     /// Whether it is all that its event says. An event about several instances leaves a trace, and that stands for it.
     pub fn is_whole_event(self) -> bool {
-        !matches!(self, Self::Rejected(_) | Self::Revoked(_))
+        !matches!(self, Self::Rejected(_) | Self::Revoked(_) | Self::Erasing(_))
     }
 }
 
@@ -267,6 +275,9 @@ pub struct InstanceState {
     rejected: Vec<Rejected>,
     revoked: Vec<Revoked>,
     conditions: Vec<Condition>,
+    erasing: Vec<Erasing>,
+    /// Versions that are erased, apart from those that are there.
+    erased: Vec<Version>,
 }
 
 impl InstanceState {
@@ -296,24 +307,52 @@ impl InstanceState {
             }
         }
         match fact {
-            Fact::Stored(version) => insert(&mut self.versions, *version, |version| (&version.order, version.by)),
+            Fact::Stored(version) => {
+                let list = if self.is_erased(version.order.id) { &mut self.erased } else { &mut self.versions };
+                insert(list, *version, |version| (&version.order, version.by))
+            }
             Fact::Compared(compared) => insert(&mut self.compared, compared, |compared| (&compared.order, compared.by)),
             Fact::Chosen(chosen) => insert(&mut self.chosen, chosen, |chosen| (&chosen.order, chosen.by)),
             Fact::Rejected(rejected) => insert(&mut self.rejected, rejected, |rejected| (&rejected.order, rejected.by)),
             Fact::Revoked(revoked) => insert(&mut self.revoked, revoked, |revoked| (&revoked.order, revoked.by)),
             Fact::Condition(condition) => insert(&mut self.conditions, condition, |other| (&other.order, other.by)),
+            Fact::Erasing(erasing) => {
+                let inserted = insert(&mut self.erasing, erasing, |erasing| (&erasing.order, erasing.by));
+                self.part_the_erased();
+                inserted
+            }
         }
+    }
+
+    /// Versions that are erased are apart from those that are there.
+    fn part_the_erased(&mut self) {
+        let mut all = std::mem::take(&mut self.versions);
+        all.append(&mut self.erased);
+        all.sort_by(|a, b| a.order.cmp(&b.order));
+        (self.erased, self.versions) = all.into_iter().partition(|version| self.is_erased(version.order.id));
+    }
+
+    /// Whether what this event stored is erased, before or after it came here.
+    pub fn is_erased(&self, store_event: EventId) -> bool {
+        self.erasing.iter().any(|erasing| erasing.is_done && erasing.store_events.contains(&store_event))
+    }
+
+    /// Whether somebody asked that what this event stored be erased, so that what comes again is stored again.
+    pub fn is_to_be_erased(&self, store_event: EventId) -> bool {
+        self.erasing.iter().any(|erasing| erasing.store_events.contains(&store_event))
     }
 
     /// The fact that an event says ([`FactRef::said_by`]).
     pub fn fact(&self, event: EventId) -> Option<FactRef<'_>> {
-        let versions = self.versions.iter().map(FactRef::Stored);
+        let versions = self.versions.iter().chain(&self.erased).map(FactRef::Stored);
         let compared = self.compared.iter().map(FactRef::Compared);
         let chosen = self.chosen.iter().map(FactRef::Chosen);
         let rejected = self.rejected.iter().map(FactRef::Rejected);
         let revoked = self.revoked.iter().map(FactRef::Revoked);
         let conditions = self.conditions.iter().map(FactRef::Condition);
-        let mut facts = versions.chain(compared).chain(chosen).chain(rejected).chain(revoked).chain(conditions);
+        let erasing = self.erasing.iter().map(FactRef::Erasing);
+        let facts = versions.chain(compared).chain(chosen).chain(rejected).chain(revoked);
+        let mut facts = facts.chain(conditions).chain(erasing);
         facts.find(|fact| fact.said_by() == event)
     }
 
@@ -325,9 +364,11 @@ impl InstanceState {
             && self.rejected.is_empty()
             && self.revoked.is_empty()
             && self.conditions.is_empty()
+            && self.erasing.is_empty()
+            && self.erased.is_empty()
     }
 
-    /// Versions in event order.
+    /// Versions in event order; those that are erased are not among them.
     pub fn versions(&self) -> &[Version] {
         &self.versions
     }
@@ -494,7 +535,7 @@ impl InstanceState {
         let mut out = Vec::with_capacity(512);
         text(&mut out, series_instance_uid);
         text(&mut out, sop_instance_uid);
-        for version in &self.versions {
+        for version in self.versions.iter().chain(&self.erased) {
             text(&mut out, &version.sop_class_uid);
             text(&mut out, &version.transfer_syntax_uid);
             text(&mut out, &version.calling_ae_title);
@@ -535,6 +576,12 @@ impl InstanceState {
             out.extend_from_slice(condition.store_event.as_bytes());
             out.push(u8::from(condition.damaged));
             text(&mut out, &condition.site);
+        }
+        for erasing in &self.erasing {
+            out.extend_from_slice(erasing.order.id.as_bytes());
+            out.push(u8::from(erasing.is_done));
+            out.extend((erasing.store_events.len() as u64).to_le_bytes());
+            erasing.store_events.iter().for_each(|id| out.extend_from_slice(id.as_bytes()));
         }
         if let Some(shown) = self.shown() {
             out.extend_from_slice(shown.order.id.as_bytes());

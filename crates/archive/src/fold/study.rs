@@ -4,6 +4,7 @@ use super::{
     Chosen, Compared, EventOrder, Fact, Inserted, InstanceState, SeriesState, Stamp, StudyKey, StudyState, Verdict,
     Version,
     condition::{Condition, read_damage, read_repair},
+    erasing::{Erasing, ErasureStep, read_erased},
     event::{Identity, Poison, Trace, TraceKind, event_id, identity, version_of},
     extract::{Profile, Told, fingerprint, series_elements, study_elements},
     rejection::{Rejected, Revoked, read_rejection, read_revocation},
@@ -12,8 +13,8 @@ use super::{
 use crate::{
     digest::event_hash,
     events::{
-        Comparison, Event, EventRepaired, InstanceProtected, InstanceReceivedAgain, InstanceStored, InstancesRejected,
-        ReceiptClosed, RejectionRevoked, event_repaired,
+        Comparison, ErasedSeries, Event, EventRepaired, InstanceProtected, InstanceReceivedAgain, InstanceStored,
+        InstancesRejected, ReceiptClosed, RejectionRevoked, event_repaired,
     },
     ids::EventId,
 };
@@ -55,6 +56,16 @@ impl Needs {
                 self.identities.extend(read_revocation(event).map(|(_, named)| named).unwrap_or_default());
                 return;
             }
+            Event::ErasureRequested(_) | Event::VersionsErased(_) => {
+                self.traces.insert(id);
+                let named = read_erased(series_of(event)).unwrap_or_default();
+                self.identities.extend(named.into_iter().map(|(identity, _)| identity));
+                return;
+            }
+            Event::ErasureWithdrawn(_) | Event::ErasureConfirmed(_) | Event::ObjectsDestroyed(_) => {
+                self.traces.insert(id);
+                return;
+            }
             Event::EventRepaired(event) => {
                 self.traces.insert(id);
                 if let Some(event_repaired::Remedy::Replacement(by)) = &event.remedy
@@ -64,7 +75,9 @@ impl Needs {
                 }
                 return;
             }
-            Event::SitePromoted(_)
+            Event::HoldPlaced(_)
+            | Event::HoldReleased(_)
+            | Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
             | Event::SendersConfigured(_)
@@ -78,6 +91,15 @@ impl Needs {
         if let (Ok(series), Ok(instance)) = (identity.0.parse(), identity.1.parse()) {
             self.identities.insert(Identity { series, instance });
         }
+    }
+}
+
+/// What an event about an erasure names.
+fn series_of(event: &Event) -> &[ErasedSeries] {
+    match event {
+        Event::ErasureRequested(event) => &event.series,
+        Event::VersionsErased(event) => &event.series,
+        _ => &[],
     }
 }
 
@@ -108,6 +130,7 @@ struct InstanceFold {
     before_hash: Option<[u8; 32]>,
     before_shown: Option<(EventId, EventId)>,
     before_hidden: bool,
+    before_versions: u64,
     is_new: bool,
     /// Events of the batch.
     new: Vec<EventId>,
@@ -210,8 +233,9 @@ impl StudyFold {
         let instances = loaded.instances.into_iter().map(|(identity, state)| {
             let before_hash = state.hash(identity.series.as_str(), identity.instance.as_str());
             let before_shown = state.shown().map(names);
-            let (is_new, before_hidden) = (state.versions().is_empty(), state.is_hidden());
-            (identity, InstanceFold { before_hash, before_shown, before_hidden, is_new, new: Vec::new(), state })
+            let (before_hidden, before_versions) = (state.is_hidden(), state.versions().len() as u64);
+            let (is_new, new) = (state.versions().is_empty(), Vec::new());
+            (identity, InstanceFold { before_hash, before_shown, before_hidden, before_versions, is_new, new, state })
         });
         Self {
             key,
@@ -281,9 +305,28 @@ impl StudyFold {
             }
             Event::InstancesRejected(event) => self.rejected(order, stamp, by, &event),
             Event::RejectionRevoked(event) => self.revoked(order, stamp, by, &event),
+            Event::ErasureRequested(_) => {
+                let of = by.unwrap_or(order.id);
+                self.erasing(order, stamp, by, &event, (ErasureStep::Requested, of))
+            }
+            Event::VersionsErased(ref erased) => {
+                let of = event_id(&erased.erasure_event_id)?;
+                self.erasing(order, stamp, by, &event, (ErasureStep::Erased, of))
+            }
+            Event::ErasureWithdrawn(event) => {
+                self.step(order, stamp, by, ErasureStep::Withdrawn, &event.erasure_event_id)
+            }
+            Event::ErasureConfirmed(event) => {
+                self.step(order, stamp, by, ErasureStep::Confirmed, &event.erasure_event_id)
+            }
+            Event::ObjectsDestroyed(event) => {
+                self.step(order, stamp, by, ErasureStep::Destroyed, &event.versions_erased_event_id)
+            }
             Event::EventRepaired(event) => self.repaired(order, stamp, &event),
             // Of no study.
-            Event::SitePromoted(_)
+            Event::HoldPlaced(_)
+            | Event::HoldReleased(_)
+            | Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
             | Event::SendersConfigured(_)
@@ -348,6 +391,41 @@ impl StudyFold {
         Ok(())
     }
 
+    /// And what an erasure names.
+    fn erasing(
+        &mut self,
+        order: EventOrder,
+        stamp: Stamp,
+        by: Option<EventId>,
+        event: &Event,
+        (step, of): (ErasureStep, EventId),
+    ) -> Result<(), Poison> {
+        let is_done = step == ErasureStep::Erased;
+        for (identity, store_events) in read_erased(series_of(event))? {
+            self.fact(identity, Fact::Erasing(Erasing { order: order.clone(), stamp, by, is_done, store_events }));
+        }
+        if by.is_none() {
+            self.trace(Trace { order, stamp, kind: TraceKind::Erasure { step, of } });
+        }
+        Ok(())
+    }
+
+    /// What else comes of an erasure is a trace.
+    fn step(
+        &mut self,
+        order: EventOrder,
+        stamp: Stamp,
+        by: Option<EventId>,
+        step: ErasureStep,
+        of: &[u8],
+    ) -> Result<(), Poison> {
+        let of = event_id(of)?;
+        if by.is_none() {
+            self.trace(Trace { order, stamp, kind: TraceKind::Erasure { step, of } });
+        }
+        Ok(())
+    }
+
     fn stored(
         &mut self,
         order: EventOrder,
@@ -360,7 +438,7 @@ impl StudyFold {
             return Err(Poison::Encrypted);
         }
         let protected = InstanceProtected::decode(event.protected.clone()).map_err(|_| Poison::Undecodable)?;
-        let told = Told::read(&protected.header);
+        let (told, order_id) = (Told::read(&protected.header), order.id);
         let (version, tables) = version_of(order, stamp, by, event, &told, !protected.header.is_empty())?;
         let said_by = version.said_by();
         let inserted = self.fact(identity.clone(), Fact::Stored(Box::new(version)));
@@ -370,12 +448,9 @@ impl StudyFold {
         if let Some(tables) = tables {
             self.tables.push((said_by, tables));
         }
+        let is_erased = self.instances.get(&identity).is_some_and(|instance| instance.state.is_erased(order_id));
         let series = self.series.entry(identity.series).or_default();
-        if inserted == Inserted::New {
-            series.now.versions += 1;
-            self.now.versions += 1;
-        }
-        if !protected.header.is_empty() {
+        if !protected.header.is_empty() && !is_erased {
             series.pending.push(PendingHeader { stamp, id: said_by, header: protected.header.clone() });
             self.headers.insert(said_by, (protected.header, told));
         }
@@ -528,7 +603,12 @@ impl StudyFold {
                 (true, false) => self.now.hidden -= 1,
                 _ => {}
             }
-            if instance.is_new && !instance.state.versions().is_empty() {
+            let versions = instance.state.versions().len() as u64;
+            self.now.versions = self.now.versions + versions - instance.before_versions;
+            if let Some(series) = self.series.get_mut(&identity.series) {
+                series.now.versions = series.now.versions + versions - instance.before_versions;
+            }
+            if instance.is_new && versions > 0 {
                 new_identities.push(identity.clone());
             }
             instances.push(InstanceChange { identity, state: instance.state, new: instance.new });

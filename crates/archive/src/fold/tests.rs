@@ -2,9 +2,10 @@ use super::*;
 use crate::{
     digest::HashSum,
     events::{
-        Comparison, Event, EventRepaired, InstanceProtected, InstanceReceivedAgain, InstanceStored, InstancesRejected,
-        Object, ObjectDamaged, ObjectRepaired, Receipt, ReceiptClosed, RejectedInstance, RejectedSeries, RejectionNote,
-        RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SenderProfile, VersionChosen, VersionsCompared,
+        Comparison, ErasedInstance, ErasedSeries, ErasedVersion, ErasureRequested, Event, EventRepaired,
+        InstanceProtected, InstanceReceivedAgain, InstanceStored, InstancesRejected, Object, ObjectDamaged,
+        ObjectRepaired, Receipt, ReceiptClosed, RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked,
+        Replacement, ResendPolicy, RevokedSeries, SenderProfile, VersionChosen, VersionsCompared, VersionsErased,
         event_repaired,
     },
     hlc::Hlc,
@@ -424,14 +425,66 @@ fn conditions() -> impl Strategy<Value = Vec<(EventOrder, Event)>> {
     })
 }
 
+/// An erasure of instances, each by series and number, with the stores that it names.
+fn named_by_erasure(named: &[(u8, u8, Vec<u64>)]) -> Vec<ErasedSeries> {
+    let id = |n: u64| Bytes::copy_from_slice(event_id(n).as_bytes());
+    let series = named.iter().map(|(series, instance, stores)| ErasedSeries {
+        series_instance_uid: format!("1.2.3.{series}"),
+        instances: vec![ErasedInstance {
+            sop_instance_uid: format!("1.2.3.9.{instance}"),
+            versions: stores
+                .iter()
+                .map(|n| ErasedVersion { store_event_id: id(*n), object_keys: Vec::new() })
+                .collect(),
+            repeat_event_ids: Vec::new(),
+        }],
+    });
+    series.collect()
+}
+
+fn to_be_erased(named: &[(u8, u8, Vec<u64>)]) -> Event {
+    Event::ErasureRequested(Box::new(ErasureRequested {
+        tenant: "default".into(),
+        study_instance_uid: STUDY.into(),
+        series: named_by_erasure(named),
+        ..ErasureRequested::default()
+    }))
+}
+
+fn erased(request: u64, named: &[(u8, u8, Vec<u64>)]) -> Event {
+    Event::VersionsErased(Box::new(VersionsErased {
+        tenant: "default".into(),
+        study_instance_uid: STUDY.into(),
+        erasure_event_id: Bytes::copy_from_slice(event_id(request).as_bytes()),
+        series: named_by_erasure(named),
+        ..VersionsErased::default()
+    }))
+}
+
+/// Erasures of instances that are there, come later or never; some of them took effect.
+fn erasures() -> impl Strategy<Value = Vec<(EventOrder, Event)>> {
+    let named = prop::collection::vec((0..3_u8, 0..4_u8, prop::collection::vec(0..24_u64, 0..3)), 1..5);
+    prop::collection::vec((named, any::<bool>(), 0..20_u64), 0..4).prop_map(|all| {
+        let mut events = Vec::new();
+        for ((named, takes_effect, at), n) in all.into_iter().zip((900..).step_by(2)) {
+            events.push((order(at, n), to_be_erased(&named)));
+            events.extend(takes_effect.then(|| (order(at + 1, n + 1), erased(n, &named))));
+        }
+        events
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     /// I11, I12: any order, any repetition, any batches.
     #[test]
     fn i11_i12_arrival_changes_nothing(
-        events in (events(), repairs(), rejections(), conditions())
-            .prop_map(|(events, repairs, rejections, conditions)| [events, repairs, rejections, conditions].concat()),
+        events in (events(), repairs(), rejections(), conditions(), erasures()).prop_map(
+            |(events, repairs, rejections, conditions, erasures)| {
+                [events, repairs, rejections, conditions, erasures].concat()
+            },
+        ),
         shuffled in any::<prop::sample::Index>(),
         again in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
         cuts in prop::collection::vec(1..6_usize, 40),
@@ -778,4 +831,23 @@ fn a_rejection_that_cannot_be_folded_changes_nothing() {
     assert_eq!(with(|event| event.note.get_or_insert_default().store_event_id = Bytes::new()), Poison::Malformed);
     assert_eq!(with(|event| event.series[0].series_instance_uid = "x".into()), Poison::BadIdentifier);
     assert_eq!(with(|event| event.series[0].instances[0].store_event_ids = vec![Bytes::new()]), Poison::Malformed);
+}
+
+#[test]
+fn what_is_erased_is_not_there_and_what_comes_again_is() {
+    let said = one(1, ResendPolicy::Keep, "CT1");
+    let named = [(1, 1, vec![1, 2])];
+    let (first, second) =
+        ((order(1, 1), stored(1, &said)), (order(2, 2), stored(2, &Said { content: 2, ..said.clone() })));
+    let all = [first, second, (order(3, 10), to_be_erased(&named)), (order(4, 11), erased(10, &named))];
+    let (state, ..) = folded(&all[..3]);
+    assert!(state.shown().is_some() && state.is_to_be_erased(event_id(1)) && !state.is_erased(event_id(1)));
+    let (state, ..) = folded(&all);
+    assert!(state.shown().is_none() && state.versions().is_empty() && state.relation() == Relation::Same);
+    assert!(state.version(event_id(1)).is_none() && state.is_erased(event_id(1)));
+    // One that the erasure does not name.
+    let again = [&all[..], &[(order(5, 3), stored(3, &said))]].concat();
+    let (state, ..) = folded(&again);
+    assert_eq!(state.shown().map(|version| version.order.id), Some(event_id(3)));
+    assert!(!state.is_to_be_erased(event_id(3)));
 }

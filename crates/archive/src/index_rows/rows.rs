@@ -7,9 +7,9 @@ use super::{
 use crate::{
     digest::{HashSum, Leaf},
     fold::{
-        Attributes, Chosen, Compared, Condition, EventOrder, Fact, FactRef, Identity, OpenChunks, Rejected, Remedy,
-        Resend, Revoked, SeriesState, Stamp, StoredObject, StudyState, TablesAt, Trace, TraceKind, Variant, Verdict,
-        Version,
+        Attributes, Chosen, Compared, Condition, Erasing, ErasureStep, EventOrder, Fact, FactRef, Identity, OpenChunks,
+        Rejected, Remedy, Resend, Revoked, SeriesState, Stamp, StoredObject, StudyState, TablesAt, Trace, TraceKind,
+        Variant, Verdict, Version,
     },
     ids::{Digest, EventId, ObjectKey},
     rejection::RejectionTitle,
@@ -295,6 +295,14 @@ pub fn encode_fact(fact: FactRef<'_>) -> Bytes {
             write_by(&mut out, condition.by);
             out.fixed(condition.store_event.as_bytes()).text(&condition.site).u8(u8::from(condition.damaged));
         }
+        FactRef::Erasing(erasing) => {
+            out.varint(erasing.stamp.0).order(&erasing.order).u8(6);
+            write_by(&mut out, erasing.by);
+            out.u8(u8::from(erasing.is_done)).varint(erasing.store_events.len() as u64);
+            erasing.store_events.iter().for_each(|id| {
+                out.fixed(id.as_bytes());
+            });
+        }
     }
     out.0.into()
 }
@@ -442,6 +450,13 @@ pub fn decode_fact(bytes: &[u8]) -> Result<Fact, RowError> {
             };
             Fact::Condition(Condition { order, stamp, by, store_event, site, damaged })
         }
+        6 => {
+            let by = read_by(&mut reader)?;
+            let is_done = reader.u8()? == 1;
+            let count = reader.count()?;
+            let store_events = (0..count).map(|_| reader.event_id()).collect::<Result<_, _>>()?;
+            Fact::Erasing(Erasing { order, stamp, by, is_done, store_events })
+        }
         _ => return Err(reader.bad()),
     };
     reader.end()?;
@@ -471,6 +486,9 @@ pub fn encode_trace(trace: &Trace) -> Bytes {
         TraceKind::Revoked { rejection } => {
             out.u8(4).fixed(rejection.as_bytes());
         }
+        TraceKind::Erasure { step, of } => {
+            out.u8(5).u8(*step as u8).fixed(of.as_bytes());
+        }
     }
     out.0.into()
 }
@@ -493,6 +511,11 @@ pub fn decode_trace(bytes: &[u8]) -> Result<Trace, RowError> {
         }
         3 => TraceKind::Rejected { note: reader.event_id()? },
         4 => TraceKind::Revoked { rejection: reader.event_id()? },
+        5 => {
+            let step = reader.u8()?;
+            let step = ErasureStep::ALL.into_iter().find(|known| *known as u8 == step).ok_or(reader.bad())?;
+            TraceKind::Erasure { step, of: reader.event_id()? }
+        }
         _ => return Err(reader.bad()),
     };
     reader.end()?;

@@ -9,6 +9,7 @@ mod log;
 mod notary;
 mod peers;
 mod replication;
+mod retention;
 mod retrieval;
 mod upload;
 
@@ -20,6 +21,7 @@ pub use lifecycle::LifecycleClient;
 pub use log::{LogClient, LogDescription, ReadFrom};
 pub use notary::NotaryClient;
 pub use replication::{PeerClient, ReplicationClient};
+pub use retention::RetentionClient;
 pub use retrieval::RetrievalClient;
 
 use crate::error::from_status;

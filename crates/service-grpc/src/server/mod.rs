@@ -9,6 +9,7 @@ mod lifecycle;
 mod log;
 mod notary;
 mod replication;
+mod retention;
 mod retrieval;
 mod serve;
 
@@ -20,6 +21,7 @@ pub use lifecycle::LifecycleServer;
 pub use log::{EventLogServer, LateLog};
 pub use notary::NotaryServer;
 pub use replication::{PeerServer, ReplicationServer};
+pub use retention::RetentionServer;
 pub use retrieval::RetrievalServer;
 pub use serve::{Health, Server, ServerConfig};
 
@@ -29,7 +31,7 @@ use crate::{
     ingest_proto::ingest_service_server::IngestServiceServer,
     lifecycle_proto::{
         commitment_service_server::CommitmentServiceServer, lifecycle_service_server::LifecycleServiceServer,
-        notary_service_server::NotaryServiceServer,
+        notary_service_server::NotaryServiceServer, retention_service_server::RetentionServiceServer,
     },
     log_proto::event_log_service_server::EventLogServiceServer,
     proto::DESCRIPTORS,
@@ -37,7 +39,7 @@ use crate::{
     retrieval_proto::retrieval_service_server::RetrievalServiceServer,
 };
 use cairn_service_api::{
-    AnswerStream, Commitments, Error, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retrieval,
+    AnswerStream, Commitments, Error, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retention, Retrieval,
 };
 use futures_util::{Stream, StreamExt};
 use std::{pin::Pin, sync::Arc};
@@ -69,6 +71,8 @@ pub struct Served {
     pub notary: Option<Arc<dyn Notary>>,
     /// Lifecycle's storage commitment.
     pub commitments: Option<Arc<dyn Commitments>>,
+    /// Lifecycle's holds and erasures.
+    pub retention: Option<Arc<dyn Retention>>,
 }
 
 /// Routes for the services there are, with health and reflection beside them, and the handle that sets their health.
@@ -108,6 +112,7 @@ pub(crate) async fn routes(
     serve!(served.lifecycle, LifecycleServer, LifecycleServiceServer);
     serve!(served.notary, NotaryServer, NotaryServiceServer);
     serve!(served.commitments, CommitmentServer, CommitmentServiceServer);
+    serve!(served.retention, RetentionServer, RetentionServiceServer);
     Ok((routes, health))
 }
 

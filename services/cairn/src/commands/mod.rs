@@ -20,6 +20,7 @@ pub mod rejections;
 pub mod renew;
 pub mod replay;
 pub mod replication;
+pub mod retention;
 pub mod site;
 pub mod stores;
 mod table;

@@ -153,6 +153,10 @@ impl Damages {
     ) -> Result<bool, Error> {
         let _turn = self.turn.lock().await;
         let key = named.object.key;
+        if self.notes.is_erased(&key).await? {
+            // It is not there because it is not to be.
+            return Ok(false);
+        }
         let known = self.notes.get::<DamagedNote>(Kind::Damaged, key.as_bytes()).await?;
         let damaged = match known {
             Some(note) => damaged_from(key.as_bytes(), note)?,
@@ -174,6 +178,22 @@ impl Damages {
             Some(note) => self.repaired(&damaged_from(object.key.as_bytes(), note)?, Source::ReadableAgain(true)).await,
             None => Ok(()),
         }
+    }
+
+    /// Takes note of an object that is erased: it is not damaged or gone any more.
+    ///
+    /// # Errors
+    /// That of the notes.
+    pub(crate) async fn is_erased(&self, key: ObjectKey) -> Result<(), Error> {
+        if self.count() == 0 {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
+        if self.notes.get::<DamagedNote>(Kind::Damaged, key.as_bytes()).await?.is_some() {
+            self.notes.change(vec![Change::remove(Kind::Damaged, key.as_bytes())]).await?;
+            self.count.send_modify(|count| *count = count.saturating_sub(1));
+        }
+        Ok(())
     }
 
     /// Tries again to have everything whole.

@@ -242,8 +242,16 @@ impl Rounds {
         for (_, record) in step {
             self.appender.observe(&record.record.envelope);
             let Named { known, keys } = named(&record.record);
-            objects.extend(known);
+            for named in known {
+                // What is erased is not to be there.
+                if !self.notes.is_erased(&named.object.key).await? {
+                    objects.push(named);
+                }
+            }
             for key in keys {
+                if self.notes.is_erased(&key).await? {
+                    continue;
+                }
                 match self.objects.stat(key).await {
                     Ok(info) => objects.push(unread(info.object, record.record.envelope.id)),
                     // Nobody says what it should be: it can be neither compared nor had again.

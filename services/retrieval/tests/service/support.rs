@@ -254,6 +254,7 @@ impl Archive {
             shown: true,
             rejected: Default::default(),
             damaged: false,
+            is_to_be_erased: false,
             frames: walked.frames.as_ref().map_or(0, cairn_dicom::FrameTable::frames),
             frame_table: walked.frames.as_ref().map(table),
             bulk_data: bulk.collect(),

@@ -254,6 +254,7 @@ async fn events_arrive_as_they_stand(scripted: Arc<Scripted>, peer: Arc<dyn Peer
         from: Offset(5),
         to: Offset(u64::MAX),
         records: records(),
+        erased: vec![ObjectKey::from_slice(&[9; 16]).unwrap()],
     };
     let passed_over = Delivery { partition: Partition(0), from: Offset(0), records: Vec::new(), ..full.clone() };
     for (delivery, delivered) in [(full, Delivered { repeated: u32::MAX }), (passed_over, Delivered { repeated: 0 })] {
@@ -500,6 +501,7 @@ async fn every_failure_comes_back_as_it_was(
         from: Offset(0),
         to: Offset(1),
         records: records(),
+        erased: Vec::new(),
     };
     for (kind, reason) in KINDS.into_iter().zip([Reason::Unspecified, Reason::OutOfRoom].into_iter().cycle()) {
         let failure = Error::because(kind, reason, "object 7 is not there").about(tags::SOP_INSTANCE_UID);

@@ -12,6 +12,7 @@ mod crashes;
 mod dcmtk;
 mod dicomweb_client;
 mod disk_full;
+mod erasure;
 mod exchange;
 mod expectations;
 mod faults_disk;

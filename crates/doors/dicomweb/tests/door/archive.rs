@@ -161,6 +161,7 @@ fn read(file: &[u8]) -> Result<Held, Error> {
         shown: true,
         rejected: Default::default(),
         damaged: false,
+        is_to_be_erased: false,
         frames: walked.frames.as_ref().map_or(0, FrameTable::frames),
         frame_table: None,
         bulk_data: walked.bulk.iter().map(entry).collect(),

@@ -325,6 +325,7 @@ pub(crate) fn record(class: &str, syntax: &str, instance: &str) -> InstanceRecor
         shown: true,
         rejected: Default::default(),
         damaged: false,
+        is_to_be_erased: false,
         frames: 0,
         frame_table: None,
         bulk_data: vec![],

@@ -130,6 +130,7 @@ fn record_of(identity: &Identity, id: EventId, event: &InstanceStored, shown: bo
         shown,
         rejected: Default::default(),
         damaged: false,
+        is_to_be_erased: false,
         frames: 0,
         frame_table: event.frame_table.clone(),
         bulk_data: event.bulk_data.clone(),

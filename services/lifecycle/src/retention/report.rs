@@ -1,0 +1,85 @@
+//! Evidence: what of an erasure this site's stores have, by reading them.
+
+use super::service::RetentionService;
+use cairn_archive::{
+    EventId, ObjectKey,
+    events::{ErasedInstance, ErasedSeries, ErasedVersion, Event},
+};
+use cairn_dicom::Uid;
+use cairn_service_api::{
+    Error, ErrorKind,
+    index::{Detail, Selection},
+    retention::{ErasedObject, ErasureReport},
+};
+use cairn_store_api::StoreErrorKind;
+use futures_util::TryStreamExt;
+use std::collections::BTreeSet;
+
+impl RetentionService {
+    /// See `Retention::erasure_report`.
+    pub(super) async fn report(&self, id: EventId) -> Result<ErasureReport, Error> {
+        let unknown = || Error::new(ErrorKind::NotFound, "no such erasure is known here");
+        let (status, places) = {
+            let turn = self.follower.turn().await?;
+            let status = self.status_of(&turn, id).await?.ok_or_else(unknown)?;
+            let known = turn.known();
+            let effects = known.erasures.get(id).map(|erasure| erasure.effects().keys().copied().collect::<Vec<_>>());
+            let events = [id].into_iter().chain(effects.unwrap_or_default());
+            let places: Vec<_> = events.filter_map(|event| known.places.get(&event).copied()).collect();
+            (status, places)
+        };
+        let answered = self.answered(&status.tenant, &status.study_instance_uid).await;
+        let (mut reason, mut objects, mut kept) = (String::new(), Vec::new(), Vec::new());
+        for place in places {
+            match self.follower.event(place).await? {
+                Event::ErasureRequested(event) if event.key_id.is_empty() => {
+                    reason = String::from_utf8_lossy(&event.reason).into_owned();
+                }
+                Event::VersionsErased(event) => {
+                    for (series, instance, version) in versions(&event.series) {
+                        for key in version.object_keys.iter().filter_map(|key| ObjectKey::from_slice(key).ok()) {
+                            objects.push(ErasedObject {
+                                series_instance_uid: series.series_instance_uid.clone(),
+                                sop_instance_uid: instance.sop_instance_uid.clone(),
+                                store_event: EventId::from_slice(&version.store_event_id).map_err(|_| unknown())?,
+                                key,
+                                is_stored: self.is_stored(key).await?,
+                                is_answered: answered.as_ref().map(|keys| keys.contains(&key)),
+                            });
+                        }
+                    }
+                    kept.extend(event.kept);
+                }
+                _ => {}
+            }
+        }
+        Ok(ErasureReport { at_site: self.own().clone(), at_ms: self.clock.unix_ms(), status, reason, objects, kept })
+    }
+
+    async fn is_stored(&self, key: ObjectKey) -> Result<bool, Error> {
+        match self.objects.stat(key).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Keys of every object that the index answers with, of a study; `None` if it can't be asked.
+    async fn answered(&self, tenant: &str, study: &str) -> Option<BTreeSet<ObjectKey>> {
+        let (index, study) = (self.index.as_ref()?, study.parse::<Uid>().ok()?);
+        let selection =
+            Selection { tenant: tenant.to_owned(), studies: vec![study], all_versions: true, ..Selection::default() };
+        let records = index.instances(selection, Detail::Location).await.ok()?;
+        let keys = records.map_ok(|record| {
+            let side = record.side_object.map(|side| side.key);
+            [Some(record.object.key), side].into_iter().flatten().collect::<Vec<_>>()
+        });
+        let keys: Vec<Vec<ObjectKey>> = keys.try_collect().await.ok()?;
+        Some(keys.into_iter().flatten().collect())
+    }
+}
+
+fn versions(series: &[ErasedSeries]) -> impl Iterator<Item = (&ErasedSeries, &ErasedInstance, &ErasedVersion)> {
+    let instances = series.iter().flat_map(|series| series.instances.iter().map(move |instance| (series, instance)));
+    instances.flat_map(|(series, instance)| instance.versions.iter().map(move |version| (series, instance, version)))
+}

@@ -1,0 +1,280 @@
+//! Retention over the embedded log and stores, with a clock that is set, and an object store that fails in the middle.
+
+use super::{RetentionService, With};
+use crate::{
+    append::Appender,
+    config::ErasureConfig,
+    fixity::{Copies, Damages},
+    notes::Notes,
+};
+use async_trait::async_trait;
+use cairn_archive::{
+    Digest, EventId, ObjectKey,
+    erasure::Stage,
+    events::{Event, InstanceProtected, InstanceStored, Object},
+};
+use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
+use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
+use cairn_process::{
+    clock::Clock,
+    disk::{Disk, sim::SimDisk},
+};
+use cairn_service_api::{
+    ErrorKind, Retention,
+    retention::{ErasureGrounds, ErasureScope, NewHold},
+};
+use cairn_store_api::{
+    ByteStream, EventLog, ObjectInfo, ObjectPage, ObjectRef, ObjectStore, ObjectWriter, StoreError, StoreErrorKind,
+    StoreSpace,
+};
+use prost::Message;
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tempfile::TempDir;
+
+const STUDY: &str = "1.2.3";
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+/// A wall clock that is set, and time that passes.
+#[derive(Default)]
+struct Clocks {
+    wall_ms: AtomicU64,
+    elapsed_ms: AtomicU64,
+}
+
+impl Clocks {
+    /// Time passes, and both clocks show it.
+    fn pass(&self, ms: u64) {
+        self.wall_ms.fetch_add(ms, Ordering::Relaxed);
+        self.elapsed_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// Somebody sets the wall clock.
+    fn set(&self, wall_ms: u64) {
+        self.wall_ms.store(wall_ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for Clocks {
+    fn unix_ms(&self) -> u64 {
+        self.wall_ms.load(Ordering::Relaxed)
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.elapsed_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// Objects that are only known by key and length; deleting fails once so many were deleted.
+#[derive(Default)]
+struct Objects {
+    there: Mutex<BTreeMap<ObjectKey, u64>>,
+    deletes_left: AtomicU64,
+}
+
+fn unavailable() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "away")
+}
+
+#[async_trait]
+impl ObjectStore for Objects {
+    async fn put(&self, _: ObjectKey, _: Option<u64>) -> Result<Box<dyn ObjectWriter>, StoreError> {
+        Err(unavailable())
+    }
+
+    async fn repair(&self, _: &ObjectRef) -> Result<Box<dyn ObjectWriter>, StoreError> {
+        Err(unavailable())
+    }
+
+    async fn read(&self, _: &ObjectRef, _: Range<u64>) -> Result<ByteStream, StoreError> {
+        Err(unavailable())
+    }
+
+    async fn stat(&self, key: ObjectKey) -> Result<ObjectInfo, StoreError> {
+        let length = self.there.lock().unwrap().get(&key).copied();
+        let length = length.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, "not there"))?;
+        Ok(ObjectInfo { object: ObjectRef { key, length, digest: Digest([1; 32]) }, put_ended_at_ms: 0 })
+    }
+
+    async fn list(&self, _: Option<ObjectKey>, _: usize) -> Result<ObjectPage, StoreError> {
+        Err(unavailable())
+    }
+
+    async fn delete(&self, key: ObjectKey) -> Result<(), StoreError> {
+        let take = |left: u64| left.checked_sub(1);
+        self.deletes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map_err(|_| unavailable())?;
+        self.there.lock().unwrap().remove(&key);
+        Ok(())
+    }
+
+    async fn space(&self) -> Result<StoreSpace, StoreError> {
+        Err(unavailable())
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// A site: everything of it but the service itself survives a crash.
+struct Site {
+    disk: SimDisk,
+    clocks: Arc<Clocks>,
+    objects: Arc<Objects>,
+    notes: TempDir,
+}
+
+impl Site {
+    fn new() -> Self {
+        let clocks = Arc::new(Clocks::default());
+        clocks.set(1_800_000_000_000);
+        let objects = Arc::new(Objects { deletes_left: AtomicU64::new(u64::MAX), ..Objects::default() });
+        Self { disk: SimDisk::unrecorded(), clocks, objects, notes: tempfile::tempdir().unwrap() }
+    }
+
+    async fn open(&self) -> (Arc<dyn EventLog>, RetentionService) {
+        let site = "main".parse().unwrap();
+        let config = EventLogConfig { partitions: 3, reserve_bytes: 0, ..EventLogConfig::new(site) };
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let log = EmbeddedEventLog::open(disk, self.clocks.clone(), Path::new("/log").into(), config).await.unwrap();
+        let log: Arc<dyn EventLog> = Arc::new(log);
+        let store = EmbeddedIndexStore::open(self.notes.path().into(), IndexStoreConfig::default()).await.unwrap();
+        let notes = Arc::new(Notes::new(Arc::new(store)));
+        let appender = Arc::new(Appender::new(log.clone(), self.clocks.clone()));
+        let (objects, copies) = (self.objects.clone(), Copies::default());
+        let damages = Damages::open(objects.clone(), notes.clone(), appender.clone(), copies).await.unwrap();
+        let with = With {
+            log: log.clone(),
+            objects,
+            notes,
+            appender,
+            damages: Arc::new(damages),
+            index: None,
+            replication: None,
+            clock: self.clocks.clone(),
+        };
+        (log, RetentionService::new(with, ErasureConfig::default()))
+    }
+
+    /// Stores instances of the study.
+    async fn store(&self, log: &Arc<dyn EventLog>, count: u8) {
+        let appender = Appender::new(log.clone(), self.clocks.clone());
+        for n in 0..count {
+            let key = ObjectKey::from_slice(&[n + 1; 16]).unwrap();
+            self.objects.there.lock().unwrap().insert(key, 100);
+            let stored = InstanceStored {
+                tenant: "default".into(),
+                study_instance_uid: STUDY.into(),
+                series_instance_uid: "1.2.3.1".into(),
+                sop_instance_uid: format!("1.2.3.1.{n}"),
+                object: Some(Object { key: vec![n + 1; 16].into(), length_bytes: 100, blake3: vec![1; 32].into() }),
+                protected: InstanceProtected { header: vec![0; 8].into(), extractor_version: 1 }.encode_to_vec().into(),
+                ..InstanceStored::default()
+            };
+            appender.append(&Event::InstanceStored(Box::new(stored)), None).await.unwrap();
+        }
+    }
+
+    fn left(&self) -> usize {
+        self.objects.there.lock().unwrap().len()
+    }
+}
+
+async fn requested(service: &RetentionService) -> EventId {
+    let scope = ErasureScope {
+        tenant: "default".into(),
+        study: STUDY.parse().unwrap(),
+        series: Vec::new(),
+        instances: Vec::new(),
+    };
+    let grounds = ErasureGrounds { by: "operator".into(), reason: "a trial".into() };
+    service.request_erasure(scope, 0, grounds).await.unwrap()[0]
+}
+
+async fn stage(service: &RetentionService, id: EventId) -> Stage {
+    service.erasure_report(id).await.unwrap().status.stage
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_a_year_ahead_or_back_erases_nothing_early() {
+    let site = Site::new();
+    let (log, service) = site.open().await;
+    site.store(&log, 2).await;
+    let id = requested(&service).await;
+    service.look().await.unwrap();
+    // A year ahead: the time at work has not passed.
+    site.clocks.set(site.clocks.unix_ms() + 365 * DAY_MS);
+    service.look().await.unwrap();
+    site.clocks.pass(6 * DAY_MS);
+    service.look().await.unwrap();
+    assert_eq!((stage(&service, id).await, site.left()), (Stage::Requested, 2));
+    // A restart does not change that, and what was lived through before counts.
+    drop((log, service));
+    let (_log, service) = site.open().await;
+    site.clocks.set(1_800_000_000_000 - 365 * DAY_MS);
+    site.clocks.pass(2 * DAY_MS);
+    service.look().await.unwrap();
+    assert_eq!((stage(&service, id).await, site.left()), (Stage::Requested, 2), "by the wall clock it is too early");
+    site.clocks.set(1_800_000_000_000 + 8 * DAY_MS);
+    service.look().await.unwrap();
+    assert_eq!((stage(&service, id).await, site.left()), (Stage::Erased, 0));
+}
+
+#[tokio::test]
+async fn a_destruction_that_is_cut_short_goes_on_after_a_restart() {
+    let site = Site::new();
+    let (log, service) = site.open().await;
+    site.store(&log, 5).await;
+    let id = requested(&service).await;
+    service.look().await.unwrap();
+    site.clocks.pass(8 * DAY_MS);
+    site.objects.deletes_left.store(2, Ordering::Relaxed);
+    service.look().await.unwrap_err();
+    assert_eq!((stage(&service, id).await, site.left()), (Stage::Erased, 3));
+    assert!(service.erasure_report(id).await.unwrap().status.destroyed.is_empty());
+    drop((log, service));
+
+    let (_log, service) = site.open().await;
+    site.objects.deletes_left.store(u64::MAX, Ordering::Relaxed);
+    service.look().await.unwrap();
+    let report = service.erasure_report(id).await.unwrap();
+    assert_eq!(site.left(), 0);
+    let (_, destroyed) = report.status.destroyed[0].clone();
+    assert_eq!((destroyed.objects, destroyed.bytes, destroyed.absent), (3, 300, 2));
+    assert_eq!(report.objects.len(), 5);
+    assert!(report.objects.iter().all(|object| !object.is_stored));
+    // Once more changes nothing.
+    service.look().await.unwrap();
+    assert_eq!(service.erasure_report(id).await.unwrap().status, report.status);
+}
+
+#[tokio::test]
+async fn a_hold_names_something_and_not_too_much() {
+    let site = Site::new();
+    let (_log, service) = site.open().await;
+    for hold in [
+        NewHold::default(),
+        NewHold { patient: Some((" ".into(), None)), ..NewHold::default() },
+        NewHold { studies: vec![STUDY.parse().unwrap(); 100_001], ..NewHold::default() },
+    ] {
+        assert_eq!(service.place_hold(hold).await.unwrap_err().kind, ErrorKind::Invalid);
+    }
+    // More studies than one event names.
+    let studies: Vec<_> = (0..5_000).map(|n| format!("1.2.3.{n}").parse().unwrap()).collect();
+    let hold = NewHold { tenant: "default".into(), studies, by: "operator".into(), ..NewHold::default() };
+    let id = service.place_hold(hold.clone()).await.unwrap();
+    let holds: Vec<_> = futures_util::TryStreamExt::try_collect(service.holds().await.unwrap()).await.unwrap();
+    let [in_force]: [cairn_service_api::retention::HoldInForce; 1] = Vec::try_into(holds).unwrap();
+    assert_eq!((in_force.id, in_force.hold.studies.len()), (id, 5_000));
+    service.release_hold(id, ErasureGrounds::default()).await.unwrap();
+    let again = service.release_hold(id, ErasureGrounds::default()).await.unwrap_err();
+    assert_eq!(again.kind, ErrorKind::NotFound);
+}
