@@ -3,7 +3,9 @@
 mod serving;
 
 use async_trait::async_trait;
-use cairn_conformance::services::{Site, commitment, lifecycle, notary, replication, replication::Reached, trials};
+use cairn_conformance::services::{
+    Site, commitment, lifecycle, notary, replication, replication::Reached, retention, trials,
+};
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
 use cairn_index::{IndexConfig, IndexService};
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
@@ -71,6 +73,16 @@ fn main() {
         Box::pin(async move {
             let (connection, serving) = reach(Served { commitments: Some(scripted), ..Served::default() }).await;
             let client = CommitmentsClient::new(&connection).expect("client");
+            (Arc::new(client) as _, Box::pin(serving.stop()) as _)
+        })
+    }));
+    all.extend(retention::trials("local", |scripted| {
+        Box::pin(async move { (scripted as _, Box::pin(ready(())) as _) })
+    }));
+    all.extend(retention::trials("grpc", |scripted| {
+        Box::pin(async move {
+            let (connection, serving) = reach(Served { retention: Some(scripted), ..Served::default() }).await;
+            let client = RetentionClient::new(&connection).expect("client");
             (Arc::new(client) as _, Box::pin(serving.stop()) as _)
         })
     }));

@@ -8,6 +8,7 @@ pub mod notary;
 mod rejecting;
 mod repairing;
 pub mod replication;
+pub mod retention;
 mod returning;
 mod storing;
 
