@@ -20,7 +20,7 @@ use cairn_service_api::{Index, Ingest, Retrieval};
 use cairn_service_grpc::{
     client::{
         CommitmentsClient, Connection, IndexClient, IngestClient, LifecycleClient, NotaryClient, PeerClient,
-        ReplicationClient, RetrievalClient,
+        ReplicationClient, RetentionClient, RetrievalClient,
     },
     server::{Served, ServerConfig},
 };

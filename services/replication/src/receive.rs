@@ -41,6 +41,13 @@ pub(crate) struct Receiver {
     notes: Arc<Notes>,
 }
 
+/// Where what peers bring is kept.
+pub(crate) struct Stores {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    pub(crate) notes: Arc<Notes>,
+}
+
 /// What was taken of a partition since the start of the process.
 #[derive(Default)]
 struct Taken {
@@ -54,14 +61,12 @@ struct Taken {
 
 impl Receiver {
     pub(crate) fn new(
-        log: Arc<dyn EventLog>,
-        objects: Arc<dyn ObjectStore>,
+        Stores { log, objects, notes }: Stores,
         clock: Arc<dyn Clock>,
         followed: Arc<[Followed]>,
         standing: Arc<Standing>,
         told: BTreeMap<SiteId, Option<(u64, Report)>>,
         incoming_objects_max: usize,
-        notes: Arc<Notes>,
     ) -> Self {
         let taken = followed.iter().map(|_| Arc::default()).collect();
         let incoming = Semaphore::new(incoming_objects_max);

@@ -7,7 +7,7 @@ use crate::{
     notes::Notes,
     pace::paced,
     reached::{Reached, Totals},
-    receive::Receiver,
+    receive::{Receiver, Stores},
     repair::{self, Mender},
     risk,
     send::{Here, Sending},
@@ -96,16 +96,8 @@ impl ReplicationService {
         let incoming = config.incoming_objects_max;
         let others = peers.iter().map(|peer| peer.site.clone()).collect();
         let standing = Arc::new(Standing::new(others, config.first_meetings_wait, notes.strayed().await?));
-        let receiver = Receiver::new(
-            log.clone(),
-            objects.clone(),
-            clock.clone(),
-            followed.clone(),
-            standing.clone(),
-            told,
-            incoming,
-            notes.clone(),
-        );
+        let stores = Stores { log: log.clone(), objects: objects.clone(), notes: notes.clone() };
+        let receiver = Receiver::new(stores, clock.clone(), followed.clone(), standing.clone(), told, incoming);
         let sources = peers.iter().map(|connection| (connection.site.clone(), connection.peer.clone())).collect();
         let mender = Mender::new(log.site().clone(), objects.clone(), sources, config.repair_silence_max);
         let here = Arc::new(Here { log, objects, clock, followed, standing, config, mender, notes: notes.clone() });

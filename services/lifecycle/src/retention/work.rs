@@ -25,7 +25,7 @@ impl RetentionService {
     }
 
     /// Does what is to be done now.
-    async fn look(&self) -> Result<(), Error> {
+    pub(super) async fn look(&self) -> Result<(), Error> {
         self.worked.note_down().await?;
         // What took effect before a restart, first.
         self.destroy_all().await?;
