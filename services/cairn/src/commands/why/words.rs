@@ -86,6 +86,9 @@ fn stored(event: EventId, stored: &InstanceStored, history: &History) -> String 
 
 /// What a version is now, and why.
 fn standing(event: EventId, state: &InstanceState) -> String {
+    if state.is_erased(event) {
+        return "erased".to_owned();
+    }
     let Some(version) = state.version(event) else { return "a repair says what it is".to_owned() };
     let titles: Vec<&str> = state.titles(version).iter().map(RejectionTitle::code).collect();
     if !titles.is_empty() {
