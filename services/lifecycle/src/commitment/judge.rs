@@ -61,7 +61,8 @@ pub(super) fn judge(reference: &Reference, records: &[&InstanceRecord], stored_l
         (_, StoredLast::Nothing) => records.iter().copied().filter(|of| of.shown).collect(),
         (_, StoredLast::Unknown) => Vec::new(),
     };
-    if chosen.is_empty() || chosen.iter().any(|of| !of.shown) {
+    // What is to be erased is no promise to delete by.
+    if chosen.is_empty() || chosen.iter().any(|of| !of.shown || of.is_to_be_erased) {
         return Judged::NotYet(FailureReason::PROCESSING_FAILURE);
     }
     if chosen.iter().any(|of| of.sop_class_uid != reference.sop_class_uid) {
@@ -117,6 +118,7 @@ mod tests {
             pixel_data_offset: 0,
             shown,
             damaged: false,
+            is_to_be_erased: false,
             rejected: Titles::default(),
             frames: 0,
             frame_table: None,
@@ -151,6 +153,8 @@ mod tests {
         assert_eq!(judged(StoredLast::Version(id(2))), not_shown);
         assert_eq!(judged(StoredLast::Unknown), not_shown);
         assert_eq!(judge(&reference(CT), &[&second], StoredLast::Nothing), not_shown);
+        let to_be_erased = InstanceRecord { is_to_be_erased: true, ..first.clone() };
+        assert_eq!(judge(&reference(CT), &[&to_be_erased], StoredLast::Nothing), not_shown);
         let mut same_bytes = second.clone();
         same_bytes.object.digest = first.object.digest;
         let judged = judge(&reference(CT), &[&first, &same_bytes], StoredLast::Version(id(2)));

@@ -317,6 +317,7 @@ pub fn record(instance: &str, store_event: EventId, object: ObjectRef) -> Instan
         pixel_data_offset: 0,
         shown: true,
         damaged: false,
+        is_to_be_erased: false,
         rejected: Titles::default(),
         frames: 0,
         frame_table: None,
