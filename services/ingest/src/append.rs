@@ -174,6 +174,7 @@ impl Appender {
 
     /// Appends an event and those that follow from it, which are made with its id. Those of its partition go with it; a crash
     /// may leave it without those that come after. Once it may be in the log, so is the answer.
+    #[tracing::instrument(name = "log.append", skip_all, fields(kind = event.kind()))]
     pub(crate) async fn append_with(
         &self,
         event: &Event,
