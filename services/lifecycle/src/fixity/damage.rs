@@ -180,16 +180,15 @@ impl Damages {
         }
     }
 
-    /// Takes note of an object that is erased: it is not damaged or gone any more.
+    /// Destroys an object that is noted as erased; it is not damaged or gone any more. Nobody brings it again meanwhile: who
+    /// began before is waited for.
     ///
     /// # Errors
-    /// That of the notes.
-    pub(crate) async fn is_erased(&self, key: ObjectKey) -> Result<(), Error> {
-        if self.count() == 0 {
-            return Ok(());
-        }
+    /// The store's, or that of the notes.
+    pub(crate) async fn destroy(&self, key: ObjectKey) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
-        if self.notes.get::<DamagedNote>(Kind::Damaged, key.as_bytes()).await?.is_some() {
+        self.objects.delete(key).await?;
+        if self.count() > 0 && self.notes.get::<DamagedNote>(Kind::Damaged, key.as_bytes()).await?.is_some() {
             self.notes.change(vec![Change::remove(Kind::Damaged, key.as_bytes())]).await?;
             self.count.send_modify(|count| *count = count.saturating_sub(1));
         }
@@ -210,7 +209,8 @@ impl Damages {
                 let _turn = self.turn.lock().await;
                 // It may have been done meanwhile.
                 let key = damaged.named.object.key;
-                if self.notes.get::<DamagedNote>(Kind::Damaged, key.as_bytes()).await?.is_some() {
+                let is_noted = self.notes.get::<DamagedNote>(Kind::Damaged, key.as_bytes()).await?.is_some();
+                if is_noted && !self.notes.is_erased(&key).await? {
                     self.mend(damaged).await?;
                 }
             }

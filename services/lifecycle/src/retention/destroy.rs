@@ -58,8 +58,7 @@ impl RetentionService {
             Err(error) if error.kind() == StoreErrorKind::NotFound => None,
             Err(error) => return Err(error.into()),
         };
-        self.objects.delete(key).await?;
-        self.damages.is_erased(key).await?;
+        self.damages.destroy(key).await?;
         Ok(found)
     }
 }
