@@ -23,9 +23,10 @@ pub use v1::{
     ErasureRequested, ErasureWithdrawn, EventRepaired, Finding, FragmentedFrames, FrameTable, HeldPatient, HoldPlaced,
     HoldProtected, HoldReleased, InstanceProtected, InstanceReceivedAgain, InstanceStored, InstanceStoredSide,
     InstancesRejected, KeptBecause, KeptVersion, NativeFrames, Object, ObjectDamaged, ObjectRepaired, ObjectsDestroyed,
-    OriginEnd, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked,
-    Replacement, ResendPolicy, RevokedSeries, SenderProfile, SendersConfigured, SiteDemoted, SitePromoted,
-    SiteReadOnlySet, VersionChosen, VersionsCompared, VersionsErased, event_repaired, frame_table, object_repaired,
+    OriginEnd, PolicyAction, PolicyAdopted, PolicyProtected, PolicyWithdrawn, Receipt, ReceiptClosed, ReceiptEnd,
+    RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked, Replacement, ResendPolicy, RevokedSeries,
+    SenderProfile, SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet, VersionChosen, VersionsCompared,
+    VersionsErased, event_repaired, frame_table, object_repaired,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -81,6 +82,10 @@ pub enum Event {
     VersionsErased(Box<VersionsErased>),
     /// `cairn.erasure.objects-destroyed.v1`
     ObjectsDestroyed(ObjectsDestroyed),
+    /// `cairn.policy.adopted.v1`
+    PolicyAdopted(PolicyAdopted),
+    /// `cairn.policy.withdrawn.v1`
+    PolicyWithdrawn(PolicyWithdrawn),
 }
 
 /// Why a payload is not an event that this build can read.
@@ -152,6 +157,8 @@ event_kinds! {
     ErasureConfirmed = "cairn.erasure.confirmed.v1",
     VersionsErased = "cairn.instance.versions-erased.v1",
     ObjectsDestroyed = "cairn.erasure.objects-destroyed.v1",
+    PolicyAdopted = "cairn.policy.adopted.v1",
+    PolicyWithdrawn = "cairn.policy.withdrawn.v1",
 }
 
 impl Event {
@@ -168,11 +175,12 @@ impl Event {
         matches!(self, Event::CommitmentRequested(_) | Event::CommitmentDecided(_) | Event::CommitmentReported(_))
     }
 
-    /// Whether it is of no study: about sites, a hold, the log itself, storage commitment, or an object that no study is known to
+    /// Whether it is of no study: about sites, a hold, a policy, the log itself, storage commitment, or an object that no study is known to
     /// have. No projection shows it.
     pub fn is_of_no_study(&self) -> bool {
         match self {
             Event::HoldPlaced(_) | Event::HoldReleased(_) => true,
+            Event::PolicyAdopted(_) | Event::PolicyWithdrawn(_) => true,
             Event::ObjectDamaged(_) | Event::ObjectRepaired(_) => self.study_instance_uid().is_empty(),
             Event::CheckpointSigned(_) => true,
             event => event.is_of_sites() || event.is_of_commitment(),
@@ -199,6 +207,8 @@ impl Event {
             Event::ObjectsDestroyed(event) => &event.study_instance_uid,
             Event::HoldPlaced(_)
             | Event::HoldReleased(_)
+            | Event::PolicyAdopted(_)
+            | Event::PolicyWithdrawn(_)
             | Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
@@ -228,6 +238,8 @@ impl Event {
             Event::CommitmentReported(event) => &event.tenant,
             Event::HoldPlaced(event) => &event.tenant,
             Event::HoldReleased(event) => &event.tenant,
+            Event::PolicyAdopted(event) => &event.tenant,
+            Event::PolicyWithdrawn(event) => &event.tenant,
             Event::ErasureRequested(event) => &event.tenant,
             Event::ErasureWithdrawn(event) => &event.tenant,
             Event::ErasureConfirmed(event) => &event.tenant,
@@ -270,6 +282,8 @@ impl Event {
             | Event::CommitmentReported(_)
             | Event::HoldPlaced(_)
             | Event::HoldReleased(_)
+            | Event::PolicyAdopted(_)
+            | Event::PolicyWithdrawn(_)
             // What is erased is not to be there.
             | Event::ErasureRequested(_)
             | Event::ErasureWithdrawn(_)

@@ -13,7 +13,7 @@ use crate::{
 };
 use bytes::Bytes;
 use prost::Message;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What types of events about holds begin with.
 pub const KINDS: &str = "cairn.hold.";
@@ -152,9 +152,45 @@ impl Holds {
         found.or_else(|| self.unreadable.first().map(|event| HeldBy::Unreadable(*event)))
     }
 
+    /// What is held of a tenant, to be asked about many studies.
+    pub fn lookup(&self, authority: &Authority, tenant: &str) -> Lookup {
+        let mut lookup =
+            Lookup { everything: self.unreadable.first().copied().map(HeldBy::Unreadable), ..Lookup::default() };
+        for (id, hold) in self.in_force(authority).filter(|(_, hold)| hold.tenant == tenant) {
+            for part in hold.parts.values() {
+                lookup.studies.extend(part.studies.iter().map(|study| (study.clone(), id)));
+                match &part.protected {
+                    None => lookup.everything = Some(HeldBy::Hold(id)),
+                    Some(protected) => lookup.patients.extend(protected.patient.iter().map(|held| (held.clone(), id))),
+                }
+            }
+        }
+        lookup
+    }
+
     /// Events about holds that this build can't read; while there are any, everything is held.
     pub fn unreadable(&self) -> impl Iterator<Item = EventId> {
         self.unreadable.iter().copied()
+    }
+}
+
+/// What is held of a tenant as it was when it was looked up. A forecast: what is erased is judged by [`Holds::held`].
+#[derive(Clone, Debug, Default)]
+pub struct Lookup {
+    everything: Option<HeldBy>,
+    studies: HashMap<String, HoldId>,
+    patients: Vec<(HeldPatient, HoldId)>,
+}
+
+impl Lookup {
+    /// What holds a study of which these patients are known.
+    pub fn held(&self, study_instance_uid: &str, patients: &[PatientIdentity]) -> Option<HeldBy> {
+        let of_study = || self.studies.get(study_instance_uid).copied().map(HeldBy::Hold);
+        let of_patient = || {
+            let is_meant = |(held, _): &&(HeldPatient, HoldId)| patients.iter().any(|patient| means(held, patient));
+            self.patients.iter().find(is_meant).map(|(_, id)| HeldBy::Hold(*id))
+        };
+        self.everything.or_else(of_study).or_else(of_patient)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod index_rows;
 pub mod notary;
 pub mod plan;
+pub mod policies;
 pub mod position;
 pub mod rejection;
 

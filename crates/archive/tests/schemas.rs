@@ -488,6 +488,37 @@ fn samples() -> Vec<(&'static str, Event)> {
             }),
         ),
         (
+            "policy_adopted",
+            Event::PolicyAdopted(events::PolicyAdopted {
+                tenant: "default".into(),
+                name: "mammograms".into(),
+                version: 2,
+                promotion_event_id: vec![9; 16].into(),
+                action: events::PolicyAction::Erase.into(),
+                delay_ms: 1_209_600_000,
+                studies_max: 500,
+                adopted_by: "operator".into(),
+                key_id: String::new(),
+                protected: events::PolicyProtected {
+                    expression: "'MG' in modalities && received_days > 3650".into(),
+                    reason: "retention is ten years".into(),
+                }
+                .encode_to_vec()
+                .into(),
+            }),
+        ),
+        (
+            "policy_withdrawn",
+            Event::PolicyWithdrawn(events::PolicyWithdrawn {
+                tenant: "default".into(),
+                name: "mammograms".into(),
+                promotion_event_id: vec![9; 16].into(),
+                withdrawn_by: "operator".into(),
+                reason: b"the law has changed".as_slice().into(),
+                key_id: String::new(),
+            }),
+        ),
+        (
             "erasure_requested",
             Event::ErasureRequested(Box::new(events::ErasureRequested {
                 tenant: "default".into(),

@@ -4,6 +4,7 @@ use crate::{
     AnswerStream, Error,
     digests::{DigestTree, FoldedEvent, Of, StudyDigest},
     parked::{ParkedEvent, ParkedSelection},
+    survey::{Survey, Surveyed},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -307,6 +308,12 @@ pub trait Index: Send + Sync {
         study: &Uid,
         only: Vec<EventId>,
     ) -> Result<AnswerStream<FoldedEvent>, Error>;
+
+    /// Goes through all studies of a tenant of which something is there, in parts.
+    ///
+    /// # Errors
+    /// `Invalid`: the expression can't be used.
+    async fn survey(&self, survey: Survey) -> Result<AnswerStream<Surveyed>, Error>;
 }
 
 /// What a generation of the index is for.

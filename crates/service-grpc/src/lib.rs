@@ -12,12 +12,14 @@ mod identifier;
 mod lifecycle;
 mod notary;
 mod parked;
+mod policies;
 mod rejection;
 mod replication;
 mod retention;
 pub mod server;
 mod site;
 mod streams;
+mod survey;
 mod tls;
 
 /// Generated messages and stubs, one module per proto package.

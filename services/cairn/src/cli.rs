@@ -5,6 +5,7 @@ mod commitments;
 mod drill;
 mod fixity;
 mod index;
+mod policy;
 mod receipts;
 mod replay;
 mod replication;
@@ -16,6 +17,7 @@ pub use commitments::{CommitmentState, CommitmentsAction, CommitmentsArgs};
 pub use drill::{DrillAction, DrillArgs, RunArgs};
 pub use fixity::{FixityAction, FixityArgs};
 pub use index::{Common, IndexAction};
+pub use policy::{PolicyAction, PolicyArgs};
 pub use receipts::{ReceiptsAction, ReceiptsArgs, ReconcileArgs};
 pub use replay::{RemoteAe, ReplayAction, ReplayArgs, ReplayRun, Selected, Talk};
 pub use replication::{PlanArgs, ReplicationAction, ReplicationArgs};
@@ -93,6 +95,8 @@ pub enum Command {
     Hold(HoldArgs),
     /// What is erased: ask for it, withdraw that in time, see what came of it
     Erasure(ErasureArgs),
+    /// What is erased by itself when it is time: adopt a policy, see what it would do, withdraw it
+    Policy(PolicyArgs),
     /// Which site has authority: see it, give it, take it; a site that was restored from a backup
     Site(SiteArgs),
     /// Rehearse the loss of a site, and leave a signed report
@@ -130,6 +134,7 @@ impl Command {
             Self::Commitments(args) => Some(args.action.server()),
             Self::Hold(args) => Some(args.action.server()),
             Self::Erasure(args) => Some(args.action.server()),
+            Self::Policy(args) => Some(args.action.server()),
             Self::Site(args) => args.action.server(),
             Self::Drill(args) => args.action.server(),
             Self::Serve(_)

@@ -9,8 +9,8 @@ use cairn_archive::{
 };
 use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
-    AnswerStream, Commitments, Error, ErrorKind, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retention,
-    Retrieval,
+    AnswerStream, Commitments, Error, ErrorKind, Index, Ingest, Lifecycle, Notary, Peer, Policies, Replication,
+    Retention, Retrieval,
     commitment::{self, Commitment, Reported, Transaction},
     digests::{DigestTree, FoldedEvent, Of, StudyDigest},
     index::{
@@ -21,11 +21,13 @@ use cairn_service_api::{
     lifecycle::{DamagedObject, FixityStatus, NamedObject},
     notary::{NotaryStatus, SignedCheckpoint},
     parked::{ParkedEvent, ParkedSelection, Repair},
+    policies::{Forecast, NewPolicy, PolicyStatus, WhatIf},
     rejection::Revocation,
     replication::{AtRisk, Delivered, Delivery, Inspected, Introduction, Meeting, ReplicationStatus, Report, Suspects},
     retention::{ErasureGrounds, ErasureReport, ErasureScope, ErasureStatus, HoldInForce, NewHold},
     retrieval::{Frame, Part, RetrievedInstance},
     site::{Decision, Grounds, SiteStatus},
+    survey::{Survey, Surveyed},
 };
 use cairn_store_api::ObjectRef;
 use std::{
@@ -161,6 +163,10 @@ impl Index for Late<dyn Index> {
         only: Vec<EventId>,
     ) -> Result<AnswerStream<FoldedEvent>, Error> {
         self.get()?.study_events(tenant, study, only).await
+    }
+
+    async fn survey(&self, survey: Survey) -> Result<AnswerStream<Surveyed>, Error> {
+        self.get()?.survey(survey).await
     }
 }
 
@@ -312,6 +318,29 @@ impl Retention for Late<dyn Retention> {
 
     async fn erasure_report(&self, id: EventId) -> Result<ErasureReport, Error> {
         self.get()?.erasure_report(id).await
+    }
+}
+
+#[async_trait]
+impl Policies for Late<dyn Policies> {
+    async fn adopt_policy(&self, policy: NewPolicy) -> Result<u32, Error> {
+        self.get()?.adopt_policy(policy).await
+    }
+
+    async fn withdraw_policy(&self, tenant: &str, name: &str, grounds: ErasureGrounds) -> Result<(), Error> {
+        self.get()?.withdraw_policy(tenant, name, grounds).await
+    }
+
+    async fn policies(&self) -> Result<AnswerStream<PolicyStatus>, Error> {
+        self.get()?.policies().await
+    }
+
+    async fn what_if(&self, of: WhatIf, studies_max: u64) -> Result<AnswerStream<Forecast>, Error> {
+        self.get()?.what_if(of, studies_max).await
+    }
+
+    async fn accept_clock(&self, grounds: ErasureGrounds) -> Result<(), Error> {
+        self.get()?.accept_clock(grounds).await
     }
 }
 

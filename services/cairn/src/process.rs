@@ -331,6 +331,7 @@ fn served(roles: Roles, services: &Services, site_certificates: SiteCertificates
         notary: if all || roles.lifecycle { services.notary() } else { none.notary },
         commitments: if all || roles.lifecycle { services.commitments() } else { none.commitments },
         retention: if all || roles.lifecycle { services.retention() } else { none.retention },
+        policies: if all || roles.lifecycle { services.policies() } else { none.policies },
         log: roles.log().then(|| services.log.clone()),
     }
 }

@@ -19,12 +19,12 @@ use cairn_process::disk::RealDisk;
 use cairn_replication::{PeerConnection, ReplicationService};
 use cairn_retrieval::RetrievalService;
 use cairn_service_api::{
-    Commitments, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retention, Retrieval, site::SiteStatus,
+    Commitments, Index, Ingest, Lifecycle, Notary, Peer, Policies, Replication, Retention, Retrieval, site::SiteStatus,
 };
 use cairn_service_grpc::{
     client::{
-        CommitmentsClient, IndexClient, IngestClient, LifecycleClient, NotaryClient, PeerClient, ReplicationClient,
-        RetentionClient, RetrievalClient,
+        CommitmentsClient, IndexClient, IngestClient, LifecycleClient, NotaryClient, PeerClient, PoliciesClient,
+        ReplicationClient, RetentionClient, RetrievalClient,
     },
     server::LateLog,
 };
@@ -50,6 +50,7 @@ pub struct Services {
     own_notary: Arc<Late<dyn Notary>>,
     own_commitments: Arc<Late<dyn Commitments>>,
     own_retention: Arc<Late<dyn Retention>>,
+    own_policies: Arc<Late<dyn Policies>>,
     /// Where there are other sites.
     replication: Option<OwnReplication>,
     pub objects: Arc<Late<dyn ObjectStore>>,
@@ -61,6 +62,7 @@ pub struct Services {
     other_notary: Option<Arc<NotaryClient>>,
     other_commitments: Option<Arc<CommitmentsClient>>,
     other_retention: Option<Arc<RetentionClient>>,
+    other_policies: Option<Arc<PoliciesClient>>,
     other_replication: Option<Arc<ReplicationClient>>,
     /// What is known of sites, once it was asked: where there are others.
     sites: watch::Sender<Option<SiteStatus>>,
@@ -93,6 +95,7 @@ impl Services {
             own_notary: Late::new("the notary"),
             own_commitments: Late::new("lifecycle"),
             own_retention: Late::new("lifecycle"),
+            own_policies: Late::new("lifecycle"),
             replication: (roles.replication && !config.replication.peers.is_empty())
                 .then(|| OwnReplication { operated: Late::new("replication"), peer: Late::new("replication") }),
             objects: Late::new("the object store"),
@@ -102,6 +105,7 @@ impl Services {
             other_retrieval: retrieval.map(|to| RetrievalClient::new(&to).map(Arc::new)).transpose()?,
             other_notary: lifecycle.as_ref().map(|to| NotaryClient::new(to).map(Arc::new)).transpose()?,
             other_retention: lifecycle.as_ref().map(|to| RetentionClient::new(to).map(Arc::new)).transpose()?,
+            other_policies: lifecycle.as_ref().map(|to| PoliciesClient::new(to).map(Arc::new)).transpose()?,
             other_lifecycle: lifecycle.as_ref().map(|to| LifecycleClient::new(to).map(Arc::new)).transpose()?,
             other_commitments: lifecycle.map(|to| CommitmentsClient::new(&to).map(Arc::new)).transpose()?,
             other_replication: replication.map(|to| ReplicationClient::new(&to).map(Arc::new)).transpose()?,
@@ -149,6 +153,12 @@ impl Services {
     pub fn retention(&self) -> Option<Arc<dyn Retention>> {
         let other = self.other_retention.clone().map(|client| client as Arc<dyn Retention>);
         if self.roles.lifecycle { Some(self.own_retention.clone()) } else { other }
+    }
+
+    /// Policies, which are lifecycle's.
+    pub fn policies(&self) -> Option<Arc<dyn Policies>> {
+        let other = self.other_policies.clone().map(|client| client as Arc<dyn Policies>);
+        if self.roles.lifecycle { Some(self.own_policies.clone()) } else { other }
     }
 
     /// Replication, if it is here and there are other sites.
@@ -319,6 +329,7 @@ impl Running {
                 following.follow_sites(own, |config, _| reporter.set_destinations(config)).await;
             });
             services.own_retention.set(lifecycle.retention().clone());
+            services.own_policies.set(lifecycle.policies().clone());
             self.lifecycle = Some(lifecycle);
         }
         Ok(())

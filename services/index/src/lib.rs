@@ -25,6 +25,7 @@ mod project;
 mod query;
 mod rows;
 mod service;
+mod survey;
 
 pub use config::IndexConfig;
 pub use service::IndexService;

@@ -10,6 +10,7 @@ use crate::{
     project::{Generations, Opened, Part, Project},
     query,
     rows::Rows,
+    survey,
 };
 use async_trait::async_trait;
 use cairn_archive::{
@@ -26,6 +27,7 @@ use cairn_service_api::{
         StateDigest, StudyDifference,
     },
     parked::{ParkedEvent, ParkedSelection},
+    survey::{Survey, Surveyed},
 };
 use cairn_store_api::{EventLog, Generation, IndexStore, Membership};
 use futures_util::future::try_join_all;
@@ -323,6 +325,10 @@ impl Index for IndexService {
         only: Vec<EventId>,
     ) -> Result<AnswerStream<FoldedEvent>, Error> {
         digests::events(&self.shared, tenant.to_owned(), study, only).await
+    }
+
+    async fn survey(&self, survey: Survey) -> Result<AnswerStream<Surveyed>, Error> {
+        survey::run(&self.shared, survey).await
     }
 }
 

@@ -36,6 +36,11 @@ impl Appender {
         self.hybrid.lock().unwrap_or_else(PoisonError::into_inner).observe(hlc);
     }
 
+    /// The latest place in the order of events of all that was read or appended.
+    pub(crate) fn newest(&self) -> Hlc {
+        self.hybrid.lock().unwrap_or_else(PoisonError::into_inner).last()
+    }
+
     /// Makes something a fact, which may follow from an event; durable on return.
     ///
     /// # Errors

@@ -16,6 +16,54 @@ pub struct LifecycleConfig {
     pub commitment: CommitmentConfig,
     /// Holding, and erasing.
     pub erasure: ErasureConfig,
+    /// What is done with studies by itself.
+    pub policies: PoliciesConfig,
+}
+
+/// What is done with studies by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PoliciesConfig {
+    /// Time at work between two runs of a policy. The first run comes with the next look.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub interval: Duration,
+    /// Time between two looks at what is to be done.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub look_interval: Duration,
+    /// Time that the wall clock may have gone on beyond the time that passed since it was last found right; while the archive
+    /// was down nobody counts. Beyond it nothing is done by any policy until the clock is right again, or an operator says that
+    /// it is (`cairn policy accept-clock`).
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub clock_ahead_max: Duration,
+    /// Time that the wall clock may be behind the newest event.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub clock_behind_max: Duration,
+    /// Time that a run waits for the index to know all that the log has.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub index_wait: Duration,
+    /// Policies in force at most; further ones are refused.
+    pub policies_max: usize,
+    /// Studies that a policy may act on in one run at most; one that may act on more is refused.
+    pub studies_max: u64,
+}
+
+impl Default for PoliciesConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(6 * 3600),
+            look_interval: Duration::from_secs(30),
+            clock_ahead_max: Duration::from_secs(7 * 24 * 3600),
+            clock_behind_max: Duration::from_secs(60),
+            index_wait: Duration::from_secs(60),
+            policies_max: 100,
+            studies_max: 100_000,
+        }
+    }
 }
 
 /// Signing what the log is, to prove later that it was not altered.

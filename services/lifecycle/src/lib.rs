@@ -16,10 +16,12 @@ mod metrics;
 mod named;
 mod notary;
 mod notes;
+mod policies;
 mod retention;
 mod service;
 
-pub use config::{CommitmentConfig, ErasureConfig, FixityConfig, LifecycleConfig, NotaryConfig};
+pub use config::{CommitmentConfig, ErasureConfig, FixityConfig, LifecycleConfig, NotaryConfig, PoliciesConfig};
 pub use notary::{NotaryService, Signer, verify_log};
+pub use policies::PolicyService;
 pub use retention::RetentionService;
 pub use service::{Behind, LifecycleService};

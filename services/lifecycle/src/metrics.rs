@@ -45,6 +45,17 @@ pub(crate) fn notary(status: &NotaryStatus) {
     }
 }
 
+/// Policies in force now.
+pub(crate) fn policies_in_force(count: usize) {
+    gauge!("cairn_policies_in_force").set(count as f64);
+}
+
+/// A policy ran, or is halted.
+pub(crate) fn policy_ran(policy: &str, asked: u64, is_halted: bool) {
+    gauge!("cairn_policy_halted", "policy" => policy.to_owned()).set(f64::from(u8::from(is_halted)));
+    counter!("cairn_policy_erasures_requested_total", "policy" => policy.to_owned()).increment(asked);
+}
+
 /// A request for storage commitment was taken or refused.
 pub(crate) fn requested(door: Door, taken: Result<&(), ErrorKind>) {
     let door = match door {

@@ -39,6 +39,10 @@ pub(crate) enum Kind {
     Worked,
     /// How long it had been when it learnt of an erasure, by the id of its request.
     Learnt,
+    /// The wall clock when it was last found right, under no key.
+    Clock,
+    /// The last run of a policy, by tenant and name.
+    PolicyRun,
 }
 
 impl Kind {
@@ -54,6 +58,8 @@ impl Kind {
             Self::Erased => b"erased",
             Self::Worked => b"worked",
             Self::Learnt => b"learnt",
+            Self::Clock => b"clock",
+            Self::PolicyRun => b"policy-run",
         })
     }
 }

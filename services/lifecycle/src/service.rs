@@ -8,6 +8,7 @@ use crate::{
     metrics,
     notary::{NotaryService, Signer},
     notes::Notes,
+    policies::{self, PolicyService},
     retention::{self, RetentionService},
 };
 use async_trait::async_trait;
@@ -60,6 +61,7 @@ pub struct LifecycleService {
     notary: Arc<NotaryService>,
     committing: Committing,
     retention: Arc<RetentionService>,
+    policies: Arc<PolicyService>,
     config: LifecycleConfig,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -87,9 +89,12 @@ impl LifecycleService {
             damages: damages.clone(),
             index: index.clone(),
             replication: replication.clone(),
-            clock,
+            clock: clock.clone(),
         };
         let retention = Arc::new(RetentionService::new(retaining, config.erasure.clone()));
+        let deciding =
+            policies::With { retention: retention.clone(), index: index.clone(), notes: notes.clone(), clock };
+        let policies = Arc::new(PolicyService::new(deciding, config.policies.clone()));
         let with = With {
             log: log.clone(),
             objects: objects.clone(),
@@ -104,7 +109,8 @@ impl LifecycleService {
         let (of_damages, fixity) = (damages.clone(), config.fixity.clone());
         let rounds = Rounds::open(log, objects, notes.clone(), appender.clone(), of_damages, fixity).await?;
         let (rounds, notary, tasks) = (Arc::new(rounds), Arc::new(notary), Mutex::default());
-        let this = Arc::new(Self { appender, notes, damages, rounds, notary, committing, retention, config, tasks });
+        let this =
+            Arc::new(Self { appender, notes, damages, rounds, notary, committing, retention, policies, config, tasks });
         this.go_to_work();
         Ok(this)
     }
@@ -119,6 +125,11 @@ impl LifecycleService {
         &self.retention
     }
 
+    /// Policies of the site.
+    pub fn policies(&self) -> &Arc<PolicyService> {
+        &self.policies
+    }
+
     fn go_to_work(&self) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         self.committing.go_to_work(&mut tasks);
@@ -126,6 +137,8 @@ impl LifecycleService {
         tasks.spawn(async move { rounds.run().await });
         let retention = self.retention.clone();
         tasks.spawn(async move { retention.run().await });
+        let policies = self.policies.clone();
+        tasks.spawn(async move { policies.run().await });
         let (damages, every) = (self.damages.clone(), self.config.fixity.repair_interval);
         tasks.spawn(async move {
             loop {

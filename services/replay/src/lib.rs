@@ -20,7 +20,7 @@ pub mod unchanged;
 pub use journal::{JournalError, Notes};
 pub use outlet::Destination;
 pub use pace::Pace;
-pub use select::{Filter, FilterError, Selection, VARIABLES};
+pub use select::{Filter, Selection, VARIABLES};
 pub use source::{Listed, Remotes};
 
 use async_trait::async_trait;

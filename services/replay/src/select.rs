@@ -6,6 +6,7 @@ use cairn_archive::{
     events::{InstanceProtected, InstanceStored},
 };
 use cairn_dicom::{CharacterSet, Tag, Uid, Vr, header::Header, tags};
+use cairn_expression::{Expression, ExpressionError, Kind, Value, Variable};
 use cairn_service_api::{DEFAULT_TENANT, index::Selection as Instances};
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -31,24 +32,28 @@ pub struct Selection {
     pub all_versions: bool,
 }
 
+const fn text(name: &'static str, meaning: &'static str) -> Variable {
+    Variable { name, kind: Kind::Text, meaning }
+}
+
 /// Variables of an expression, and what each is.
-pub const VARIABLES: &[(&str, &str)] = &[
-    ("study_uid", "Study Instance UID"),
-    ("series_uid", "Series Instance UID"),
-    ("sop_uid", "SOP Instance UID"),
-    ("sop_class", "SOP Class UID"),
-    ("transfer_syntax", "Transfer Syntax UID, as stored"),
-    ("size", "bytes of the stored file (a number)"),
-    ("calling_ae", "calling AE title"),
-    ("called_ae", "called AE title"),
-    ("stored_at", "when it was stored, as text: 2026-01-31T12:00:00.000Z"),
-    ("issuer", "issuer of Patient ID that applies"),
-    ("modality", "Modality"),
-    ("patient_id", "Patient ID"),
-    ("study_date", "Study Date, YYYYMMDD"),
-    ("accession_number", "Accession Number"),
-    ("station", "Station Name"),
-    ("institution", "Institution Name"),
+pub const VARIABLES: &[Variable] = &[
+    text("study_uid", "Study Instance UID"),
+    text("series_uid", "Series Instance UID"),
+    text("sop_uid", "SOP Instance UID"),
+    text("sop_class", "SOP Class UID"),
+    text("transfer_syntax", "Transfer Syntax UID, as stored"),
+    Variable { name: "size", kind: Kind::Number, meaning: "bytes of the stored file (a number)" },
+    text("calling_ae", "calling AE title"),
+    text("called_ae", "called AE title"),
+    text("stored_at", "when it was stored, as text: 2026-01-31T12:00:00.000Z"),
+    text("issuer", "issuer of Patient ID that applies"),
+    text("modality", "Modality"),
+    text("patient_id", "Patient ID"),
+    text("study_date", "Study Date, YYYYMMDD"),
+    text("accession_number", "Accession Number"),
+    text("station", "Station Name"),
+    text("institution", "Institution Name"),
 ];
 
 /// Those that are in the header alone.
@@ -61,15 +66,10 @@ const OF_HEADER: [(&str, Tag, Vr); 6] = [
     ("institution", tags::INSTITUTION_NAME, Vr::LO),
 ];
 
-/// Why an expression can't be used.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("expression: {0}")]
-pub struct FilterError(String);
-
 /// A selection, ready to be asked.
 pub struct Filter {
     selection: Selection,
-    program: Option<cel::Program>,
+    expression: Option<Expression>,
     needs_header: bool,
 }
 
@@ -111,23 +111,12 @@ impl Filter {
     ///
     /// # Errors
     /// It is none, or names a variable that there is not.
-    pub fn new(selection: Selection) -> Result<Self, FilterError> {
-        let program = selection.expression.as_deref().map(cel::Program::compile).transpose();
-        let program = program.map_err(|error| FilterError(error.to_string()))?;
-        let in_expression =
-            |name: &str| program.as_ref().is_some_and(|program| program.references().has_variable(name));
-        let needs_header = !selection.modalities.is_empty() || OF_HEADER.iter().any(|(name, _, _)| in_expression(name));
-        let filter = Self { selection, program, needs_header };
-        // What is not a truth value for an instance without any attribute, or names something unknown, is found now.
-        let mut context = cel::Context::default();
-        for (name, _) in VARIABLES {
-            match *name {
-                "size" => context.add_variable_from_value(*name, 0_i64),
-                _ => context.add_variable_from_value(*name, String::new()),
-            }
-        }
-        filter.holds(&context)?;
-        Ok(filter)
+    pub fn new(selection: Selection) -> Result<Self, ExpressionError> {
+        let compile = |text| Expression::compile(text, VARIABLES);
+        let expression = selection.expression.as_deref().map(compile).transpose()?;
+        let of_header = |expression: &Expression| OF_HEADER.iter().any(|(name, _, _)| expression.uses(name));
+        let needs_header = !selection.modalities.is_empty() || expression.as_ref().is_some_and(of_header);
+        Ok(Self { selection, expression, needs_header })
     }
 
     /// As it was asked for.
@@ -154,7 +143,7 @@ impl Filter {
     ///
     /// # Errors
     /// The expression has no truth value for it.
-    pub(crate) fn selects(&self, candidate: &Candidate, header: &[u8]) -> Result<bool, FilterError> {
+    pub(crate) fn selects(&self, candidate: &Candidate, header: &[u8]) -> Result<bool, ExpressionError> {
         let header = Header::new(header);
         let set = header.text(tags::SPECIFIC_CHARACTER_SET).unwrap_or_default();
         let assumed = candidate.event.sender_profile.as_ref().map(|profile| profile.default_character_set.as_bytes());
@@ -165,49 +154,29 @@ impl Filter {
         if !modalities.is_empty() && !modalities.contains(&text(tags::MODALITY, Vr::CS)) {
             return Ok(false);
         }
-        if self.program.is_none() {
-            return Ok(true);
-        }
+        let Some(expression) = &self.expression else { return Ok(true) };
         let event = &candidate.event;
         let receipt = event.receipt.clone().unwrap_or_default();
-        let issuer = event.sender_profile.as_ref().map(|profile| profile.issuer_of_patient_id.clone());
+        let profile = event.sender_profile.clone().unwrap_or_default();
         let size = event.object.as_ref().map_or(0, |object| i64::try_from(object.length_bytes).unwrap_or(i64::MAX));
-        let mut context = cel::Context::default();
-        for (name, value) in [
-            ("study_uid", event.study_instance_uid.clone()),
-            ("series_uid", event.series_instance_uid.clone()),
-            ("sop_uid", event.sop_instance_uid.clone()),
-            ("sop_class", event.sop_class_uid.clone()),
-            ("transfer_syntax", event.transfer_syntax_uid.clone()),
-            ("calling_ae", receipt.calling_ae_title),
-            ("called_ae", receipt.called_ae_title),
-            ("stored_at", rfc3339(candidate.stored_at_ms)),
-            ("issuer", issuer.unwrap_or_default()),
-        ] {
-            context.add_variable_from_value(name, value);
-        }
-        for (name, tag, vr) in OF_HEADER {
-            context.add_variable_from_value(name, text(tag, vr));
-        }
-        context.add_variable_from_value("size", size);
-        self.holds(&context)
-    }
-
-    fn holds(&self, context: &cel::Context<'_, '_>) -> Result<bool, FilterError> {
-        let Some(program) = &self.program else { return Ok(true) };
-        match program.execute(context) {
-            Ok(cel::Value::Bool(holds)) => Ok(holds),
-            Ok(_) => Err(FilterError("it is neither true nor false".into())),
-            // Other errors may show the value of a variable, which may be a patient's.
-            Err(cel::ExecutionError::UndeclaredReference(name)) => {
-                let known: Vec<_> = VARIABLES.iter().map(|(name, _)| *name).collect();
-                Err(FilterError(format!("there is no {name}; there are {}", known.join(", "))))
-            }
-            Err(cel::ExecutionError::NoSuchOverload(overload)) => {
-                Err(FilterError(format!("{} does not go with what it is applied to", overload.function())))
-            }
-            Err(_) => Err(FilterError("it can not be evaluated".into())),
-        }
+        expression.holds(|variable| {
+            Value::Text(match variable.name {
+                "size" => return Value::Number(size),
+                "study_uid" => event.study_instance_uid.clone(),
+                "series_uid" => event.series_instance_uid.clone(),
+                "sop_uid" => event.sop_instance_uid.clone(),
+                "sop_class" => event.sop_class_uid.clone(),
+                "transfer_syntax" => event.transfer_syntax_uid.clone(),
+                "calling_ae" => receipt.calling_ae_title.clone(),
+                "called_ae" => receipt.called_ae_title.clone(),
+                "stored_at" => rfc3339(candidate.stored_at_ms),
+                "issuer" => profile.issuer_of_patient_id.clone(),
+                name => match OF_HEADER.into_iter().find(|(known, _, _)| *known == name) {
+                    Some((_, tag, vr)) => text(tag, vr),
+                    None => return Value::Unknown,
+                },
+            })
+        })
     }
 }
 

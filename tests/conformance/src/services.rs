@@ -5,6 +5,7 @@ mod asking;
 pub mod commitment;
 pub mod lifecycle;
 pub mod notary;
+pub mod policies;
 mod rejecting;
 mod repairing;
 pub mod replication;
@@ -70,6 +71,7 @@ pub fn trials(name: &str, site: impl Fn() -> Making + Clone + Send + 'static) ->
         "waiting_for_what_will_not_come_ends", asking::waiting_for_what_will_not_come_ends;
         "status_counts_and_digest_is_reproduced", asking::status_counts_and_digest_is_reproduced;
         "generations_are_told_apart_and_asked", asking::generations_are_told_apart_and_asked;
+        "a_survey_goes_through_all_studies", asking::a_survey_goes_through_all_studies;
         "digests_lead_from_the_whole_to_events", asking::digests_lead_from_the_whole_to_events;
         "instances_come_with_the_detail_asked_for", asking::instances_come_with_the_detail_asked_for;
         "poison_is_parked_until_its_repair", repairing::poison_is_parked_until_its_repair;

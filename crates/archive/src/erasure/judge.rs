@@ -30,6 +30,8 @@ pub struct StudyFacts {
     settled: BTreeSet<EventId>,
     /// What was erased before.
     erased: BTreeSet<EventId>,
+    /// When something of it was received last.
+    received_at_ms: u64,
 }
 
 /// What came of one instance.
@@ -44,7 +46,12 @@ impl StudyFacts {
     /// Takes in an event of the study.
     pub fn include(&mut self, envelope: &Envelope, payload: Bytes) {
         match Event::decode(&envelope.kind, payload) {
-            Ok(event) => self.event(envelope.id, event),
+            Ok(event) => {
+                if matches!(event, Event::InstanceStored(_) | Event::InstanceReceivedAgain(_)) {
+                    self.received_at_ms = self.received_at_ms.max(envelope.hlc.wall_ms);
+                }
+                self.event(envelope.id, event);
+            }
             Err(_) => drop(self.unreadable.insert(envelope.id)),
         }
     }
@@ -124,6 +131,17 @@ impl StudyFacts {
             }
         }
         (series, bytes)
+    }
+
+    /// When something of it was received last, at whichever site, in milliseconds since the Unix epoch by the clock of the
+    /// order of events; 0: nothing was.
+    pub fn received_at_ms(&self) -> u64 {
+        self.received_at_ms
+    }
+
+    /// Whether an event of the study can't be read: nothing of it is erased meanwhile.
+    pub fn is_incomplete(&self) -> bool {
+        self.incomplete().is_some()
     }
 
     /// What holds the study.

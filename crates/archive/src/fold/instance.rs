@@ -373,6 +373,12 @@ impl InstanceState {
         &self.versions
     }
 
+    /// Bytes of all objects of these versions.
+    pub fn bytes(&self) -> u64 {
+        let objects = self.versions.iter().flat_map(|version| [Some(&version.object), version.side_object.as_ref()]);
+        objects.flatten().map(|object| object.length).sum()
+    }
+
     /// The version that this event stored.
     pub fn version(&self, store_event: EventId) -> Option<&Version> {
         self.versions.iter().find(|version| version.order.id == store_event)

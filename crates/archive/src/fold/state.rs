@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 /// Different modalities and SOP Classes of a study that are kept: the smallest ones, so that order of arrival does not
 /// matter.
 pub const DISTINCT_MAX: usize = 256;
+/// Different senders, institutions and body parts that are kept likewise.
+const DESCRIBED_MAX: usize = 32;
 
 /// A study's name: whose it is, and its Study Instance UID.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +83,17 @@ pub struct StudyState {
     pub modalities: BTreeSet<String>,
     /// SOP Classes of the shown instances.
     pub sop_classes: BTreeSet<String>,
+    /// Calling AE titles of the senders of the shown instances.
+    pub senders: BTreeSet<String>,
+    /// InstitutionName of the shown instances.
+    pub institutions: BTreeSet<String>,
+    /// BodyPartExamined of the shown instances.
+    pub body_parts: BTreeSet<String>,
+    /// Bytes of the objects of all versions, shown or not.
+    pub bytes: u64,
+    /// When something of it was received last, at whichever site, be it again or erased since: milliseconds since the Unix
+    /// epoch by the clock of the order of events. 0: not known.
+    pub received_at_ms: u64,
     /// E: sum over the folded events.
     pub events: HashSum,
     /// Sum of the hashes of what is known per identity, of repeats and of closed receipts.
@@ -98,7 +111,13 @@ impl StudyState {
         {
             hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
         }
-        for count in [self.series, self.shown, self.versions, self.hidden] {
+        for set in [&self.senders, &self.institutions, &self.body_parts] {
+            hasher.update(&(set.len() as u64).to_le_bytes());
+            for text in set {
+                hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+            }
+        }
+        for count in [self.series, self.shown, self.versions, self.hidden, self.bytes, self.received_at_ms] {
             hasher.update(&count.to_le_bytes());
         }
         hasher.update(&self.facts.to_bytes()).update(&self.series_hashes.to_bytes());
@@ -139,13 +158,23 @@ impl StudyState {
     /// Keeps the smallest [`DISTINCT_MAX`].
     pub(crate) fn insert_distinct(set: &mut BTreeSet<String>, text: &str) {
         // Nothing longer is a CS or a UI; a row must stay small.
-        if text.is_empty() || text.len() > 64 || set.contains(text) {
-            return;
-        }
-        set.insert(text.to_owned());
-        if set.len() > DISTINCT_MAX {
-            set.pop_last();
-        }
+        insert_bounded(set, text, 64, DISTINCT_MAX);
+    }
+
+    /// Keeps the smallest 32.
+    pub(crate) fn insert_described(set: &mut BTreeSet<String>, text: &str) {
+        // An LO has 64 characters at most.
+        insert_bounded(set, text, 256, DESCRIBED_MAX);
+    }
+}
+
+fn insert_bounded(set: &mut BTreeSet<String>, text: &str, bytes_max: usize, max: usize) {
+    if text.is_empty() || text.len() > bytes_max || set.contains(text) {
+        return;
+    }
+    set.insert(text.to_owned());
+    if set.len() > max {
+        set.pop_last();
     }
 }
 

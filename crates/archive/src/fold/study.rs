@@ -77,6 +77,8 @@ impl Needs {
             }
             Event::HoldPlaced(_)
             | Event::HoldReleased(_)
+            | Event::PolicyAdopted(_)
+            | Event::PolicyWithdrawn(_)
             | Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
@@ -131,6 +133,7 @@ struct InstanceFold {
     before_shown: Option<(EventId, EventId)>,
     before_hidden: bool,
     before_versions: u64,
+    before_bytes: u64,
     is_new: bool,
     /// Events of the batch.
     new: Vec<EventId>,
@@ -234,8 +237,18 @@ impl StudyFold {
             let before_hash = state.hash(identity.series.as_str(), identity.instance.as_str());
             let before_shown = state.shown().map(names);
             let (before_hidden, before_versions) = (state.is_hidden(), state.versions().len() as u64);
-            let (is_new, new) = (state.versions().is_empty(), Vec::new());
-            (identity, InstanceFold { before_hash, before_shown, before_hidden, before_versions, is_new, new, state })
+            let (is_new, new, before_bytes) = (state.versions().is_empty(), Vec::new(), state.bytes());
+            let fold = InstanceFold {
+                before_hash,
+                before_shown,
+                before_hidden,
+                before_versions,
+                before_bytes,
+                is_new,
+                new,
+                state,
+            };
+            (identity, fold)
         });
         Self {
             key,
@@ -326,6 +339,8 @@ impl StudyFold {
             // Of no study.
             Event::HoldPlaced(_)
             | Event::HoldReleased(_)
+            | Event::PolicyAdopted(_)
+            | Event::PolicyWithdrawn(_)
             | Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
@@ -439,12 +454,14 @@ impl StudyFold {
         }
         let protected = InstanceProtected::decode(event.protected.clone()).map_err(|_| Poison::Undecodable)?;
         let (told, order_id) = (Told::read(&protected.header), order.id);
+        let at_ms = order.hlc.wall_ms;
         let (version, tables) = version_of(order, stamp, by, event, &told, !protected.header.is_empty())?;
         let said_by = version.said_by();
         let inserted = self.fact(identity.clone(), Fact::Stored(Box::new(version)));
         if inserted == Inserted::Not {
             return Ok(());
         }
+        self.now.received_at_ms = self.now.received_at_ms.max(at_ms);
         if let Some(tables) = tables {
             self.tables.push((said_by, tables));
         }
@@ -479,6 +496,7 @@ impl StudyFold {
 
     fn received_again(&mut self, order: EventOrder, stamp: Stamp, event: &InstanceReceivedAgain) -> Result<(), Poison> {
         let (identity, store_event) = repeat_of(event)?;
+        self.now.received_at_ms = self.now.received_at_ms.max(order.hlc.wall_ms);
         self.trace(Trace { order, stamp, kind: TraceKind::ReceivedAgain { identity, store_event } });
         Ok(())
     }
@@ -515,6 +533,9 @@ impl StudyFold {
         self.now.attributes = Default::default();
         self.now.modalities.clear();
         self.now.sop_classes.clear();
+        self.now.senders.clear();
+        self.now.institutions.clear();
+        self.now.body_parts.clear();
         (self.now.shown, self.now.series) = (0, 0);
         for series in self.series.values_mut() {
             series.now.attributes = Default::default();
@@ -555,6 +576,7 @@ impl StudyFold {
         }
         self.now.shown += 1;
         StudyState::insert_distinct(&mut self.now.sop_classes, &version.sop_class_uid);
+        StudyState::insert_described(&mut self.now.senders, &version.calling_ae_title);
         let profile = Profile::of(&version);
         let last =
             self.last.as_ref().filter(|(_, last, _)| last.order <= version.order && Profile::of(last) == profile);
@@ -565,10 +587,15 @@ impl StudyFold {
             let of_series = fingerprint(&told.series, &profile);
             if !series.now.attributes.has_seen(&of_series, &version.order) {
                 let elements = series_elements(&told.series, &profile);
-                if let Some((_, modality)) = elements.iter().find(|(tag, _)| *tag == tags::MODALITY) {
-                    let text = String::from_utf8_lossy(modality.get(8..).unwrap_or_default()).into_owned();
-                    for value in text.split('\\') {
-                        StudyState::insert_distinct(&mut self.now.modalities, value.trim_matches([' ', '\0']));
+                for (tag, element) in &elements {
+                    match *tag {
+                        tags::MODALITY => values(element)
+                            .for_each(|value| StudyState::insert_distinct(&mut self.now.modalities, value)),
+                        tags::INSTITUTION_NAME => values(element)
+                            .for_each(|value| StudyState::insert_described(&mut self.now.institutions, value)),
+                        tags::BODY_PART_EXAMINED => values(element)
+                            .for_each(|value| StudyState::insert_described(&mut self.now.body_parts, value)),
+                        _ => {}
                     }
                 }
                 series.now.attributes.merge(of_series, &version.order, elements);
@@ -603,6 +630,7 @@ impl StudyFold {
                 (true, false) => self.now.hidden -= 1,
                 _ => {}
             }
+            self.now.bytes = self.now.bytes + instance.state.bytes() - instance.before_bytes;
             let versions = instance.state.versions().len() as u64;
             self.now.versions = self.now.versions + versions - instance.before_versions;
             if let Some(series) = self.series.get_mut(&identity.series) {
@@ -636,6 +664,12 @@ impl StudyFold {
             traces: self.traces,
         }
     }
+}
+
+/// Values of a text element with a short length, in UTF-8 as the series' part has them.
+fn values(element: &[u8]) -> impl Iterator<Item = &str> {
+    let text = std::str::from_utf8(element.get(8..).unwrap_or_default()).unwrap_or_default();
+    text.split('\\').map(|value| value.trim_matches([' ', '\0']))
 }
 
 /// Going through a whole study because a version is not shown any more, or because somebody sees it otherwise.

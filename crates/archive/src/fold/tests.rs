@@ -153,6 +153,9 @@ impl Rows {
         assert_eq!(study.shown, states().filter(|state| state.shown().is_some()).count() as u64);
         assert_eq!(study.hidden, states().filter(|state| state.is_hidden()).count() as u64);
         assert_eq!(study.versions, states().map(|state| state.versions().len() as u64).sum::<u64>());
+        assert_eq!(study.bytes, study.versions * 100);
+        let senders = states().filter_map(InstanceState::shown).map(|version| version.calling_ae_title.clone());
+        assert_eq!(study.senders, senders.filter(|sender| !sender.is_empty()).collect());
         assert_eq!(study.series, self.series.values().filter(|series| series.shown > 0).count() as u64);
         for version in states().filter_map(InstanceState::shown) {
             assert!(states().any(|state| state.shown() == Some(version) && state.titles(version).is_empty()));

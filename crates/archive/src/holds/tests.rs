@@ -143,3 +143,30 @@ proptest! {
         prop_assert_eq!(folded(&shuffled).0, folded(&records).0);
     }
 }
+
+#[test]
+fn a_look_up_says_what_the_fold_says() {
+    let records = [
+        record(1, "east", &placed(1, &["1.2"], None)),
+        record(2, "east", &placed(2, &[], Some(("ID1", None)))),
+        record(3, "east", &placed(3, &[], Some(("ID2", Some("EAST"))))),
+        record(4, "east", &placed(4, &["1.4"], None)),
+        record(5, "east", &released(4, None)),
+    ];
+    let (holds, authority) = folded(&records);
+    let lookup = holds.lookup(&authority, "default");
+    let identity = |id: &str, issuer: &str| PatientIdentity { issuer: issuer.into(), id: id.into() };
+    for (study, of) in [
+        ("1.2", vec![]),
+        ("1.3", vec![identity("ID1 ", "WEST")]),
+        ("1.3", vec![identity("ID3", ""), identity("ID2", "EAST")]),
+        ("1.3", vec![identity("ID2", "WEST")]),
+        ("1.4", vec![]),
+    ] {
+        let mut patients = Patients::default();
+        of.iter().for_each(|patient| patients.add(Named::Patient(patient.clone())));
+        let held = holds.held(&authority, "default", study, &patients);
+        assert_eq!(lookup.held(study, &of), held, "{study} {of:?}");
+    }
+    assert_eq!(holds.lookup(&authority, "another").held("1.2", &[]), None);
+}

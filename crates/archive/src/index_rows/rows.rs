@@ -156,7 +156,13 @@ fn study(state: &StudyState) -> Vec<u8> {
         out.fixed(&sum.to_bytes());
     }
     write_attributes(&mut out, &state.attributes);
-    out.varint(state.hidden);
+    out.varint(state.hidden).varint(state.bytes).varint(state.received_at_ms);
+    for set in [&state.senders, &state.institutions, &state.body_parts] {
+        out.varint(set.len() as u64);
+        set.iter().for_each(|text| {
+            out.text(text);
+        });
+    }
     out.0
 }
 
@@ -189,6 +195,15 @@ fn read_study(row: &Bytes, reader: &mut Reader<'_>) -> Result<StudyState, RowErr
     // Rows of fold version 2 end here.
     if !reader.rest().is_empty() {
         state.hidden = reader.varint()?;
+    }
+    // And those of version 5 here.
+    if !reader.rest().is_empty() {
+        (state.bytes, state.received_at_ms) = (reader.varint()?, reader.varint()?);
+        for set in [&mut state.senders, &mut state.institutions, &mut state.body_parts] {
+            for _ in 0..reader.count()? {
+                set.insert(reader.text()?.to_owned());
+            }
+        }
     }
     Ok(state)
 }

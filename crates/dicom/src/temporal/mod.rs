@@ -79,7 +79,7 @@ impl Date {
     }
 
     /// Days since 1970-01-01 in the Gregorian calendar.
-    fn days(self) -> i64 {
+    pub fn days(self) -> i64 {
         let (year, month, day) = self.parts();
         // The year starts in March, so that the leap day is its last.
         let year = i64::from(year) - i64::from(month < 3);
@@ -89,7 +89,8 @@ impl Date {
         era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
     }
 
-    fn of_days(days: i64) -> Option<Self> {
+    /// The day that is so many days after 1970-01-01.
+    pub fn of_days(days: i64) -> Option<Self> {
         let days = days + 719_468;
         let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
         let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;

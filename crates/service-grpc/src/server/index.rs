@@ -9,7 +9,7 @@ use crate::{
     generations::{change_from, changed_to, diff_from, difference_to, generation_to},
     identifier,
     index_proto::{self as pb, index_service_server::IndexService},
-    parked,
+    parked, survey,
 };
 use cairn_service_api::{
     Error, Index,
@@ -150,5 +150,13 @@ impl IndexService for IndexServer {
         let (study, only) = digests::events_from(&request).map_err(to_status)?;
         let found = self.0.study_events(&request.tenant, &study, only).await.map_err(to_status)?;
         Ok(Response::new(answers(found, digests::event_to)))
+    }
+
+    type SurveyStream = Answers<pb::SurveyResponse>;
+
+    async fn survey(&self, request: Request<pb::SurveyRequest>) -> Result<Response<Self::SurveyStream>, Status> {
+        let survey = survey::survey_from(request.into_inner());
+        let found = self.0.survey(survey).await.map_err(to_status)?;
+        Ok(Response::new(answers(found, survey::surveyed_to)))
     }
 }

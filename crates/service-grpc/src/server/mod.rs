@@ -8,6 +8,7 @@ mod ingest;
 mod lifecycle;
 mod log;
 mod notary;
+mod policies;
 mod replication;
 mod retention;
 mod retrieval;
@@ -20,6 +21,7 @@ pub use ingest::IngestServer;
 pub use lifecycle::LifecycleServer;
 pub use log::{EventLogServer, LateLog};
 pub use notary::NotaryServer;
+pub use policies::PolicyServer;
 pub use replication::{PeerServer, ReplicationServer};
 pub use retention::RetentionServer;
 pub use retrieval::RetrievalServer;
@@ -31,7 +33,8 @@ use crate::{
     ingest_proto::ingest_service_server::IngestServiceServer,
     lifecycle_proto::{
         commitment_service_server::CommitmentServiceServer, lifecycle_service_server::LifecycleServiceServer,
-        notary_service_server::NotaryServiceServer, retention_service_server::RetentionServiceServer,
+        notary_service_server::NotaryServiceServer, policy_service_server::PolicyServiceServer,
+        retention_service_server::RetentionServiceServer,
     },
     log_proto::event_log_service_server::EventLogServiceServer,
     proto::DESCRIPTORS,
@@ -39,7 +42,8 @@ use crate::{
     retrieval_proto::retrieval_service_server::RetrievalServiceServer,
 };
 use cairn_service_api::{
-    AnswerStream, Commitments, Error, Index, Ingest, Lifecycle, Notary, Peer, Replication, Retention, Retrieval,
+    AnswerStream, Commitments, Error, Index, Ingest, Lifecycle, Notary, Peer, Policies, Replication, Retention,
+    Retrieval,
 };
 use futures_util::{Stream, StreamExt};
 use std::{pin::Pin, sync::Arc};
@@ -73,6 +77,8 @@ pub struct Served {
     pub commitments: Option<Arc<dyn Commitments>>,
     /// Lifecycle's holds and erasures.
     pub retention: Option<Arc<dyn Retention>>,
+    /// Lifecycle's policies.
+    pub policies: Option<Arc<dyn Policies>>,
 }
 
 /// Routes for the services there are, with health and reflection beside them, and the handle that sets their health.
@@ -113,6 +119,7 @@ pub(crate) async fn routes(
     serve!(served.notary, NotaryServer, NotaryServiceServer);
     serve!(served.commitments, CommitmentServer, CommitmentServiceServer);
     serve!(served.retention, RetentionServer, RetentionServiceServer);
+    serve!(served.policies, PolicyServer, PolicyServiceServer);
     Ok((routes, health))
 }
 

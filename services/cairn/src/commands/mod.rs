@@ -12,6 +12,7 @@ pub mod fixity;
 pub mod import;
 pub mod index;
 pub mod parked;
+pub mod policy;
 pub mod quarantine;
 pub mod query;
 pub mod receipts;

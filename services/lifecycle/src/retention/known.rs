@@ -1,4 +1,4 @@
-//! What follows from the events about sites, holds and erasures, of every partition of the log as far as it was read.
+//! What follows from the events about sites, holds, erasures and policies, of every partition of the log as far as it was read.
 
 use cairn_archive::{
     EventId, Offset, Partition, Position, PositionVector, SiteId,
@@ -6,6 +6,7 @@ use cairn_archive::{
     erasure::{Erasures, Stage},
     events::OriginEnd,
     holds::Holds,
+    policies::Policies,
 };
 use cairn_service_api::{Error, ErrorKind};
 use cairn_store_api::{LogRecord, Record};
@@ -20,6 +21,7 @@ pub(crate) struct Known {
     pub(crate) authority: Authority,
     pub(crate) holds: Holds,
     pub(crate) erasures: Erasures,
+    pub(crate) policies: Policies,
     /// Everything that the log has, by origin.
     pub(crate) held: PositionVector,
     /// Where requests and effects of erasures stand in this log.
@@ -28,7 +30,9 @@ pub(crate) struct Known {
 
 /// Whether a type of event is one that something is known from.
 pub(crate) fn concerns(kind: &str) -> bool {
-    kind.starts_with(SITE_KINDS) || kind.starts_with(cairn_archive::holds::KINDS) || Erasures::concern(kind)
+    let begins_with = |kinds: &str| kind.starts_with(kinds);
+    [SITE_KINDS, cairn_archive::holds::KINDS, cairn_archive::policies::KINDS].into_iter().any(begins_with)
+        || Erasures::concern(kind)
 }
 
 impl Known {
@@ -43,6 +47,7 @@ impl Known {
         }
         self.holds.include(envelope, origin, payload.clone());
         self.erasures.include(envelope, origin, payload.clone());
+        self.policies.include(envelope, origin, payload.clone());
         if Erasures::concern(&envelope.kind) {
             self.places.insert(envelope.id, (partition, record.offset));
         }

@@ -9,7 +9,9 @@ mod study;
 mod work;
 mod worked;
 
+pub(crate) use follow::Turn;
+pub(crate) use known::Known;
 pub use service::RetentionService;
-pub(crate) use service::With;
+pub(crate) use service::{TEXT_BYTES_MAX, With};
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

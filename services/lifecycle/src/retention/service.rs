@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{
     EventId, HoldId, SiteId,
-    erasure::Stage,
+    erasure::{Stage, StudyFacts},
     events::{
         ErasedInstance, ErasedSeries, ErasureRequested, ErasureWithdrawn, Event, HeldPatient, HoldPlaced,
         HoldProtected, HoldReleased,
@@ -32,17 +32,17 @@ const STUDIES_OF_EVENT: usize = 4096;
 /// Encoded bytes of what one request names at most: what takes effect names it too, with why the rest was kept.
 const REQUEST_BYTES_MAX: usize = 192 << 10;
 /// Bytes of a reason or a query at most.
-const TEXT_BYTES_MAX: usize = 4096;
+pub(crate) const TEXT_BYTES_MAX: usize = 4096;
 
 /// Holds and erasures of a site.
 pub struct RetentionService {
-    pub(super) follower: Follower,
+    pub(crate) follower: Follower,
     pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) damages: Arc<Damages>,
     pub(super) index: Option<Arc<dyn Index>>,
     pub(super) replication: Option<Arc<dyn Replication>>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) worked: Worked,
+    pub(crate) worked: Worked,
     pub(super) config: ErasureConfig,
 }
 
@@ -66,12 +66,12 @@ impl RetentionService {
         Self { follower, objects, damages, index, replication, clock, worked, config }
     }
 
-    pub(super) fn own(&self) -> &SiteId {
+    pub(crate) fn own(&self) -> &SiteId {
         self.follower.log.site()
     }
 
     /// Every other site: those that this one is to send to, and those of which it has anything.
-    pub(super) async fn others(&self, turn: &Turn<'_>) -> Result<BTreeSet<SiteId>, Error> {
+    pub(crate) async fn others(&self, turn: &Turn<'_>) -> Result<BTreeSet<SiteId>, Error> {
         let mut sites = turn.known().sites();
         if let Some(replication) = &self.replication {
             sites.extend(replication.status().await?.peers.into_iter().map(|peer| peer.site));
@@ -81,7 +81,7 @@ impl RetentionService {
     }
 
     /// The turn to decide what does not commute.
-    async fn turn_with_authority(&self) -> Result<Turn<'_>, Error> {
+    pub(crate) async fn turn_with_authority(&self) -> Result<Turn<'_>, Error> {
         let turn = self.follower.turn().await?;
         let others = self.others(&turn).await?;
         turn.known().may_decide(self.own(), &others)?;
@@ -103,6 +103,52 @@ impl RetentionService {
             true => invalid(format!("a text is longer than {TEXT_BYTES_MAX} bytes")),
             false => Ok(()),
         }
+    }
+
+    /// Asks that something of a study be erased, by what is known of it, with the turn to decide.
+    ///
+    /// # Errors
+    /// `NotFound`: there is nothing to erase. `Conflict`: it is held.
+    pub(crate) async fn ask(
+        &self,
+        turn: &mut Turn<'_>,
+        facts: &StudyFacts,
+        scope: ErasureScope,
+        delay_ms: u64,
+        grounds: ErasureGrounds,
+    ) -> Result<Vec<EventId>, Error> {
+        let ErasureScope { tenant, study, series, instances } = scope;
+        let known = turn.known();
+        match facts.held(&known.holds, &known.authority, &tenant, study.as_str()) {
+            Some(HeldBy::Hold(id)) => return Err(conflict(format!("hold {id} holds it"))),
+            Some(HeldBy::Unreadable(id)) => {
+                return Err(conflict(format!("event {id} may hold it, and needs a newer build to be read")));
+            }
+            None => {}
+        }
+        let means =
+            |list: &[cairn_dicom::Uid], uid: &str| list.is_empty() || list.iter().any(|one| one.as_str() == uid);
+        let (named, _) = facts.to_erase(|of_series, instance| means(&series, of_series) && means(&instances, instance));
+        if named.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, "there is nothing to erase"));
+        }
+        let (under, mut ids) = (known.under(), Vec::new());
+        let configured = u64::try_from(self.config.delay.as_millis()).unwrap_or(u64::MAX);
+        for series in in_parts(named) {
+            let requested = ErasureRequested {
+                tenant: tenant.clone(),
+                study_instance_uid: study.to_string(),
+                promotion_event_id: under.clone(),
+                series,
+                delay_ms: delay_ms.max(configured),
+                requested_by: grounds.by.clone(),
+                reason: grounds.reason.clone().into_bytes().into(),
+                key_id: String::new(),
+            };
+            ids.push(turn.append(&Event::ErasureRequested(Box::new(requested)), None).await?);
+        }
+        tracing::info!(study = %study, requests = ids.len(), "it is asked that something be erased");
+        Ok(ids)
     }
 
     pub(super) async fn status_of(&self, turn: &Turn<'_>, id: EventId) -> Result<Option<ErasureStatus>, Error> {
@@ -205,39 +251,8 @@ impl Retention for RetentionService {
             return Err(Error::new(ErrorKind::Invalid, format!("a text is longer than {TEXT_BYTES_MAX} bytes")));
         }
         let mut turn = self.turn_with_authority().await?;
-        let ErasureScope { tenant, study, series, instances } = scope;
-        let facts = self.follower.study(&tenant, study.as_str()).await?;
-        let known = turn.known();
-        match facts.held(&known.holds, &known.authority, &tenant, study.as_str()) {
-            Some(HeldBy::Hold(id)) => return Err(conflict(format!("hold {id} holds it"))),
-            Some(HeldBy::Unreadable(id)) => {
-                return Err(conflict(format!("event {id} may hold it, and needs a newer build to be read")));
-            }
-            None => {}
-        }
-        let means =
-            |list: &[cairn_dicom::Uid], uid: &str| list.is_empty() || list.iter().any(|one| one.as_str() == uid);
-        let (named, _) = facts.to_erase(|of_series, instance| means(&series, of_series) && means(&instances, instance));
-        if named.is_empty() {
-            return Err(Error::new(ErrorKind::NotFound, "there is nothing to erase"));
-        }
-        let (under, mut ids) = (known.under(), Vec::new());
-        let configured = u64::try_from(self.config.delay.as_millis()).unwrap_or(u64::MAX);
-        for series in in_parts(named) {
-            let requested = ErasureRequested {
-                tenant: tenant.clone(),
-                study_instance_uid: study.to_string(),
-                promotion_event_id: under.clone(),
-                series,
-                delay_ms: delay_ms.max(configured),
-                requested_by: grounds.by.clone(),
-                reason: grounds.reason.clone().into_bytes().into(),
-                key_id: String::new(),
-            };
-            ids.push(turn.append(&Event::ErasureRequested(Box::new(requested)), None).await?);
-        }
-        tracing::info!(study = %study, requests = ids.len(), "it is asked that something be erased");
-        Ok(ids)
+        let facts = self.follower.study(&scope.tenant, scope.study.as_str()).await?;
+        self.ask(&mut turn, &facts, scope, delay_ms, grounds).await
     }
 
     async fn withdraw_erasure(&self, id: EventId, grounds: ErasureGrounds) -> Result<(), Error> {

@@ -41,24 +41,24 @@ use std::{
 use tempfile::TempDir;
 
 const STUDY: &str = "1.2.3";
-const DAY_MS: u64 = 24 * 3600 * 1000;
+pub(crate) const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// A wall clock that is set, and time that passes.
 #[derive(Default)]
-struct Clocks {
+pub(crate) struct Clocks {
     wall_ms: AtomicU64,
     elapsed_ms: AtomicU64,
 }
 
 impl Clocks {
     /// Time passes, and both clocks show it.
-    fn pass(&self, ms: u64) {
+    pub(crate) fn pass(&self, ms: u64) {
         self.wall_ms.fetch_add(ms, Ordering::Relaxed);
         self.elapsed_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
     /// Somebody sets the wall clock.
-    fn set(&self, wall_ms: u64) {
+    pub(crate) fn set(&self, wall_ms: u64) {
         self.wall_ms.store(wall_ms, Ordering::Relaxed);
     }
 }
@@ -75,8 +75,8 @@ impl Clock for Clocks {
 
 /// Objects that are only known by key and length; deleting fails once so many were deleted.
 #[derive(Default)]
-struct Objects {
-    there: Mutex<BTreeMap<ObjectKey, u64>>,
+pub(crate) struct Objects {
+    pub(crate) there: Mutex<BTreeMap<ObjectKey, u64>>,
     deletes_left: AtomicU64,
 }
 
@@ -125,15 +125,15 @@ impl ObjectStore for Objects {
 }
 
 /// A site: everything of it but the service itself survives a crash.
-struct Site {
+pub(crate) struct Site {
     disk: SimDisk,
-    clocks: Arc<Clocks>,
-    objects: Arc<Objects>,
+    pub(crate) clocks: Arc<Clocks>,
+    pub(crate) objects: Arc<Objects>,
     notes: TempDir,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clocks = Arc::new(Clocks::default());
         clocks.set(1_800_000_000_000);
         let objects = Arc::new(Objects { deletes_left: AtomicU64::new(u64::MAX), ..Objects::default() });
@@ -141,6 +141,11 @@ impl Site {
     }
 
     async fn open(&self) -> (Arc<dyn EventLog>, RetentionService) {
+        let (log, _, service) = self.open_with_notes().await;
+        (log, service)
+    }
+
+    pub(crate) async fn open_with_notes(&self) -> (Arc<dyn EventLog>, Arc<Notes>, RetentionService) {
         let site = "main".parse().unwrap();
         let config = EventLogConfig { partitions: 3, reserve_bytes: 0, ..EventLogConfig::new(site) };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
@@ -154,14 +159,14 @@ impl Site {
         let with = With {
             log: log.clone(),
             objects,
-            notes,
+            notes: notes.clone(),
             appender,
             damages: Arc::new(damages),
             index: None,
             replication: None,
             clock: self.clocks.clone(),
         };
-        (log, RetentionService::new(with, ErasureConfig::default()))
+        (log, notes, RetentionService::new(with, ErasureConfig::default()))
     }
 
     /// Stores instances of the study.

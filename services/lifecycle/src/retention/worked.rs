@@ -17,7 +17,7 @@ struct WorkedNote {
 }
 
 /// The time at work.
-pub(super) struct Worked {
+pub(crate) struct Worked {
     notes: Arc<Notes>,
     clock: Arc<dyn Clock>,
     began: Duration,
@@ -31,7 +31,11 @@ impl Worked {
         Self { notes, clock, began, before: OnceCell::new() }
     }
 
-    async fn now(&self) -> Result<Duration, Error> {
+    /// The time at work, of this process and those before it.
+    ///
+    /// # Errors
+    /// That of the notes.
+    pub(crate) async fn now(&self) -> Result<Duration, Error> {
         let before = self.before.get_or_try_init(|| self.noted(Kind::Worked, &[])).await?;
         Ok(*before + self.clock.elapsed().saturating_sub(self.began))
     }

@@ -122,6 +122,13 @@ impl Index for ToldIndex {
         let asked = events.into_iter().filter(move |event| only.is_empty() || only.contains(&event.event));
         Ok(Box::pin(stream::iter(asked.map(Ok).collect::<Vec<_>>())))
     }
+
+    async fn survey(
+        &self,
+        _: cairn_service_api::survey::Survey,
+    ) -> Result<AnswerStream<cairn_service_api::survey::Surveyed>, Error> {
+        never()
+    }
 }
 
 /// Requesters: they take reports, unless they are to fail first.

@@ -209,6 +209,13 @@ impl Index for Records {
     ) -> Result<AnswerStream<cairn_service_api::digests::FoldedEvent>, Error> {
         not_asked()
     }
+
+    async fn survey(
+        &self,
+        _: cairn_service_api::survey::Survey,
+    ) -> Result<AnswerStream<cairn_service_api::survey::Surveyed>, Error> {
+        not_asked()
+    }
 }
 
 #[derive(Default)]

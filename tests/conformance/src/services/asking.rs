@@ -4,6 +4,7 @@ use cairn_archive::{
     digest::{HashSum, event_hash},
 };
 use cairn_dicom::{dataset::DataSet, tags};
+use cairn_service_api::survey::{FoundStudy, Survey};
 use cairn_service_api::{
     DEFAULT_TENANT, ErrorKind, Index, Reason,
     digests::Of,
@@ -218,4 +219,36 @@ pub(super) async fn instances_come_with_the_detail_asked_for(site: Arc<dyn Site>
             }
         }
     }
+}
+
+pub(super) async fn a_survey_goes_through_all_studies(site: Arc<dyn Site>) {
+    let made = fill(&*site, 5, 6).await;
+    let index = site.index();
+    let survey = |expression: String| {
+        let index = index.clone();
+        async move {
+            let survey = Survey { tenant: DEFAULT_TENANT.into(), expression, at_ms: u64::MAX / 2 };
+            let parts = all(index.survey(survey).await.unwrap()).await;
+            let sums = (parts.iter().map(|part| part.studies).sum(), parts.iter().map(|part| part.undecided).sum());
+            let found: Vec<FoundStudy> = parts.into_iter().flat_map(|part| part.found).collect();
+            let (studies, undecided): (u64, u64) = sums;
+            (studies, undecided, found)
+        }
+    };
+    let (studies, undecided, mut found) = survey("true".into()).await;
+    assert_eq!((studies, undecided, found.len()), (6, 0, 6));
+    found.sort_by(|a, b| a.study_instance_uid.cmp(&b.study_instance_uid));
+    let one = &found[0];
+    let own: Vec<_> = made.iter().filter(|made| made.study_instance_uid == one.study_instance_uid).collect();
+    assert_eq!((one.instances, one.versions), (own.len() as u64, own.len() as u64));
+    assert!(one.bytes > 0 && one.received_at_ms > 0 && one.study_date.is_some() && one.patients.len() == 1);
+    // What is said of a study is what is found by saying it.
+    let said = format!(
+        "study_uid == '{}' && bytes == {} && '{}' in modalities && instances == {} && received_days > 1 && study_age_days > 1",
+        one.study_instance_uid, one.bytes, one.modalities[0], one.instances
+    );
+    let (_, _, same) = survey(said).await;
+    assert_eq!(same.as_slice(), std::slice::from_ref(one));
+    let unusable = Survey { tenant: DEFAULT_TENANT.into(), expression: "colour == 1".into(), at_ms: 0 };
+    assert_eq!(index.survey(unusable).await.err().unwrap().kind, ErrorKind::Invalid);
 }

@@ -695,12 +695,14 @@ fn metrics_are_those_of_the_documented_table() {
         assert_eq!(row.map(|(_, kind, _)| *kind), Some(*kind), "{name} is not documented so");
         assert!(exposed.contains(&format!("# HELP {name} ")), "{name} has no help text");
     }
-    // What only comparisons of versions, damage, and requesters that are called give, is not among this traffic.
+    // What only comparisons of versions, damage, requesters that are called and policies give, is not among this traffic.
     let others = [
         "cairn_ingest_comparisons_total",
         "cairn_fixity_objects_damaged_total",
         "cairn_fixity_objects_repaired_total",
         "cairn_commitment_reports_total",
+        "cairn_policy_erasures_requested_total",
+        "cairn_policy_halted",
     ];
     for (name, ..) in documented.iter().filter(|(name, ..)| !others.contains(name)) {
         assert!(types.iter().any(|(exposed, _)| exposed == name), "{name} is documented and not there");

@@ -413,6 +413,13 @@ impl Index for Archive {
     ) -> Result<AnswerStream<cairn_service_api::digests::FoldedEvent>, Error> {
         Err(Error::new(ErrorKind::Internal, "not asked by this door"))
     }
+
+    async fn survey(
+        &self,
+        _: cairn_service_api::survey::Survey,
+    ) -> Result<AnswerStream<cairn_service_api::survey::Surveyed>, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked by this door"))
+    }
 }
 
 #[async_trait]

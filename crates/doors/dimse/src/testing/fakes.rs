@@ -241,6 +241,13 @@ impl Index for FakeIndex {
     ) -> Result<AnswerStream<cairn_service_api::digests::FoldedEvent>, Error> {
         never()
     }
+
+    async fn survey(
+        &self,
+        _: cairn_service_api::survey::Survey,
+    ) -> Result<AnswerStream<cairn_service_api::survey::Surveyed>, Error> {
+        never()
+    }
 }
 
 /// Takes requests for storage commitment, and decides when a test says so.

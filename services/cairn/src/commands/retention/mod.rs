@@ -73,7 +73,7 @@ fn client(server: &ServerArgs) -> Result<RetentionClient, Failure> {
     Ok(RetentionClient::new(&connection(server)?)?)
 }
 
-fn given(grounds: GroundsArgs) -> ErasureGrounds {
+pub(super) fn given(grounds: GroundsArgs) -> ErasureGrounds {
     ErasureGrounds { by: grounds.by, reason: grounds.reason }
 }
 

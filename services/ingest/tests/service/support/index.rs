@@ -253,4 +253,11 @@ impl Index for MemoryIndex {
     ) -> Result<AnswerStream<cairn_service_api::digests::FoldedEvent>, Error> {
         Err(Error::new(ErrorKind::Internal, "not asked in these tests"))
     }
+
+    async fn survey(
+        &self,
+        _: cairn_service_api::survey::Survey,
+    ) -> Result<AnswerStream<cairn_service_api::survey::Surveyed>, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked in these tests"))
+    }
 }

@@ -1,0 +1,163 @@
+//! Going through all studies, for whoever wants those for which an expression holds.
+
+use crate::{
+    answering::{Answers, Ended, answering},
+    query::Studies,
+    rows::Rows,
+    service::Shared,
+};
+use cairn_archive::fold::{StudyKey, StudyState};
+use cairn_dicom::{Tag, Uid, dataset::DataSet, tags, temporal::Date};
+use cairn_expression::{Expression, Value};
+use cairn_service_api::{
+    AnswerStream, Error, ErrorKind,
+    survey::{FoundStudy, Survey, Surveyed, VARIABLES},
+};
+use std::sync::Arc;
+
+/// Studies gone past in one part of an answer at most, and studies found in it.
+const PART_STUDIES: u64 = 4096;
+const PART_FOUND: usize = 256;
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+/// Answers a survey.
+pub(crate) async fn run(shared: &Arc<Shared>, survey: Survey) -> Result<AnswerStream<Surveyed>, Error> {
+    let expression = Expression::compile(&survey.expression, VARIABLES)
+        .map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
+    let pinned = shared.pinned(None).await?;
+    let place = shared.place().await?;
+    let shared = shared.clone();
+    Ok(answering(shared.config.answers_ahead_max, Some(place), move |answers| async move {
+        all(&pinned.rows, &survey, &expression, &answers).await?;
+        Ok(shared.was_there(&pinned).await?)
+    }))
+}
+
+async fn all(rows: &Rows, survey: &Survey, expression: &Expression, answers: &Answers<Surveyed>) -> Result<(), Ended> {
+    let unusable = |_| Error::new(ErrorKind::Internal, "the list of all studies can't be asked for");
+    let all = cairn_archive::plan::plan(&DataSet::new(), &Default::default()).map_err(unusable)?.way.with_rejected();
+    let mut studies = Studies::new(rows.clone(), &survey.tenant, &all, rows.page, true).await?;
+    let mut part = Surveyed::default();
+    while let Some((key, state)) = studies.next().await? {
+        part.studies += 1;
+        match expression.holds(|variable| value(variable.name, &key, &state, survey.at_ms)) {
+            Ok(true) => part.found.push(found(&key, &state)?),
+            Ok(false) => {}
+            Err(_) => part.undecided += 1,
+        }
+        if part.studies >= PART_STUDIES || part.found.len() >= PART_FOUND {
+            answers.give(std::mem::take(&mut part)).await?;
+        }
+    }
+    answers.give(part).await
+}
+
+fn found(key: &StudyKey, state: &StudyState) -> Result<FoundStudy, Error> {
+    let not_one = |_| Error::new(ErrorKind::Internal, "a study without a UID is listed");
+    Ok(FoundStudy {
+        study_instance_uid: key.study_instance_uid.parse::<Uid>().map_err(not_one)?,
+        patients: state.patients(),
+        study_date: state.sort_key().date,
+        modalities: state.modalities.iter().cloned().collect(),
+        instances: state.shown,
+        versions: state.versions,
+        bytes: state.bytes,
+        received_at_ms: state.received_at_ms,
+    })
+}
+
+/// What a variable is for a study. Ages are those of the latest date that is named: where instances disagree, nothing is older
+/// than the youngest of them says.
+fn value(name: &str, key: &StudyKey, state: &StudyState, at_ms: u64) -> Value {
+    let today = days(at_ms);
+    match name {
+        "study_uid" => Value::Text(key.study_instance_uid.clone()),
+        "received_days" => match state.received_at_ms {
+            0 => Value::Unknown,
+            received => number(at_ms.checked_sub(received).map(|age| age / DAY_MS).unwrap_or_default()),
+        },
+        "study_age_days" => {
+            latest(state, tags::STUDY_DATE).map_or(Value::Unknown, |date| Value::Number(today - date.days()))
+        }
+        "study_date" => latest(state, tags::STUDY_DATE)
+            .map_or(Value::Unknown, |date| Value::Text(format!("{:08}", date.as_number()))),
+        "patient_age_years" => latest(state, tags::PATIENT_BIRTH_DATE)
+            .zip(Date::of_days(today))
+            .map_or(Value::Unknown, |(birth, today)| Value::Number(years(birth, today))),
+        "patient_sex" => text(state, tags::PATIENT_SEX),
+        "patient_ids" => Value::Texts(state.patients().into_iter().map(|patient| patient.id).collect()),
+        "issuers" => Value::Texts(state.patients().into_iter().map(|patient| patient.issuer).collect()),
+        "accession_number" => text(state, tags::ACCESSION_NUMBER),
+        "study_description" => text(state, tags::STUDY_DESCRIPTION),
+        "referring_physician" => text(state, tags::REFERRING_PHYSICIAN_NAME),
+        "modalities" => texts(&state.modalities),
+        "sop_classes" => texts(&state.sop_classes),
+        "body_parts" => texts(&state.body_parts),
+        "institutions" => texts(&state.institutions),
+        "senders" => texts(&state.senders),
+        "series" => number(state.series),
+        "instances" => number(state.shown),
+        "hidden" => number(state.hidden),
+        "versions" => number(state.versions),
+        "bytes" => number(state.bytes),
+        _ => Value::Unknown,
+    }
+}
+
+fn days(at_ms: u64) -> i64 {
+    i64::try_from(at_ms / DAY_MS).unwrap_or(i64::MAX)
+}
+
+/// The latest day that any variant of a date can mean.
+fn latest(state: &StudyState, tag: Tag) -> Option<Date> {
+    state.attributes.texts(tag).filter_map(|text| Date::parse(text).map(|period| period.last)).max()
+}
+
+fn years(birth: Date, today: Date) -> i64 {
+    let ((year, month, day), (born, of_month, of_day)) = (today.parts(), birth.parts());
+    i64::from(year) - i64::from(born) - i64::from((month, day) < (of_month, of_day))
+}
+
+fn text(state: &StudyState, tag: Tag) -> Value {
+    state.attributes.first_text(tag).map_or(Value::Unknown, |text| Value::Text(text.to_owned()))
+}
+
+fn texts<'a>(set: impl IntoIterator<Item = &'a String>) -> Value {
+    Value::Texts(set.into_iter().cloned().collect())
+}
+
+fn number(number: u64) -> Value {
+    Value::Number(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variable_has_its_kind_or_is_not_known() {
+        let key = StudyKey { tenant: "default".into(), study_instance_uid: "1.2".into() };
+        let state = StudyState { received_at_ms: 1, ..StudyState::default() };
+        for variable in VARIABLES {
+            let value = value(variable.name, &key, &state, 10 * DAY_MS);
+            let kind = match value {
+                Value::Text(_) => Some(cairn_expression::Kind::Text),
+                Value::Number(_) => Some(cairn_expression::Kind::Number),
+                Value::Texts(_) => Some(cairn_expression::Kind::Texts),
+                Value::Unknown => None,
+            };
+            assert!(kind.is_none_or(|kind| kind == variable.kind), "{}", variable.name);
+        }
+        assert_eq!(value("received_days", &key, &StudyState::default(), DAY_MS), Value::Unknown, "of an older fold");
+        assert_eq!(value("received_days", &key, &state, 10 * DAY_MS), Value::Number(9));
+        let ahead = StudyState { received_at_ms: 20 * DAY_MS, ..StudyState::default() };
+        assert_eq!(value("received_days", &key, &ahead, 10 * DAY_MS), Value::Number(0), "by a clock that was ahead");
+    }
+
+    #[test]
+    fn years_are_whole() {
+        let date = |number: u32| Date::new(number / 10_000, number / 100 % 100, number % 100).expect("a day");
+        assert_eq!(years(date(20000229), date(20260228)), 25);
+        assert_eq!(years(date(20000229), date(20260301)), 26);
+    }
+}

@@ -1,0 +1,106 @@
+//! What would become of studies for which an expression holds.
+
+use super::service::PolicyService;
+use crate::retention::Known;
+use cairn_archive::{
+    erasure::Stage,
+    holds::Lookup,
+    policies::{Policy, REQUESTED_BY},
+};
+use cairn_service_api::{
+    AnswerStream, Error, ErrorKind,
+    policies::{Fate, Forecast, ForecastStudy, Sums},
+    survey::{FoundStudy, Survey, Surveyed},
+};
+use futures_util::TryStreamExt;
+use std::collections::HashMap;
+
+/// What decides about studies, as it was when it was looked at.
+pub(super) struct Fates {
+    held: Lookup,
+    /// By Study Instance UID.
+    asked: HashMap<String, Fate>,
+}
+
+impl Fates {
+    /// Of a tenant's studies, under a policy if it is one.
+    pub(super) fn new(known: &Known, tenant: &str, policy: Option<&Policy>) -> Self {
+        let held = known.holds.lookup(&known.authority, tenant);
+        let mut asked = HashMap::new();
+        for (id, erasure) in known.erasures.iter() {
+            let Some(requested) = erasure.requested().filter(|requested| requested.tenant == tenant) else { continue };
+            let is_own = policy.is_some_and(|policy| {
+                requested.by.strip_prefix(REQUESTED_BY) == Some(&policy.name) && requested.at_ms >= policy.at_ms
+            });
+            let fate = match erasure.stage(&known.authority) {
+                Stage::Requested => Fate::UnderWay(id),
+                Stage::Withdrawn if is_own => Fate::LeftAlone(id),
+                _ => continue,
+            };
+            let told = asked.entry(requested.study_instance_uid.clone()).or_insert(fate);
+            if matches!(fate, Fate::UnderWay(_)) {
+                *told = fate;
+            }
+        }
+        Self { held, asked }
+    }
+
+    fn of(&self, study: &FoundStudy) -> Fate {
+        let uid = study.study_instance_uid.as_str();
+        let held = || self.held.held(uid, &study.patients).map(Fate::Held);
+        self.asked.get(uid).copied().or_else(held).unwrap_or(Fate::Due)
+    }
+
+    /// Takes in a part of a survey; gives its studies with what would become of each.
+    pub(super) fn add(&self, sums: &mut Sums, part: Surveyed) -> Vec<ForecastStudy> {
+        sums.studies += part.studies;
+        sums.undecided += part.undecided;
+        let fate = |study: FoundStudy| {
+            let fate = self.of(&study);
+            sums.matching += 1;
+            match fate {
+                Fate::Due => {
+                    sums.due += 1;
+                    sums.due_bytes += study.bytes;
+                }
+                Fate::Held(_) => sums.held += 1,
+                Fate::UnderWay(_) => sums.under_way += 1,
+                Fate::LeftAlone(_) => sums.left_alone += 1,
+            }
+            ForecastStudy { study, fate }
+        };
+        part.found.into_iter().map(fate).collect()
+    }
+}
+
+impl PolicyService {
+    /// Goes through all studies of a tenant now.
+    pub(super) async fn survey(&self, tenant: &str, expression: &str) -> Result<AnswerStream<Surveyed>, Error> {
+        let index = self.index.as_ref();
+        let index = index.ok_or_else(|| Error::new(ErrorKind::Unavailable, "there is no index here to ask"))?;
+        let (tenant, expression) = (tenant.to_owned(), expression.to_owned());
+        index.survey(Survey { tenant, expression, at_ms: self.clock.unix_ms() }).await
+    }
+
+    /// What would become of them, part by part, with studies up to a number.
+    pub(super) async fn forecast(
+        &self,
+        tenant: &str,
+        expression: &str,
+        policy: Option<&Policy>,
+        studies_max: u64,
+    ) -> Result<AnswerStream<Forecast>, Error> {
+        let fates = {
+            let turn = self.retention.follower.turn().await?;
+            Fates::new(turn.known(), tenant, policy)
+        };
+        let (mut sums, mut left) = (Sums::default(), usize::try_from(studies_max).unwrap_or(usize::MAX));
+        let parts = self.survey(tenant, expression).await?.map_ok(move |part| {
+            let mut studies = fates.add(&mut sums, part);
+            studies.truncate(left);
+            left -= studies.len();
+            Forecast { sums, studies }
+        });
+        Ok(Box::pin(parts))
+    }
+}

@@ -1,0 +1,197 @@
+//! Runs: in its time each policy asks for what it would do.
+
+use super::{
+    forecast::Fates,
+    service::{PolicyService, RunNote},
+};
+use crate::{metrics, notes::Change, notes::Kind, retention::Turn};
+use cairn_archive::{
+    Partition,
+    policies::{Policy, REQUESTED_BY},
+};
+use cairn_service_api::{
+    Error, ErrorKind,
+    policies::{Fate, Halted, PolicyRun, Sums},
+    retention::{ErasureGrounds, ErasureScope},
+    survey::FoundStudy,
+};
+use futures_util::TryStreamExt;
+use std::collections::BTreeMap;
+
+/// Studies of one partition that are looked up in the log at once.
+const STUDIES_AT_ONCE: usize = 64;
+
+impl PolicyService {
+    /// Does what is to be done, again and again. Stores and services that are away are waited for.
+    ///
+    /// # Cancel safety
+    /// The next start goes on from what the log says, and from the notes.
+    pub(crate) async fn run(&self) {
+        loop {
+            if let Err(error) = self.look().await {
+                tracing::warn!(%error, "policies are held up");
+            }
+            tokio::time::sleep(self.config.look_interval).await;
+        }
+    }
+
+    /// Does what is to be done now.
+    pub(super) async fn look(&self) -> Result<(), Error> {
+        // Looked at also where there is nothing to do: what is right today tells what is wrong tomorrow.
+        let (halted, policies) = {
+            let turn = self.retention.follower.turn().await?;
+            let is_right = self.watch.is_right(self.retention.follower.appender.newest()).await?;
+            let known = turn.known();
+            let policies: Vec<Policy> = known.policies.in_force(&known.authority).cloned().collect();
+            (self.halted(&turn, is_right).await?, policies)
+        };
+        metrics::policies_in_force(policies.len());
+        for policy in policies {
+            match halted {
+                Some(halted) => self.note_halted(&policy, halted).await?,
+                None if self.is_due(&policy).await? => self.run_policy(&policy).await?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Why no policy does anything now.
+    async fn halted(&self, turn: &Turn<'_>, clock_is_right: bool) -> Result<Option<Halted>, Error> {
+        let others = self.retention.others(turn).await?;
+        let known = turn.known();
+        let is_unreadable = known.is_unreadable() || known.policies.unreadable().next().is_some();
+        Ok(if known.may_decide(self.retention.own(), &others).is_err() {
+            Some(Halted::NoAuthority)
+        } else if is_unreadable {
+            Some(Halted::Unreadable)
+        } else if !clock_is_right {
+            Some(Halted::Clock)
+        } else {
+            None
+        })
+    }
+
+    /// Whether a policy's time has come, by time at work, which no clock that is set changes.
+    async fn is_due(&self, policy: &Policy) -> Result<bool, Error> {
+        let Some(last) = self.last_run(policy).await?.filter(|last| last.version == policy.version) else {
+            return Ok(true);
+        };
+        // What stood in the way of the last one may be gone.
+        let waits = last.run()?.halted.is_none_or(|halted| halted == Halted::TooMany);
+        Ok(!waits || self.retention.worked.now().await?.saturating_sub(last.worked()) >= self.config.interval)
+    }
+
+    async fn run_policy(&self, policy: &Policy) -> Result<(), Error> {
+        let (sums, due) = match self.due(policy).await {
+            Ok(found) => found,
+            Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Exhausted) => {
+                tracing::warn!(policy = %policy.name, %error, "a policy waits for the index");
+                return self.note_halted(policy, Halted::Index).await;
+            }
+            Err(error) => return Err(error),
+        };
+        let mut run = PolicyRun { version: policy.version, at_ms: self.clock.unix_ms(), sums, ..PolicyRun::default() };
+        if sums.due > policy.studies_max {
+            run.halted = Some(Halted::TooMany);
+            tracing::error!(
+                policy = %policy.name, due = sums.due, bound = policy.studies_max,
+                "a policy does nothing: more studies match than one run may act on"
+            );
+        } else {
+            run.asked = self.ask_for(policy, due).await?;
+            tracing::info!(policy = %policy.name, matching = sums.matching, asked = run.asked, "a policy ran");
+        }
+        metrics::policy_ran(&policy.name, run.asked, run.halted.is_some());
+        self.note_run(policy, &run).await
+    }
+
+    /// What there is for a policy once the index knows all that the log has, and the studies that it would act on: none beyond
+    /// its bound.
+    async fn due(&self, policy: &Policy) -> Result<(Sums, Vec<FoundStudy>), Error> {
+        let (fates, ends) = {
+            let turn = self.retention.follower.turn().await?;
+            (Fates::new(turn.known(), &policy.tenant, Some(policy)), turn.known().held.clone())
+        };
+        if let Some(index) = &self.index {
+            index.wait_for(&ends, self.config.index_wait).await?;
+        }
+        let mut parts = self.survey(&policy.tenant, &policy.expression).await?;
+        let (mut sums, mut due) = (Sums::default(), Vec::new());
+        while let Some(part) = parts.try_next().await? {
+            let found = fates.add(&mut sums, part).into_iter().filter(|one| one.fate == Fate::Due);
+            if sums.due <= policy.studies_max {
+                due.extend(found.map(|one| one.study));
+            }
+        }
+        Ok((sums, due))
+    }
+
+    /// Asks that studies be erased; how many it was asked of.
+    async fn ask_for(&self, policy: &Policy, due: Vec<FoundStudy>) -> Result<u64, Error> {
+        let follower = &self.retention.follower;
+        let mut by_partition: BTreeMap<u16, Vec<FoundStudy>> = BTreeMap::new();
+        for study in due {
+            let partition = Partition::of_study(study.study_instance_uid.as_str(), follower.log.partitions());
+            by_partition.entry(partition.0).or_default().push(study);
+        }
+        let mut asked = 0;
+        for (partition, studies) in by_partition {
+            for studies in studies.chunks(STUDIES_AT_ONCE) {
+                let uids: Vec<&str> = studies.iter().map(|study| study.study_instance_uid.as_str()).collect();
+                let facts = follower.studies(&policy.tenant, Partition(partition), &uids).await?;
+                for (study, facts) in studies.iter().zip(facts) {
+                    // The log may know more than the index did.
+                    let is_as_found = facts.received_at_ms() <= study.received_at_ms && !facts.is_incomplete();
+                    if is_as_found && self.ask_for_one(policy, study, &facts).await? {
+                        asked += 1;
+                    }
+                }
+            }
+        }
+        Ok(asked)
+    }
+
+    async fn ask_for_one(
+        &self,
+        policy: &Policy,
+        study: &FoundStudy,
+        facts: &cairn_archive::erasure::StudyFacts,
+    ) -> Result<bool, Error> {
+        let scope = ErasureScope {
+            tenant: policy.tenant.clone(),
+            study: study.study_instance_uid.clone(),
+            series: Vec::new(),
+            instances: Vec::new(),
+        };
+        let grounds = ErasureGrounds {
+            by: format!("{REQUESTED_BY}{}", policy.name),
+            reason: format!("policy {}, version {}", policy.name, policy.version),
+        };
+        let mut turn = self.retention.turn_with_authority().await?;
+        match self.retention.ask(&mut turn, facts, scope, policy.delay_ms, grounds).await {
+            Ok(_) => Ok(true),
+            // Held since, or nothing is left of it.
+            Err(error) if matches!(error.kind, ErrorKind::Conflict | ErrorKind::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes down that a policy is halted, where that is new.
+    async fn note_halted(&self, policy: &Policy, halted: Halted) -> Result<(), Error> {
+        metrics::policy_ran(&policy.name, 0, halted != Halted::NoAuthority);
+        let last = self.last_run(policy).await?.filter(|last| last.version == policy.version);
+        let before = last.map(|last| last.run()).transpose()?;
+        if before.as_ref().is_some_and(|before| before.halted == Some(halted)) {
+            return Ok(());
+        }
+        tracing::warn!(policy = %policy.name, why = ?halted, "a policy does nothing");
+        let run = PolicyRun { version: policy.version, at_ms: self.clock.unix_ms(), ..PolicyRun::default() };
+        self.note_run(policy, &PolicyRun { halted: Some(halted), ..run }).await
+    }
+
+    async fn note_run(&self, policy: &Policy, run: &PolicyRun) -> Result<(), Error> {
+        let note = RunNote::new(run, self.retention.worked.now().await?);
+        self.notes.change(vec![Change::put(Kind::PolicyRun, &RunNote::key(policy), &note)]).await
+    }
+}
