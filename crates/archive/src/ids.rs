@@ -54,6 +54,11 @@ uuid_id!(
 );
 uuid_id!(ObjectKey, "object key", "Names one object's bytes at every site; minted by ingest, never reused.");
 uuid_id!(HoldId, "hold id", "A hold, by however many events it was placed.");
+uuid_id!(
+    KeyId,
+    "key id",
+    "A key under which patient attributes in events are sealed. Random: it says nothing of anybody."
+);
 uuid_id!(ReceiptId, "receipt id", "One association, STOW-RS request or import.");
 
 /// BLAKE3-256 of an object's bytes.

@@ -18,8 +18,9 @@ pub mod plan;
 pub mod policies;
 pub mod position;
 pub mod rejection;
+pub mod sealing;
 
 pub use envelope::Envelope;
 pub use hlc::{Hlc, HybridClock};
-pub use ids::{Digest, EventId, HoldId, ObjectKey, SiteId};
+pub use ids::{Digest, EventId, HoldId, KeyId, ObjectKey, SiteId};
 pub use position::{Incarnation, Offset, Partition, Position, PositionVector};

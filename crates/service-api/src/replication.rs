@@ -9,7 +9,7 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{EventId, Incarnation, ObjectKey, Offset, Partition, Position, PositionVector, SiteId};
-use cairn_store_api::{ObjectRef, Record};
+use cairn_store_api::{HandedKey, ObjectRef, Record};
 use std::time::Duration;
 
 /// How far events of one origin go, by place and by name: a log that was restored from a backup has another event there,
@@ -78,6 +78,8 @@ pub struct Delivery {
     pub records: Vec<Record>,
     /// Objects that they name and that are erased, so that they are not sent: the event that says so follows.
     pub erased: Vec<ObjectKey>,
+    /// The keys that they are sealed under.
+    pub keys: Vec<HandedKey>,
 }
 
 /// A delivery is durable.

@@ -3,9 +3,10 @@
 use crate::{common, error::malformed, index_proto, ingest_proto};
 use bytes::Bytes;
 use cairn_archive::{
-    Digest, EventId, Incarnation, ObjectKey, Offset, Partition, Position, PositionVector,
+    Digest, EventId, Incarnation, KeyId, ObjectKey, Offset, Partition, Position, PositionVector,
     events::{BulkDataEntry, FrameTable},
     rejection::{RejectionTitle, Titles},
+    sealing::KeyBytes,
 };
 use cairn_dicom::{Tag, Uid};
 use cairn_service_api::{
@@ -17,7 +18,7 @@ use cairn_service_api::{
     ingest::{StoreOutcome, Stored},
     retrieval::Part,
 };
-use cairn_store_api::ObjectRef;
+use cairn_store_api::{HandedKey, ObjectRef};
 use prost::Message;
 
 pub(crate) fn uid(text: &str) -> Result<Uid, Error> {
@@ -30,6 +31,16 @@ fn uids(texts: &[String]) -> Result<Vec<Uid>, Error> {
 
 fn texts(uids: &[Uid]) -> Vec<String> {
     uids.iter().map(Uid::to_string).collect()
+}
+
+/// A key that one site hands to another; without bytes it is destroyed.
+pub(crate) fn handed_key(id: &[u8], bytes: &[u8]) -> Result<HandedKey, Error> {
+    let id = KeyId::from_slice(id).map_err(|_| malformed("key id"))?;
+    let bytes = match bytes.is_empty() {
+        true => None,
+        false => Some(KeyBytes(bytes.try_into().map_err(|_| malformed("key"))?)),
+    };
+    Ok(HandedKey { id, bytes })
 }
 
 pub(crate) fn event_id(bytes: &[u8]) -> Result<EventId, Error> {

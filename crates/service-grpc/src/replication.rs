@@ -1,7 +1,7 @@
 //! What sites ask of each other, and operators of replication, as messages and back.
 
 use crate::{
-    convert::{copied, event_id, object_from, object_to, position_from, position_to},
+    convert::{copied, event_id, handed_key, object_from, object_to, position_from, position_to},
     error::malformed,
     replication_proto as pb,
 };
@@ -14,7 +14,7 @@ use cairn_service_api::{
     },
     schedule::{Rule, Schedule},
 };
-use cairn_store_api::Record;
+use cairn_store_api::{HandedKey, Record};
 use std::time::Duration;
 
 pub(crate) fn site(name: &str) -> Result<SiteId, Error> {
@@ -107,7 +107,13 @@ pub(crate) fn delivery_to(delivery: Delivery) -> pb::AppendRequest {
         to: delivery.to.0,
         events: delivery.records.into_iter().map(event_to).collect(),
         erased_object_keys: delivery.erased.iter().map(|key| copied(key.as_bytes())).collect(),
+        keys: delivery.keys.iter().map(key_to).collect(),
     }
+}
+
+fn key_to(key: &HandedKey) -> pb::Key {
+    let bytes = key.bytes.as_ref().map(|bytes| copied(&bytes.0)).unwrap_or_default();
+    pb::Key { id: copied(key.id.as_bytes()), bytes }
 }
 
 pub(crate) fn delivery_from(request: pb::AppendRequest) -> Result<Delivery, Error> {
@@ -120,6 +126,7 @@ pub(crate) fn delivery_from(request: pb::AppendRequest) -> Result<Delivery, Erro
         to: Offset(request.to),
         records: request.events.into_iter().map(event_from).collect::<Result<_, _>>()?,
         erased: request.erased_object_keys.iter().map(|key| object_key(key)).collect::<Result<_, _>>()?,
+        keys: request.keys.iter().map(|key| handed_key(&key.id, &key.bytes)).collect::<Result<_, _>>()?,
     })
 }
 

@@ -22,7 +22,7 @@ use cairn_service_grpc::{
         CommitmentsClient, Connection, IndexClient, IngestClient, LifecycleClient, NotaryClient, PeerClient,
         PoliciesClient, ReplicationClient, RetentionClient, RetrievalClient,
     },
-    server::{Served, ServerConfig},
+    server::{Served, ServedLog, ServerConfig},
 };
 use cairn_store_api::{EventLog, IndexStore, ObjectStore, WholeLog};
 use serving::{Serving, serve};
@@ -184,7 +184,11 @@ impl Remote {
             ingest: Some(site.ingest()),
             index: Some(site.index()),
             retrieval: Some(site.retrieval()),
-            log: Some(Arc::new(OnceLock::from(site.log.clone()))),
+            log: Some(Arc::new(OnceLock::from(ServedLog {
+                opened: site.log.clone(),
+                stored: site.log.clone(),
+                keys: None,
+            }))),
             ..Served::default()
         };
         let (connection, serving) = reach(served).await;

@@ -226,6 +226,7 @@ fn delivery() -> Delivery {
         to: Offset(0),
         records: Vec::new(),
         erased: Vec::new(),
+        keys: Vec::new(),
     }
 }
 

@@ -68,6 +68,12 @@ pub trait EventLog: Send + Sync {
     /// Number of partitions, fixed at creation.
     fn partitions(&self) -> u16;
 
+    /// The log below, as it is stored, where this one opens what is sealed: for those who look at envelopes alone, and should not
+    /// wait for keys.
+    fn below(&self) -> Option<&dyn EventLog> {
+        None
+    }
+
     /// Appends records to one partition; gives the offset of the first.
     ///
     /// # Errors
@@ -113,4 +119,9 @@ pub trait EventLog: Send + Sync {
 
     /// Stops taking appends, waits for those under way, and closes files.
     async fn close(&self) -> Result<(), StoreError>;
+}
+
+/// A log as it is stored: to look at envelopes, for which no keys are needed.
+pub fn as_stored(log: &dyn EventLog) -> &dyn EventLog {
+    log.below().unwrap_or(log)
 }

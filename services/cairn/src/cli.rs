@@ -5,6 +5,7 @@ mod commitments;
 mod drill;
 mod fixity;
 mod index;
+mod keys;
 mod policy;
 mod receipts;
 mod replay;
@@ -17,6 +18,7 @@ pub use commitments::{CommitmentState, CommitmentsAction, CommitmentsArgs};
 pub use drill::{DrillAction, DrillArgs, RunArgs};
 pub use fixity::{FixityAction, FixityArgs};
 pub use index::{Common, IndexAction};
+pub use keys::{KeysAction, KeysArgs};
 pub use policy::{PolicyAction, PolicyArgs};
 pub use receipts::{ReceiptsAction, ReceiptsArgs, ReconcileArgs};
 pub use replay::{RemoteAe, ReplayAction, ReplayArgs, ReplayRun, Selected, Talk};
@@ -97,6 +99,8 @@ pub enum Command {
     Erasure(ErasureArgs),
     /// What is erased by itself when it is time: adopt a policy, see what it would do, withdraw it
     Policy(PolicyArgs),
+    /// Keys that patient attributes in events are sealed under: count them, back them up, bring them back
+    Keys(KeysArgs),
     /// Which site has authority: see it, give it, take it; a site that was restored from a backup
     Site(SiteArgs),
     /// Rehearse the loss of a site, and leave a signed report
@@ -143,6 +147,7 @@ impl Command {
             | Self::Gateway(_)
             | Self::Lifecycle(_)
             | Self::Stores(_)
+            | Self::Keys(_)
             | Self::Config(_)
             | Self::Doctor(_)
             | Self::Demo(_)

@@ -5,6 +5,7 @@
 
 mod ae;
 mod cluster;
+mod keys;
 mod layers;
 mod roles;
 
@@ -12,6 +13,7 @@ pub use ae::{AeConfig, CommitmentReport, Destination, ServiceName, check_ae_titl
 pub use cluster::{
     CqlConfig, IndexKind, KafkaConfig, LogKind, ObjectsKind, PeersConfig, S3Config, StoresConfig, TlsConfig,
 };
+pub use keys::KeysConfig;
 pub use layers::{ConfigError, Layers, Loaded};
 
 use cairn_dicomweb::DicomWebConfig;
@@ -63,6 +65,8 @@ pub struct Config {
     pub lifecycle: LifecycleConfig,
     /// The replication role: which other sites there are, and how they are kept in step.
     pub replication: ReplicationConfig,
+    /// Keys under which patient attributes in events are sealed.
+    pub keys: KeysConfig,
     /// Logs, traces and metrics.
     pub telemetry: TelemetryConfig,
     /// Stopping.
@@ -89,7 +93,7 @@ impl Default for SiteConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Directory of the embedded stores: `objects`, `log`, `index`, `quarantine`; and of the notes of replication and lifecycle.
+    /// Directory of the embedded stores: `objects`, `log`, `index`, `keys`, `quarantine`; and of the notes of replication and lifecycle.
     pub directory: PathBuf,
     /// Partitions of the log; fixed once data is there.
     pub partitions: u16,

@@ -83,7 +83,7 @@ async fn measure(health: &Health) {
         metrics::gauge!("cairn_index_incomplete_studies").set(status.incomplete_studies as f64);
     }
     if let Some(log) = log.get()
-        && let Ok(Some(bytes)) = log.file_bytes().await
+        && let Ok(Some(bytes)) = log.stored.file_bytes().await
     {
         metrics::gauge!("cairn_log_bytes").set(bytes as f64);
     }

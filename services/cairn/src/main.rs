@@ -95,6 +95,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Hold(args) => commands::retention::hold(args.action).await,
         Command::Policy(args) => commands::policy::run(args.action).await,
         Command::Erasure(args) => commands::retention::erasure(args.action).await,
+        Command::Keys(args) => commands::keys::run(args.action).await,
         Command::Site(args) => commands::site::run(args.action).await,
         Command::Drill(args) => Box::pin(commands::drill::run(args.action)).await,
         Command::Doctor(args) => commands::doctor::run(args).await,

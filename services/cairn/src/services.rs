@@ -26,7 +26,7 @@ use cairn_service_grpc::{
         CommitmentsClient, IndexClient, IngestClient, LifecycleClient, NotaryClient, PeerClient, PoliciesClient,
         ReplicationClient, RetentionClient, RetrievalClient,
     },
-    server::LateLog,
+    server::{LateLog, ServedLog},
 };
 use cairn_store_api::ObjectStore;
 use std::{sync::Arc, time::Duration};
@@ -249,9 +249,10 @@ impl Running {
 
     async fn open_roles(&mut self, config: &Config, services: &Services) -> Result<(), Failure> {
         let (join, stores, roles) = (self.stores.join.take(), &self.stores, services.roles);
-        if let Some(log) = &stores.log {
+        if let (Some(opened), Some(stored)) = (&stores.log, &stores.log_as_stored) {
+            let served = ServedLog { opened: opened.clone(), stored: stored.clone(), keys: stores.keys.clone() };
             // Set once, here.
-            let _already = services.log.set(log.clone());
+            let _already = services.log.set(served);
         }
         if let (Some(log), Some(rows), Some(join)) = (&stores.log, &stores.index, join) {
             let share = join().map_err(Failure::failed)?;
@@ -284,11 +285,11 @@ impl Running {
             self.ingest = Some(ingest);
         }
         if let (Some(log), Some(objects), Some(notes), Some(own)) =
-            (&stores.log, &stores.objects, &stores.notes, &services.replication)
+            (&stores.log_as_stored, &stores.objects, &stores.notes, &services.replication)
         {
             let (log, objects, notes, clock) = (log.clone(), objects.clone(), notes.clone(), stores.clock.clone());
-            let (peers, settings) = (other_sites(config)?, config.replication.clone());
-            let replication = ReplicationService::open(log, objects, notes, clock, settings, peers).await?;
+            let (peers, settings, keys) = (other_sites(config)?, config.replication.clone(), stores.keys.clone());
+            let replication = ReplicationService::open(log, objects, notes, clock, keys, settings, peers).await?;
             own.operated.set(replication.clone());
             own.peer.set(replication.clone());
             self.tasks.spawn(declare(replication.clone(), senders::of(config), config.replication.retry_pause_max));
@@ -307,10 +308,13 @@ impl Running {
             };
             services.own_retrieval.set(Arc::new(retrieval));
         }
-        if let (Some(log), Some(objects), Some(notes)) = (&stores.log, &stores.objects, &stores.lifecycle_notes) {
+        if let (Some(log), Some(opened_log), Some(objects), Some(notes)) =
+            (&stores.log_as_stored, &stores.log, &stores.objects, &stores.lifecycle_notes)
+        {
             let reporter = Arc::new(CallingReporter::new(config));
             let behind = Behind {
                 log: log.clone(),
+                opened_log: opened_log.clone(),
                 objects: objects.clone(),
                 notes: notes.clone(),
                 index: services.index(),

@@ -1,6 +1,7 @@
 //! The stores under the roles of this process. Alone knows adapters.
 
 pub mod cluster;
+pub mod keys;
 
 use crate::{
     commands::Failure,
@@ -16,12 +17,19 @@ use cairn_process::{
     clock::{Clock, SystemClock},
     disk::{Disk, RealDisk},
 };
-use cairn_store_api::{EventLog, IndexStore, Membership, ObjectStore, StoreError, StoreErrorKind, WholeLog};
+use cairn_store_api::{
+    EventLog, IndexStore, KeyRing, Membership, ObjectStore, SealedLog, StoreError, StoreErrorKind, WholeLog,
+};
 use std::{path::Path, sync::Arc};
 
 /// The stores, open; those that no role here uses are `None`.
 pub struct Stores {
+    /// As services see it: what they append is sealed, what they read is opened.
     pub log: Option<Arc<dyn EventLog>>,
+    /// As it is stored.
+    pub log_as_stored: Option<Arc<dyn EventLog>>,
+    /// What events are sealed under. A log that several processes share has none yet.
+    pub keys: Option<Arc<KeyRing>>,
     /// Joins those who share the log's partitions.
     pub join: Option<Join>,
     pub objects: Option<Arc<dyn ObjectStore>>,
@@ -55,6 +63,8 @@ impl Stores {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let mut stores = Self {
             log: None,
+            log_as_stored: None,
+            keys: None,
             join: None,
             objects: None,
             index: None,
@@ -65,7 +75,11 @@ impl Stores {
         };
         if roles.log() {
             let (log, join) = log(config, &disk, &clock).await?;
-            (stores.log, stores.join) = (Some(log), roles.index.then_some(join));
+            stores.join = roles.index.then_some(join);
+            // Whoever has the log has its keys: nobody else makes some meanwhile.
+            stores.keys = keys::ring(config, &disk).await?;
+            stores.log = Some(Arc::new(SealedLog::new(log.clone(), stores.keys.clone())));
+            stores.log_as_stored = Some(log);
         }
         if roles.objects() {
             stores.objects = Some(objects(config, &disk, &clock).await?);
@@ -101,6 +115,9 @@ impl Stores {
         if let Some(objects) = &self.objects {
             closed.push(("objects", objects.close().await));
         }
+        if let Some(keys) = &self.keys {
+            closed.push(("keys", keys.store().close().await));
+        }
         for (store, outcome) in closed {
             if let Err(error) = outcome {
                 tracing::warn!(store, %error, "store did not close in order; the next start recovers it");
@@ -130,7 +147,7 @@ pub async fn log_to_renew(config: &Config, alone: bool) -> Result<Arc<dyn EventL
     }
 }
 
-/// Opens the log and nothing else, to read all of it.
+/// Opens the log and nothing else, to read all of it as it is stored.
 pub async fn log_alone(config: &Config) -> Result<Arc<dyn EventLog>, Failure> {
     let (disk, clock): (Arc<dyn Disk>, Arc<dyn Clock>) = (Arc::new(RealDisk), Arc::new(SystemClock::new()));
     Ok(log(config, &disk, &clock).await?.0)

@@ -18,7 +18,7 @@ use cairn_service_api::{
     AnswerStream, Error, ErrorKind,
     digests::{DigestTree, FoldedEvent, Of, StudyDigest},
 };
-use cairn_store_api::{CkRange, EventLog};
+use cairn_store_api::{CkRange, EventLog, as_stored};
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
@@ -172,7 +172,7 @@ impl Reading {
         if incarnation != self.log.incarnation() {
             return Ok(None);
         }
-        let batch = self.log.read(self.partition, offset, 1, 1).await?;
+        let batch = as_stored(&*self.log).read(self.partition, offset, 1, 1).await?;
         let Some(found) = batch.records.into_iter().find(|found| found.record.envelope.id == order.id) else {
             return Ok(None);
         };

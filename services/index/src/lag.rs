@@ -3,7 +3,7 @@
 
 use cairn_archive::{Offset, Partition};
 use cairn_service_api::Error;
-use cairn_store_api::EventLog;
+use cairn_store_api::{EventLog, as_stored};
 use futures_util::{TryStreamExt, stream, stream::StreamExt};
 use std::{
     collections::HashMap,
@@ -50,7 +50,7 @@ impl Firsts {
         if let Some((_, first)) = known.filter(|(of, _)| *of == end) {
             return Ok(Some(first));
         }
-        let read = log.read(partition, end, 1, 1).await?;
+        let read = as_stored(log).read(partition, end, 1, 1).await?;
         let Some(first) = read.records.first().map(|record| record.appended_at_ms) else { return Ok(None) };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, (end, first));
         Ok(Some(first))

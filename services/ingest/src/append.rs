@@ -10,7 +10,7 @@ use cairn_archive::{
 };
 use cairn_process::{clock::Clock, trace};
 use cairn_service_api::{Error, ErrorKind, Reason};
-use cairn_store_api::{EventLog, Record, StoreError, StoreErrorKind};
+use cairn_store_api::{EventLog, Record, StoreError, StoreErrorKind, as_stored};
 use futures_util::future::try_join_all;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -72,7 +72,7 @@ impl Appender {
         clock: Arc<dyn Clock>,
         config: IngestConfig,
     ) -> Result<Self, StoreError> {
-        let last = last_reading(log.as_ref()).await?;
+        let last = last_reading(as_stored(log.as_ref())).await?;
         Ok(Self { log, clock, hlc: Mutex::new(HybridClock::starting_after(last)), config })
     }
 

@@ -3,7 +3,7 @@
 
 use crate::append::Appender;
 use cairn_archive::{Offset, Partition};
-use cairn_store_api::StoreError;
+use cairn_store_api::{StoreError, as_stored};
 use std::{
     sync::{Arc, Weak},
     time::Duration,
@@ -37,7 +37,7 @@ async fn follow(appender: Weak<Appender>, partition: Partition, interval: Durati
 async fn observe_last(appender: &Appender, partition: Partition, seen: Offset) -> Result<Offset, StoreError> {
     let end = appender.log().wait_beyond(partition, seen).await?;
     if let Some(last) = end.0.checked_sub(1).map(Offset) {
-        let batch = appender.log().read(partition, last, 1, RECORD_BYTES).await?;
+        let batch = as_stored(appender.log()).read(partition, last, 1, RECORD_BYTES).await?;
         batch.records.iter().for_each(|record| appender.observe(record.record.envelope.hlc));
     }
     Ok(end)

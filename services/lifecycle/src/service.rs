@@ -32,8 +32,10 @@ const MEASURED_EVERY: Duration = Duration::from_secs(5);
 
 /// What the service has behind it.
 pub struct Behind {
-    /// The site's log.
+    /// The site's log as it is stored: what is sealed stays so.
     pub log: Arc<dyn EventLog>,
+    /// The same, opened by the keys that it is sealed under.
+    pub opened_log: Arc<dyn EventLog>,
     /// The site's objects.
     pub objects: Arc<dyn ObjectStore>,
     /// Its own notes.
@@ -72,7 +74,7 @@ impl LifecycleService {
     /// # Errors
     /// That of the notes.
     pub async fn open(behind: Behind, config: LifecycleConfig) -> Result<Arc<Self>, Error> {
-        let Behind { log, objects, notes, index, replication, reporter, clock, disk, signer } = behind;
+        let Behind { log, opened_log, objects, notes, index, replication, reporter, clock, disk, signer } = behind;
         let store = notes.clone();
         let notes = Arc::new(Notes::new(notes));
         let appender = Arc::new(Appender::new(log.clone(), clock.clone()));
@@ -82,7 +84,7 @@ impl LifecycleService {
         let damages = Damages::open(objects.clone(), notes.clone(), appender.clone(), copies).await?;
         let damages = Arc::new(damages);
         let retaining = retention::With {
-            log: log.clone(),
+            log: opened_log,
             objects: objects.clone(),
             notes: notes.clone(),
             appender: appender.clone(),

@@ -24,9 +24,9 @@ pub use select::{Filter, Selection, VARIABLES};
 pub use source::{Listed, Remotes};
 
 use async_trait::async_trait;
-use cairn_archive::{Offset, Partition, PositionVector, SiteId};
+use cairn_archive::{KeyId, Offset, Partition, PositionVector, SiteId};
 use cairn_service_api::{AnswerStream, Error, ErrorKind};
-use cairn_store_api::LogRecord;
+use cairn_store_api::{HandedKey, LogRecord};
 use std::time::Duration;
 
 /// Where reading a partition begins.
@@ -59,6 +59,12 @@ pub trait LogReader: Send + Sync {
 
     /// The records of a partition in order, up to its end. Each has its origin, those that became facts here too.
     async fn read(&self, partition: Partition, start: Start) -> Result<AnswerStream<LogRecord>, Error>;
+
+    /// The same as the log has them: what of them is sealed, stays so.
+    async fn read_as_stored(&self, partition: Partition, start: Start) -> Result<AnswerStream<LogRecord>, Error>;
+
+    /// Keys that events are sealed under.
+    async fn keys(&self, ids: &[KeyId]) -> Result<Vec<HandedKey>, Error>;
 }
 
 /// Why a run ended before its end. What was done is in the journal.

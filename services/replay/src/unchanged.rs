@@ -8,9 +8,10 @@
 use crate::{LogExtent, LogReader, Pace, Patience, Start, Stopped};
 use bytes::Bytes;
 use cairn_archive::{
-    Digest, Incarnation, ObjectKey, Offset, Partition, Position, SiteId,
+    Digest, Incarnation, KeyId, ObjectKey, Offset, Partition, Position, SiteId,
     events::{Event, InstanceStored, Object, event_repaired::Remedy},
     rejection::Titles,
+    sealing::keys_of,
 };
 use cairn_dicom::Uid;
 use cairn_service_api::{
@@ -21,7 +22,11 @@ use cairn_service_api::{
 };
 use cairn_store_api::{ObjectRef, Record};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use std::{collections::BTreeMap, future::Future, sync::Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    sync::Mutex,
+};
 
 /// Events and bytes of payload of one delivery.
 const DELIVERY_EVENTS: usize = 256;
@@ -124,7 +129,7 @@ async fn check(unchanged: &Unchanged<'_>, extent: &LogExtent, meeting: &Meeting)
     }
     for mark in meeting.holds.iter().filter(|mark| mark.site == extent.site) {
         let Some(last) = mark.end.0.checked_sub(1) else { continue };
-        let mut records = unchanged.log.read(mark.partition, Start::Offset(Offset(last))).await?;
+        let mut records = unchanged.log.read_as_stored(mark.partition, Start::Offset(Offset(last))).await?;
         let envelope = records.next().await.transpose()?.map(|record| record.record.envelope);
         let life = envelope.as_ref().and_then(|envelope| envelope.origin.as_ref()).filter(|at| at.site == extent.site);
         let life = life.map(|origin| origin.incarnation);
@@ -159,7 +164,7 @@ impl Run<'_> {
 
     async fn partition(&self, partition: Partition) -> Result<(), Stopped> {
         let end = self.extent.ends.get(usize::from(partition.0)).copied().unwrap_or_default();
-        let mut records = self.unchanged.log.read(partition, Start::Offset(Offset(0))).await?;
+        let mut records = self.unchanged.log.read_as_stored(partition, Start::Offset(Offset(0))).await?;
         let (mut batch, mut bytes, mut delivered_to, mut read_to) = (Vec::new(), 0, Offset(0), Offset(0));
         while read_to < end {
             let Some(record) = records.next().await.transpose()? else { break };
@@ -229,6 +234,9 @@ impl Run<'_> {
                 .try_for_each_concurrent(OBJECTS_AT_ONCE, |(object, event)| self.send_object(*object, event))
                 .await?;
         }
+        let sealed_under = records.iter().flat_map(|record| keys_of(&record.envelope.kind, &record.payload));
+        let ids: Vec<KeyId> = sealed_under.collect::<BTreeSet<_>>().into_iter().collect();
+        let keys = if ids.is_empty() { Vec::new() } else { self.unchanged.log.keys(&ids).await? };
         let count = records.len() as u64;
         let delivery = Delivery {
             process: self.meeting.process,
@@ -239,6 +247,7 @@ impl Run<'_> {
             to,
             records: records.to_vec(),
             erased: Vec::new(),
+            keys,
         };
         self.unchanged.peer.append(delivery).await?;
         self.note(|counts| counts.delivered += count);

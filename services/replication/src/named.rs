@@ -2,11 +2,13 @@
 
 use crate::notes::Notes;
 use cairn_archive::{
-    Digest, ObjectKey,
+    Digest, KeyId, ObjectKey,
     events::{Event, InstanceStored, Object},
+    sealing::keys_of,
 };
 use cairn_service_api::Error;
 use cairn_store_api::{ObjectRef, ObjectStore, Record, StoreError};
+use std::collections::BTreeSet;
 
 /// What an event names.
 pub(crate) struct Named {
@@ -34,6 +36,11 @@ pub(crate) fn named(record: &Record) -> Named {
         }
         _ => Named { sop_instance_uid: None, objects: Vec::new(), keys: keys.clone() },
     }
+}
+
+/// The keys that events are sealed under, each once.
+pub(crate) fn sealed_under(records: &[Record]) -> BTreeSet<KeyId> {
+    records.iter().flat_map(|record| keys_of(&record.envelope.kind, &record.payload)).collect()
 }
 
 fn object_ref(object: &Object) -> Option<ObjectRef> {

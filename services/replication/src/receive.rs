@@ -1,15 +1,22 @@
 //! What peers bring: objects first, then the events that name them.
 
-use crate::{follow::Followed, metrics, named::named, notes::Notes, reached::Origin, standing::Standing};
+use crate::{
+    follow::Followed,
+    metrics,
+    named::{named, sealed_under},
+    notes::Notes,
+    reached::Origin,
+    standing::Standing,
+};
 use bytes::Bytes;
-use cairn_archive::{Incarnation, Offset, Partition, SiteId};
+use cairn_archive::{Incarnation, KeyId, Offset, Partition, SiteId};
 use cairn_process::clock::Clock;
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind,
     ingest::Body,
     replication::{Delivered, Delivery, Introduction, Mark, Meeting, Report},
 };
-use cairn_store_api::{EventLog, ObjectRef, ObjectStore, Record, StoreError, StoreErrorKind};
+use cairn_store_api::{EventLog, HandedKey, KeyRing, ObjectRef, ObjectStore, Record, StoreError, StoreErrorKind};
 use futures_util::StreamExt;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,6 +46,8 @@ pub(crate) struct Receiver {
     appends: Mutex<JoinSet<()>>,
     /// Knows what is erased.
     notes: Arc<Notes>,
+    /// `None`: this site has no key store.
+    keys: Option<Arc<KeyRing>>,
 }
 
 /// Where what peers bring is kept.
@@ -46,6 +55,7 @@ pub(crate) struct Stores {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) notes: Arc<Notes>,
+    pub(crate) keys: Option<Arc<KeyRing>>,
 }
 
 /// What was taken of a partition since the start of the process.
@@ -61,7 +71,7 @@ struct Taken {
 
 impl Receiver {
     pub(crate) fn new(
-        Stores { log, objects, notes }: Stores,
+        Stores { log, objects, notes, keys }: Stores,
         clock: Arc<dyn Clock>,
         followed: Arc<[Followed]>,
         standing: Arc<Standing>,
@@ -84,6 +94,7 @@ impl Receiver {
             taken,
             appends: Mutex::default(),
             notes,
+            keys,
         }
     }
 
@@ -228,7 +239,7 @@ impl Receiver {
     pub(crate) async fn append(&self, delivery: Delivery) -> Result<Delivered, Error> {
         self.check_peer(&delivery.site)?;
         self.check_process(delivery.process)?;
-        let Delivery { site, incarnation, partition, from, to, records, erased, .. } = delivery;
+        let Delivery { site, incarnation, partition, from, to, records, erased, keys, .. } = delivery;
         let unknown = || Error::new(ErrorKind::Invalid, format!("there is no partition {}", partition.0));
         let place = usize::from(partition.0);
         let (followed, taken) = self.followed.get(place).zip(self.taken.get(place)).ok_or_else(unknown)?;
@@ -248,6 +259,7 @@ impl Receiver {
         for record in &fresh {
             self.check_objects(record).await?;
         }
+        self.take_keys(keys, &fresh).await?;
         // On a task of its own: given up by its caller an append goes on, and the next delivery must know what it took.
         let (log, peer) = (self.log.clone(), (site.clone(), incarnation));
         let append = async move {
@@ -286,6 +298,19 @@ impl Receiver {
             self.objects.stat(key).await?;
         }
         Ok(())
+    }
+
+    /// Takes the keys that events are sealed under: they are durable here before the events are.
+    async fn take_keys(&self, handed: Vec<HandedKey>, fresh: &[Record]) -> Result<(), Error> {
+        let needed: Vec<KeyId> = sealed_under(fresh).into_iter().collect();
+        match &self.keys {
+            _ if needed.is_empty() => Ok(()),
+            Some(keys) => Ok(keys.take(handed, &needed).await?),
+            None => {
+                let message = format!("events are sealed, and {} has no key store", self.log.site());
+                Err(Error::new(ErrorKind::Invalid, message))
+            }
+        }
     }
 
     /// Takes note of what a peer has that is not known to be here.

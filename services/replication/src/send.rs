@@ -4,7 +4,7 @@ use crate::{
     config::{PeerConfig, ReplicationConfig},
     follow::Followed,
     metrics,
-    named::{Named, named},
+    named::{Named, named, sealed_under},
     notes::Notes,
     pace::{Pace, paced},
     reached::{Holdings, Reached},
@@ -20,7 +20,9 @@ use cairn_service_api::{
     schedule::Schedule,
     site::Grounds,
 };
-use cairn_store_api::{EventLog, LogRecord, ObjectRef, ObjectStore, Record, StoreError, StoreErrorKind};
+use cairn_store_api::{
+    EventLog, HandedKey, KeyRing, LogRecord, ObjectRef, ObjectStore, Record, StoreError, StoreErrorKind,
+};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::{
     collections::BTreeMap,
@@ -45,6 +47,16 @@ pub(crate) struct Here {
     pub(crate) config: ReplicationConfig,
     pub(crate) mender: Mender,
     pub(crate) notes: Arc<Notes>,
+    /// What events are sealed under; `None`: this site has no key store.
+    pub(crate) keys: Option<Arc<KeyRing>>,
+}
+
+impl Here {
+    /// The keys that events are sealed under, as the peer needs them to read these.
+    async fn keys_of(&self, records: &[Record]) -> Result<Vec<HandedKey>, Error> {
+        let Some(keys) = &self.keys else { return Ok(Vec::new()) };
+        Ok(keys.hand(sealed_under(records)).await?)
+    }
 }
 
 /// One peer, and how far it is.
@@ -406,8 +418,9 @@ impl Sending {
                 let state = self.state();
                 (state.process, state.delivered.get(&partition).copied().unwrap_or(before.to))
             };
-            let to = after.to;
-            self.peer.append(Delivery { process, site, incarnation, partition, from, to, records, erased }).await?;
+            let (to, keys) = (after.to, self.here.keys_of(&records).await?);
+            let delivery = Delivery { process, site, incarnation, partition, from, to, records, erased, keys };
+            self.peer.append(delivery).await?;
             self.state().delivered.insert(partition, after.to);
         }
         drop(turn);

@@ -27,7 +27,7 @@ use cairn_service_api::{
     },
     site::{Decision, Grounds, SiteStatus},
 };
-use cairn_store_api::{EventLog, IndexStore, ObjectRef, ObjectStore};
+use cairn_store_api::{EventLog, IndexStore, KeyRing, ObjectRef, ObjectStore};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
     collections::BTreeMap,
@@ -57,7 +57,8 @@ pub struct ReplicationService {
 }
 
 impl ReplicationService {
-    /// Goes on from what was noted down. `notes` is an index store of its own.
+    /// Goes on from what was noted down. `log` is the one as it is stored, sealed; `notes` is an index store of its own; `keys`
+    /// are what events are sealed under, where this site has a key store.
     ///
     /// # Errors
     /// The stores'; `Corrupt` when notes can't be read.
@@ -66,6 +67,7 @@ impl ReplicationService {
         objects: Arc<dyn ObjectStore>,
         notes: Arc<dyn IndexStore>,
         clock: Arc<dyn Clock>,
+        keys: Option<Arc<KeyRing>>,
         config: ReplicationConfig,
         peers: Vec<PeerConnection>,
     ) -> Result<Arc<Self>, Error> {
@@ -96,11 +98,12 @@ impl ReplicationService {
         let incoming = config.incoming_objects_max;
         let others = peers.iter().map(|peer| peer.site.clone()).collect();
         let standing = Arc::new(Standing::new(others, config.first_meetings_wait, notes.strayed().await?));
-        let stores = Stores { log: log.clone(), objects: objects.clone(), notes: notes.clone() };
+        let stores = Stores { log: log.clone(), objects: objects.clone(), notes: notes.clone(), keys: keys.clone() };
         let receiver = Receiver::new(stores, clock.clone(), followed.clone(), standing.clone(), told, incoming);
         let sources = peers.iter().map(|connection| (connection.site.clone(), connection.peer.clone())).collect();
         let mender = Mender::new(log.site().clone(), objects.clone(), sources, config.repair_silence_max);
-        let here = Arc::new(Here { log, objects, clock, followed, standing, config, mender, notes: notes.clone() });
+        let here = Here { log, objects, clock, followed, standing, config, mender, notes: notes.clone(), keys };
+        let here = Arc::new(here);
         let sending = |connection: PeerConnection| {
             let PeerConnection { site, config, peer } = connection;
             let sent = sent.remove(&site).unwrap_or_default();

@@ -68,6 +68,7 @@ async fn service(directory: &Path, log: &Arc<dyn EventLog>) -> Arc<LifecycleServ
     let notes = EmbeddedIndexStore::open(directory.join("notes"), IndexStoreConfig::default()).await.unwrap();
     let behind = Behind {
         log: log.clone(),
+        opened_log: log.clone(),
         objects: Arc::new(VolumeStore::open(Arc::new(RealDisk), volumes, clock.clone()).unwrap()),
         notes: Arc::new(notes),
         index: None,

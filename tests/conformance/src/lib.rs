@@ -16,6 +16,7 @@
 
 pub mod event_log;
 pub mod index_store;
+pub mod key_store;
 pub mod object_store;
 pub mod services;
 

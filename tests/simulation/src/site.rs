@@ -156,6 +156,7 @@ impl Site {
             objects,
             self.notes.open(&process),
             self.clock.clone(),
+            None,
             ReplicationConfig { delivery_events_max: 7, ..ReplicationConfig::default() },
             peers.collect(),
         );

@@ -418,8 +418,9 @@ fn a_delivery_that_was_given_up_is_taken_once() {
         let to_offset = Offset(count as u64);
         let (from, site) = (Offset(0), site.clone());
         let twice = [records.clone(), records].concat();
+        let (erased, keys) = (Vec::new(), Vec::new());
         let delivery =
-            Delivery { process, site, incarnation, partition, from, to: to_offset, records: twice, erased: Vec::new() };
+            Delivery { process, site, incarnation, partition, from, to: to_offset, records: twice, erased, keys };
         let given_up = to.append(delivery.clone()).now_or_never();
         assert!(given_up.is_none(), "it was not under way");
         assert_eq!(to.append(delivery).await.unwrap(), Delivered { repeated: 2 * count as u32 });

@@ -10,6 +10,7 @@ use crate::{
     fold::{PatientIdentity, default_character_set, select},
     holds::{HeldBy, Holds, Named, Patients},
     ids::{EventId, ObjectKey},
+    sealing::is_shredded,
 };
 use bytes::Bytes;
 use cairn_dicom::tags;
@@ -78,6 +79,10 @@ impl StudyFacts {
         let named = event.object.iter().chain(&event.side_object);
         objects
             .extend(named.filter_map(|object| Some((ObjectKey::from_slice(&object.key).ok()?, object.length_bytes))));
+        if is_shredded(&event.key_id, &event.protected) {
+            // Whose it was is gone, and nobody can hold it any more.
+            return;
+        }
         match patient(event) {
             Ok(patient) => self.patients.add(patient),
             Err(Encrypted) => drop(self.unreadable.insert(id)),
@@ -150,7 +155,7 @@ impl StudyFacts {
     }
 }
 
-/// It is under a key that this build can't open.
+/// It is sealed, and its key does not open it.
 struct Encrypted;
 
 /// The patient that an instance names, as the index has it: issuer that applies, and ID.

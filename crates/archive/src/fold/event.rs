@@ -33,8 +33,8 @@ pub enum Poison {
     /// Something that it must name is missing or malformed.
     #[error("event lacks a required field or has it malformed")]
     Malformed,
-    /// It is encrypted under a key that this build can't open.
-    #[error("event is encrypted")]
+    /// Something of it is sealed, and its key does not open it.
+    #[error("event is not what was sealed under its key")]
     Encrypted,
     /// What it would add to a row goes beyond the row's bounds.
     #[error("event is too large for the index")]
@@ -214,6 +214,7 @@ pub(super) fn version_of(
         time_zone: profile.time_zone,
         resend,
         has_header,
+        is_shredded: false,
         tables,
     };
     Ok((version, apart))

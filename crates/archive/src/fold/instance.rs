@@ -79,6 +79,8 @@ pub struct Version {
     pub resend: Resend,
     /// Whether the index keeps a header of it.
     pub has_header: bool,
+    /// Whether what its event said of the patient is gone with its key: it is erased, whatever else is known.
+    pub is_shredded: bool,
     /// Its tables.
     pub tables: TablesAt,
 }
@@ -308,7 +310,15 @@ impl InstanceState {
         }
         match fact {
             Fact::Stored(version) => {
-                let list = if self.is_erased(version.order.id) { &mut self.erased } else { &mut self.versions };
+                let is_erased = version.is_shredded || self.is_erased(version.order.id);
+                let (list, other) = match is_erased {
+                    true => (&mut self.erased, &self.versions),
+                    false => (&mut self.versions, &self.erased),
+                };
+                // A log may have an event twice, and its key may go between reading one and the other.
+                if other.iter().any(|known| known.order == version.order) {
+                    return Inserted::Not;
+                }
                 insert(list, *version, |version| (&version.order, version.by))
             }
             Fact::Compared(compared) => insert(&mut self.compared, compared, |compared| (&compared.order, compared.by)),
@@ -329,7 +339,8 @@ impl InstanceState {
         let mut all = std::mem::take(&mut self.versions);
         all.append(&mut self.erased);
         all.sort_by(|a, b| a.order.cmp(&b.order));
-        (self.erased, self.versions) = all.into_iter().partition(|version| self.is_erased(version.order.id));
+        let is_erased = |version: &Version| version.is_shredded || self.is_erased(version.order.id);
+        (self.erased, self.versions) = all.into_iter().partition(is_erased);
     }
 
     /// Whether what this event stored is erased, before or after it came here.
@@ -377,6 +388,11 @@ impl InstanceState {
     pub fn bytes(&self) -> u64 {
         let objects = self.versions.iter().flat_map(|version| [Some(&version.object), version.side_object.as_ref()]);
         objects.flatten().map(|object| object.length).sum()
+    }
+
+    /// Versions that are erased, in event order.
+    pub fn erased(&self) -> &[Version] {
+        &self.erased
     }
 
     /// The version that this event stored.
@@ -554,7 +570,11 @@ impl InstanceState {
             for number in [version.object.length, version.data_set_offset, version.pixel_data_offset] {
                 out.extend(number.to_le_bytes());
             }
-            out.extend([version.resend as u8, u8::from(version.has_header)]);
+            out.push(version.resend as u8);
+        }
+        // What the header says may be gone of those that are erased, and may not.
+        for version in &self.versions {
+            out.push(u8::from(version.has_header));
             out.extend(version.frames.to_le_bytes());
         }
         for compared in &self.compared {

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     events::{Event, EventError, EventRepaired, Replacement, event_repaired},
     hlc::Hlc,
+    sealing::without_sealed,
 };
 
 /// A repair, read.
@@ -69,5 +70,6 @@ pub(super) fn replacement(repair: &EventRepaired, by: &Replacement) -> Result<Ev
 fn content(by: &Replacement) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(by.event_type.len() as u64).to_le_bytes()).update(by.event_type.as_bytes());
-    *hasher.update(&by.payload).finalize().as_bytes()
+    // It stays the same when a key is destroyed.
+    *hasher.update(&without_sealed(&by.event_type, &by.payload)).finalize().as_bytes()
 }

@@ -17,6 +17,7 @@ use crate::{
         InstancesRejected, ReceiptClosed, RejectionRevoked, event_repaired,
     },
     ids::EventId,
+    sealing::is_shredded,
 };
 use bytes::Bytes;
 use cairn_dicom::{Uid, tags};
@@ -449,13 +450,15 @@ impl StudyFold {
         event: InstanceStored,
     ) -> Result<(), Poison> {
         let identity = identity(&event.series_instance_uid, &event.sop_instance_uid)?;
-        if !event.key_id.is_empty() {
+        let is_shredded = is_shredded(&event.key_id, &event.protected);
+        if !event.key_id.is_empty() && !is_shredded {
             return Err(Poison::Encrypted);
         }
         let protected = InstanceProtected::decode(event.protected.clone()).map_err(|_| Poison::Undecodable)?;
         let (told, order_id) = (Told::read(&protected.header), order.id);
         let at_ms = order.hlc.wall_ms;
-        let (version, tables) = version_of(order, stamp, by, event, &told, !protected.header.is_empty())?;
+        let (mut version, tables) = version_of(order, stamp, by, event, &told, !protected.header.is_empty())?;
+        version.is_shredded = is_shredded;
         let said_by = version.said_by();
         let inserted = self.fact(identity.clone(), Fact::Stored(Box::new(version)));
         if inserted == Inserted::Not {

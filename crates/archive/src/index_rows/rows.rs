@@ -371,6 +371,9 @@ fn write_version(out: &mut Writer, version: &Version) {
     if let TablesAt::Here(tables) = &version.tables {
         out.bytes(tables);
     }
+    if version.is_shredded {
+        out.u8(1);
+    }
 }
 
 fn read_version(reader: &mut Reader<'_>, order: EventOrder, stamp: Stamp) -> Result<Version, RowError> {
@@ -400,6 +403,8 @@ fn read_version(reader: &mut Reader<'_>, order: EventOrder, stamp: Stamp) -> Res
         2 => Resend::Refuse,
         _ => return Err(reader.bad()),
     };
+    // Most rows end here.
+    let is_shredded = !reader.rest().is_empty() && reader.u8()? == 1;
     Ok(Version {
         order,
         stamp,
@@ -418,6 +423,7 @@ fn read_version(reader: &mut Reader<'_>, order: EventOrder, stamp: Stamp) -> Res
         time_zone,
         resend,
         has_header: flags & 1 << 2 != 0,
+        is_shredded,
         tables,
     })
 }

@@ -1,12 +1,12 @@
 use super::{Connection, Wire, answers};
 use crate::{
-    convert::{position_from, vector_from},
+    convert::{copied, handed_key, position_from, vector_from},
     error::{from_status, malformed},
     log_proto::{self as pb, Start, event_log_service_client::EventLogServiceClient},
 };
-use cairn_archive::{Incarnation, Offset, Partition, PositionVector, SiteId, envelope::Envelope};
+use cairn_archive::{Incarnation, KeyId, Offset, Partition, PositionVector, SiteId, envelope::Envelope};
 use cairn_service_api::{AnswerStream, Error};
-use cairn_store_api::{LogRecord, Record};
+use cairn_store_api::{HandedKey, LogRecord, Record};
 
 /// What a log is, and how far it goes.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,13 +62,46 @@ impl LogClient {
     /// # Errors
     /// `Unavailable`
     pub async fn read(&self, partition: Partition, from: ReadFrom) -> Result<AnswerStream<LogRecord>, Error> {
+        self.records(partition, from, false).await
+    }
+
+    /// The same as they are stored: what of them is sealed, stays so.
+    ///
+    /// # Errors
+    /// `Unavailable`
+    pub async fn read_as_stored(&self, partition: Partition, from: ReadFrom) -> Result<AnswerStream<LogRecord>, Error> {
+        self.records(partition, from, true).await
+    }
+
+    /// Keys that events are sealed under.
+    ///
+    /// # Errors
+    /// `NotFound`: one is not there. `Unavailable`
+    pub async fn keys(&self, ids: &[KeyId]) -> Result<Vec<HandedKey>, Error> {
+        let ids = ids.iter().map(|id| copied(id.as_bytes())).collect();
+        let keys = self.0.clone().keys(pb::KeysRequest { ids }).await.map_err(from_status)?.into_inner().keys;
+        keys.iter().map(|key| handed_key(&key.id, &key.bytes)).collect()
+    }
+
+    async fn records(
+        &self,
+        partition: Partition,
+        from: ReadFrom,
+        as_stored: bool,
+    ) -> Result<AnswerStream<LogRecord>, Error> {
         let (start, time_ms, offset) = match from {
             ReadFrom::Offset(offset) => (Start::Offset, 0, offset.0),
             ReadFrom::Time(time_ms) => (Start::Time, time_ms, 0),
         };
         let partitions = vec![partition.0.into()];
-        let request =
-            pb::ReadRequest { partitions, start: start.into(), time_ms, offset, ..pb::ReadRequest::default() };
+        let request = pb::ReadRequest {
+            partitions,
+            start: start.into(),
+            time_ms,
+            offset,
+            as_stored,
+            ..pb::ReadRequest::default()
+        };
         let records = self.0.clone().read(request).await.map_err(from_status)?.into_inner();
         Ok(answers(records, record))
     }

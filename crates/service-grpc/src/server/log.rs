@@ -1,13 +1,14 @@
 use super::Answers;
 use crate::{
     common,
+    convert::copied,
     error::{malformed, to_status},
     log_proto::{self as pb, Start, event_log_service_server::EventLogService},
     streams::filled_by,
 };
-use cairn_archive::{Envelope, Offset, Partition};
+use cairn_archive::{Envelope, KeyId, Offset, Partition};
 use cairn_service_api::{Error, ErrorKind};
-use cairn_store_api::{EventLog, LogRecord, StoreError};
+use cairn_store_api::{EventLog, HandedKey, KeyRing, LogRecord, StoreError};
 use futures_util::{
     StreamExt,
     future::{join_all, try_join_all},
@@ -16,8 +17,18 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::Sender;
 use tonic::{Request, Response, Status, async_trait};
 
+/// A log as it is served.
+pub struct ServedLog {
+    /// What of events is sealed is opened.
+    pub opened: Arc<dyn EventLog>,
+    /// Events as they are stored.
+    pub stored: Arc<dyn EventLog>,
+    /// What they are sealed under; `None`: there is no key store here.
+    pub keys: Option<Arc<KeyRing>>,
+}
+
 /// A log that is there once it is opened.
-pub type LateLog = Arc<OnceLock<Arc<dyn EventLog>>>;
+pub type LateLog = Arc<OnceLock<ServedLog>>;
 
 /// Serves the reading half of an [`EventLog`].
 pub struct EventLogServer(pub(super) LateLog);
@@ -31,7 +42,7 @@ fn store_status(error: StoreError) -> Status {
 }
 
 impl EventLogServer {
-    fn log(&self) -> Result<&Arc<dyn EventLog>, Status> {
+    fn log(&self) -> Result<&ServedLog, Status> {
         self.0.get().ok_or_else(|| to_status(Error::new(ErrorKind::Unavailable, "the log is starting")))
     }
 
@@ -117,7 +128,7 @@ fn is_wanted(envelope: &Envelope, request: &pb::ReadRequest) -> bool {
 #[async_trait]
 impl EventLogService for EventLogServer {
     async fn describe(&self, _: Request<pb::DescribeRequest>) -> Result<Response<pb::DescribeResponse>, Status> {
-        let log = self.log()?;
+        let log = &self.log()?.stored;
         let ends = try_join_all((0..log.partitions()).map(|partition| log.end(Partition(partition)))).await;
         let position = |(partition, end): (u32, Offset)| common::Position {
             site: log.site().to_string(),
@@ -138,7 +149,9 @@ impl EventLogService for EventLogServer {
 
     async fn read(&self, request: Request<pb::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let request = Arc::new(request.into_inner());
-        let (log, limit) = (self.log()?.clone(), request.limit);
+        let (served, limit) = (self.log()?, request.limit);
+        let log = if request.as_stored { &served.stored } else { &served.opened };
+        let log = log.clone();
         let starts = Self::starts(&*log, &request).await?;
         let sent = filled_by(to_status, |sender| async move {
             let partitions = starts
@@ -150,5 +163,18 @@ impl EventLogService for EventLogServer {
             0 => Box::pin(sent),
             limit => Box::pin(sent.take(usize::try_from(limit).unwrap_or(usize::MAX))),
         }))
+    }
+
+    async fn keys(&self, request: Request<pb::KeysRequest>) -> Result<Response<pb::KeysResponse>, Status> {
+        let none = || to_status(Error::new(ErrorKind::NotFound, "there is no key store here"));
+        let keys = self.log()?.keys.as_ref().ok_or_else(none)?;
+        let ids = request.get_ref().ids.iter().map(|id| KeyId::from_slice(id));
+        let ids: Vec<KeyId> = ids.collect::<Result<_, _>>().map_err(|_| to_status(malformed("key id")))?;
+        let handed = keys.hand(ids).await.map_err(store_status)?;
+        let key = |HandedKey { id, bytes }: HandedKey| pb::Key {
+            id: copied(id.as_bytes()),
+            bytes: bytes.map(|bytes| copied(&bytes.0)).unwrap_or_default(),
+        };
+        Ok(Response::new(pb::KeysResponse { keys: handed.into_iter().map(key).collect() }))
     }
 }

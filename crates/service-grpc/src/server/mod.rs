@@ -19,7 +19,7 @@ pub use commitment::CommitmentServer;
 pub use index::IndexServer;
 pub use ingest::IngestServer;
 pub use lifecycle::LifecycleServer;
-pub use log::{EventLogServer, LateLog};
+pub use log::{EventLogServer, LateLog, ServedLog};
 pub use notary::NotaryServer;
 pub use policies::PolicyServer;
 pub use replication::{PeerServer, ReplicationServer};

@@ -1,13 +1,14 @@
 //! `cairn doctor`: looks for what is wrong with a configuration, a machine, and a running archive.
 
 use super::{Failure, load, table::Rows};
-use crate::{cli::DoctorArgs, config::Config, endpoints::Endpoints};
+use crate::{cli::DoctorArgs, config::Config, endpoints::Endpoints, stores::keys};
 use cairn_dicom::Uid;
 use cairn_dimse::{
     Association, AssociationError, Implementation, Limits, Status,
     pdu::AeTitle,
     requestor::{Request, connect},
 };
+use cairn_key_store_embedded::KeyCounts;
 use cairn_process::{
     clock::{Clock, SystemClock},
     disk::{Disk, RealDisk},
@@ -50,6 +51,7 @@ pub async fn run(args: DoctorArgs) -> Result<(), Failure> {
     };
     report("clock", clock())?;
     report("disk", disk(&config))?;
+    report("keys", key_store(&config))?;
     let running = Endpoints::read(&config.data.directory);
     for (name, address) in
         [("DICOM port", config.dicom.listen), ("HTTP port", config.http.listen), ("gRPC port", config.grpc.listen)]
@@ -91,6 +93,26 @@ fn disk(config: &Config) -> Finding {
             let what = format!("{text} free under {}, {} kept in reserve", path.display(), format_size(reserve));
             if free > reserve { Finding::Good(what) } else { Finding::Bad(what) }
         }
+    }
+}
+
+/// Whether what events are sealed under can be read.
+fn key_store(config: &Config) -> Finding {
+    let file = keys::file(config);
+    if !keys::has_store(config) {
+        return Finding::Good("a log that several processes share has no key store: events are not sealed".into());
+    }
+    if !file.exists() {
+        return Finding::Good("there is no key store yet: the first start makes it".into());
+    }
+    let counts = keys::open_to_read(&RealDisk, &file, &keys::master_file(config))
+        .and_then(|store| store.counts().map_err(Failure::failed));
+    match counts {
+        Err(error) => Finding::Bad(error.to_string()),
+        Ok(KeyCounts { damaged: 0, present, destroyed }) => {
+            Finding::Good(format!("{present} keys, and {destroyed} that are destroyed"))
+        }
+        Ok(KeyCounts { damaged, .. }) => Finding::Bad(format!("{damaged} keys can't be read: `cairn keys restore`")),
     }
 }
 

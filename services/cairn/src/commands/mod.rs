@@ -11,6 +11,7 @@ pub mod events;
 pub mod fixity;
 pub mod import;
 pub mod index;
+pub mod keys;
 pub mod parked;
 pub mod policy;
 pub mod quarantine;

@@ -3,7 +3,7 @@
 use super::{Failure, connection, index, retrieval, server_address, table::one};
 use crate::cli::{ReplayAction, ReplayArgs, ReplayRun, Selected, Talk};
 use async_trait::async_trait;
-use cairn_archive::Partition;
+use cairn_archive::{KeyId, Partition};
 use cairn_dicomweb::agent::{Agent, AgentConfig};
 use cairn_dimse::{Implementation, Limits, scu::Remote};
 use cairn_process::units::format_size;
@@ -15,7 +15,7 @@ use cairn_replay::{
 };
 use cairn_service_api::{AnswerStream, Error, Retrieval};
 use cairn_service_grpc::client::{LogClient, PeerClient, ReadFrom};
-use cairn_store_api::LogRecord;
+use cairn_store_api::{HandedKey, LogRecord};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -44,11 +44,22 @@ impl LogReader for Log {
     }
 
     async fn read(&self, partition: Partition, start: Start) -> Result<AnswerStream<LogRecord>, Error> {
-        let from = match start {
-            Start::Offset(offset) => ReadFrom::Offset(offset),
-            Start::Time(time_ms) => ReadFrom::Time(time_ms),
-        };
-        self.0.read(partition, from).await
+        self.0.read(partition, read_from(start)).await
+    }
+
+    async fn read_as_stored(&self, partition: Partition, start: Start) -> Result<AnswerStream<LogRecord>, Error> {
+        self.0.read_as_stored(partition, read_from(start)).await
+    }
+
+    async fn keys(&self, ids: &[KeyId]) -> Result<Vec<HandedKey>, Error> {
+        self.0.keys(ids).await
+    }
+}
+
+fn read_from(start: Start) -> ReadFrom {
+    match start {
+        Start::Offset(offset) => ReadFrom::Offset(offset),
+        Start::Time(time_ms) => ReadFrom::Time(time_ms),
     }
 }
 

@@ -13,7 +13,7 @@ use cairn_archive::{
     index_rows::{LEAVES, ORIGINS, decode_leaf},
 };
 use cairn_service_api::{Error, ErrorKind};
-use cairn_store_api::{CkRange, EventLog, StoreError};
+use cairn_store_api::{CkRange, EventLog, StoreError, as_stored};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::{
     collections::VecDeque,
@@ -443,7 +443,7 @@ pub(super) async fn is_same_log(
     if let Ok(end) = tokio::time::timeout(LOG_CATCHES_UP, log.wait_beyond(partition, Offset(last))).await {
         end?;
     }
-    let batch = log.read(partition, Offset(last), 1, 1).await?;
+    let batch = as_stored(log).read(partition, Offset(last), 1, 1).await?;
     let found = batch.records.first().map(|record| *record.record.envelope.id.as_bytes());
     Ok(found.is_some_and(|id| id.as_slice() == note))
 }

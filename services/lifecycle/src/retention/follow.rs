@@ -13,7 +13,7 @@ use cairn_archive::{
     events::{ErasedSeries, Event},
 };
 use cairn_service_api::{Error, ErrorKind};
-use cairn_store_api::{EventLog, LogRecord};
+use cairn_store_api::{EventLog, LogRecord, as_stored};
 use prost::Message;
 use std::sync::Arc;
 use tokio::sync::{Mutex, MutexGuard};
@@ -119,7 +119,7 @@ impl Follower {
             let mut followed = Followed::default();
             if note.to > 0 && self.is_before(partition, Offset(note.to), &note.last).await? {
                 for offset in note.at.into_iter().map(Offset) {
-                    let batch = self.log.read(partition, offset, 1, 1).await?;
+                    let batch = as_stored(&*self.log).read(partition, offset, 1, 1).await?;
                     batch
                         .records
                         .iter()
@@ -144,7 +144,7 @@ impl Follower {
         if self.log.end(partition).await? < offset {
             return Ok(false);
         }
-        let batch = self.log.read(partition, before, 1, 1).await?;
+        let batch = as_stored(&*self.log).read(partition, before, 1, 1).await?;
         Ok(batch.records.first().is_some_and(|record| record.record.envelope.id.as_bytes() == last))
     }
 
@@ -164,7 +164,7 @@ impl Follower {
     /// # Errors
     /// The log's; `Corrupt` if it can't be read.
     pub(crate) async fn event(&self, (partition, offset): (Partition, Offset)) -> Result<Event, Error> {
-        let batch = self.log.read(partition, offset, 1, 1).await?;
+        let batch = as_stored(&*self.log).read(partition, offset, 1, 1).await?;
         let record = batch.records.into_iter().next().map(|record| record.record);
         let event = record.and_then(|record| Event::decode(&record.envelope.kind, record.payload).ok());
         event.ok_or_else(|| Error::new(ErrorKind::Corrupt, "an event about erasures can't be read again"))
@@ -194,7 +194,7 @@ impl Turn<'_> {
             let end = self.follower.log.end(partition).await?;
             while self.followed(partition).is_some_and(|followed| followed.to < end) {
                 let from = self.followed(partition).map_or(Offset(0), |followed| followed.to);
-                let batch = self.follower.log.read(partition, from, READ_RECORDS, READ_BYTES).await?;
+                let batch = as_stored(&*self.follower.log).read(partition, from, READ_RECORDS, READ_BYTES).await?;
                 if batch.records.is_empty() {
                     break;
                 }

@@ -204,6 +204,7 @@ impl Site {
         let notes: Arc<dyn IndexStore> = Arc::new(notes.await.unwrap());
         let behind = Behind {
             log: self.log.clone(),
+            opened_log: self.log.clone(),
             objects: self.objects.clone(),
             notes,
             index: Some(self.index.clone()),

@@ -8,10 +8,11 @@ pub use scripted::Scripted;
 use super::all;
 use bytes::Bytes;
 use cairn_archive::{
-    Digest, EventId, Incarnation, ObjectKey, Offset, Partition, Position, PositionVector, SiteId,
+    Digest, EventId, Incarnation, KeyId, ObjectKey, Offset, Partition, Position, PositionVector, SiteId,
     envelope::Envelope,
     events::{ApplicationEntity, EVENT_TYPES, SendersConfigured},
     hlc::Hlc,
+    sealing::KeyBytes,
 };
 use cairn_dicom::tags;
 use cairn_service_api::{
@@ -24,7 +25,7 @@ use cairn_service_api::{
     schedule::{Rule, Schedule},
     site::{Decision, Grounds, Promoted, SiteStatus},
 };
-use cairn_store_api::{ObjectRef, Record};
+use cairn_store_api::{HandedKey, ObjectRef, Record};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use libtest_mimic::Trial;
 use std::{sync::Arc, time::Duration};
@@ -255,6 +256,10 @@ async fn events_arrive_as_they_stand(scripted: Arc<Scripted>, peer: Arc<dyn Peer
         to: Offset(u64::MAX),
         records: records(),
         erased: vec![ObjectKey::from_slice(&[9; 16]).unwrap()],
+        keys: vec![
+            HandedKey { id: KeyId::from_slice(&[8; 16]).unwrap(), bytes: Some(KeyBytes([7; 32])) },
+            HandedKey { id: KeyId::from_slice(&[9; 16]).unwrap(), bytes: None },
+        ],
     };
     let passed_over = Delivery { partition: Partition(0), from: Offset(0), records: Vec::new(), ..full.clone() };
     for (delivery, delivered) in [(full, Delivered { repeated: u32::MAX }), (passed_over, Delivered { repeated: 0 })] {
@@ -502,6 +507,7 @@ async fn every_failure_comes_back_as_it_was(
         to: Offset(1),
         records: records(),
         erased: Vec::new(),
+        keys: Vec::new(),
     };
     for (kind, reason) in KINDS.into_iter().zip([Reason::Unspecified, Reason::OutOfRoom].into_iter().cycle()) {
         let failure = Error::because(kind, reason, "object 7 is not there").about(tags::SOP_INSTANCE_UID);

@@ -23,6 +23,7 @@ mod fixity;
 mod floods;
 mod gateway;
 mod import_sources;
+mod keys;
 mod load;
 mod poison;
 mod processes;

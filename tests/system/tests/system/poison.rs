@@ -5,11 +5,15 @@ use crate::support::{Archive, directory, synthetic_files};
 use cairn_archive::{
     EventId, Offset, Partition, Position,
     index_rows::{LEAVES, decode_leaf, encode_leaf},
+    sealing::KeyBytes,
 };
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
+use cairn_key_store_embedded::{EmbeddedKeyStore, KeyStoreConfig};
 use cairn_process::{clock::SystemClock, disk::RealDisk};
-use cairn_store_api::{CkRange, Commit, EventLog, Generation, IndexStore, Mutation, Record, Table};
+use cairn_store_api::{
+    CkRange, Commit, EventLog, Generation, IndexStore, KeyRing, KeyRingConfig, Mutation, Record, SealedLog, Table,
+};
 use serde_json::Value;
 use std::{fs, path::Path, process::Output, sync::Arc};
 use uuid::Uuid;
@@ -27,20 +31,29 @@ fn said(output: Output) -> (i32, String) {
     (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
 }
 
-/// Runs something on the log of an archive that is stopped.
-fn in_log<T>(data: &Path, work: impl AsyncFnOnce(&EmbeddedEventLog) -> T) -> T {
+/// Runs something on the log of an archive that is stopped, opened by its keys.
+fn in_log<T>(data: &Path, work: impl AsyncFnOnce(&SealedLog) -> T) -> T {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let (disk, clock) = (Arc::new(RealDisk), Arc::new(SystemClock::new()));
         let config = EventLogConfig::new("main".parse().unwrap());
-        let log = EmbeddedEventLog::open(disk, clock, data.join("log"), config).await.unwrap();
+        let log = EmbeddedEventLog::open(disk.clone(), clock, data.join("log"), config).await.unwrap();
+        let log = SealedLog::new(Arc::new(log), Some(keys(data, disk)));
         let done = work(&log).await;
         log.close().await.unwrap();
         done
     })
 }
 
+fn keys(data: &Path, disk: Arc<RealDisk>) -> Arc<KeyRing> {
+    let text = fs::read_to_string(data.join("keys/master.key")).unwrap();
+    let byte = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap();
+    let master = KeyBytes(std::array::from_fn(byte));
+    let config = KeyStoreConfig { directory: data.join("keys"), master, reserve_bytes: 0 };
+    Arc::new(KeyRing::new(Arc::new(EmbeddedKeyStore::open(disk, config).unwrap()), KeyRingConfig::default()))
+}
+
 /// The first event of a type, and its partition.
-async fn first(log: &EmbeddedEventLog, kind: &str) -> (Partition, Record) {
+async fn first(log: &SealedLog, kind: &str) -> (Partition, Record) {
     for partition in (0..log.partitions()).map(Partition) {
         let records = log.read(partition, Offset(0), 1_000, 64 << 20).await.unwrap().records;
         if let Some(found) = records.into_iter().find(|found| found.record.envelope.kind == kind) {
