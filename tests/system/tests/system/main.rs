@@ -26,6 +26,7 @@ mod import_sources;
 mod keys;
 mod load;
 mod poison;
+mod policies;
 mod processes;
 mod pynetdicom;
 mod raw;
