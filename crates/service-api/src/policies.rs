@@ -53,6 +53,8 @@ pub struct PolicyRun {
     pub sums: Sums,
     /// Studies that it was asked to erase.
     pub asked: u64,
+    /// Erasures that this policy had asked for and that were withdrawn, because their studies are not meant any more.
+    pub taken_back: u64,
 }
 
 /// What there is for a policy, summed up.
@@ -72,7 +74,7 @@ pub struct Sums {
     pub held: u64,
     /// Those whose erasure is asked for already.
     pub under_way: u64,
-    /// Those whose erasure was withdrawn after this version was adopted.
+    /// Those whose erasure somebody withdrew after this version was adopted.
     pub left_alone: u64,
 }
 

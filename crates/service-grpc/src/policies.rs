@@ -110,6 +110,7 @@ fn run_to(run: PolicyRun) -> pb::PolicyRun {
         halted: halted.map_or(pb::PolicyHalted::Unspecified, |(_, halted)| halted).into(),
         sums: Some(sums_to(run.sums)),
         asked: run.asked,
+        taken_back: run.taken_back,
     }
 }
 
@@ -121,6 +122,7 @@ fn run_from(run: pb::PolicyRun) -> Result<PolicyRun, Error> {
         halted: halted.ok_or_else(|| malformed("halted"))?.0,
         sums: sums_from(run.sums)?,
         asked: run.asked,
+        taken_back: run.taken_back,
     })
 }
 

@@ -2,22 +2,27 @@
 
 use crate::{
     answering::{Answers, Ended, answering},
-    query::Studies,
+    query::{Studies, load},
     rows::Rows,
     service::Shared,
 };
-use cairn_archive::fold::{StudyKey, StudyState};
+use cairn_archive::{
+    fold::{StudyKey, StudyState},
+    index_rows::OrderKey,
+};
 use cairn_dicom::{Tag, Uid, dataset::DataSet, tags, temporal::Date};
 use cairn_expression::{Expression, Value};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind,
     survey::{FoundStudy, Survey, Surveyed, VARIABLES},
 };
-use std::sync::Arc;
+use futures_util::{TryStreamExt, stream};
+use std::{pin::pin, sync::Arc};
 
-/// Studies gone past in one part of an answer at most, and studies found in it.
-const PART_STUDIES: u64 = 4096;
+/// Studies found that one part of an answer has at most.
 const PART_FOUND: usize = 256;
+/// Pages of studies that are read and looked at at once: reading waits for the store, looking for the processor.
+const PAGES_AT_ONCE: usize = 4;
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// Answers a survey.
@@ -28,28 +33,60 @@ pub(crate) async fn run(shared: &Arc<Shared>, survey: Survey) -> Result<AnswerSt
     let place = shared.place().await?;
     let shared = shared.clone();
     Ok(answering(shared.config.answers_ahead_max, Some(place), move |answers| async move {
-        all(&pinned.rows, &survey, &expression, &answers).await?;
+        let surveying = Arc::new(Surveying { rows: pinned.rows.clone(), survey, expression });
+        surveying.all(&answers).await?;
         Ok(shared.was_there(&pinned).await?)
     }))
 }
 
-async fn all(rows: &Rows, survey: &Survey, expression: &Expression, answers: &Answers<Surveyed>) -> Result<(), Ended> {
-    let unusable = |_| Error::new(ErrorKind::Internal, "the list of all studies can't be asked for");
-    let all = cairn_archive::plan::plan(&DataSet::new(), &Default::default()).map_err(unusable)?.way.with_rejected();
-    let mut studies = Studies::new(rows.clone(), &survey.tenant, &all, rows.page, true).await?;
-    let mut part = Surveyed::default();
-    while let Some((key, state)) = studies.next().await? {
-        part.studies += 1;
-        match expression.holds(|variable| value(variable.name, &key, &state, survey.at_ms)) {
-            Ok(true) => part.found.push(found(&key, &state)?),
-            Ok(false) => {}
-            Err(_) => part.undecided += 1,
+/// A survey under way.
+struct Surveying {
+    rows: Rows,
+    survey: Survey,
+    expression: Expression,
+}
+
+impl Surveying {
+    async fn all(self: Arc<Self>, answers: &Answers<Surveyed>) -> Result<(), Ended> {
+        let unusable = |_| Error::new(ErrorKind::Internal, "the list of all studies can't be asked for");
+        let all = cairn_archive::plan::plan(&DataSet::new(), &Default::default()).map_err(unusable)?;
+        let rows = self.rows.clone();
+        let studies = Studies::new(rows, &self.survey.tenant, &all.way.with_rejected(), self.rows.page, true).await?;
+        let pages = stream::try_unfold(studies, |mut studies| async move {
+            let keys = studies.next_keys().await?;
+            Ok::<_, Error>((!keys.is_empty()).then_some((keys, studies)))
+        });
+        let mut parts = pin!(pages.map_ok(|keys| Self::page(self.clone(), keys)).try_buffered(PAGES_AT_ONCE));
+        while let Some(mut part) = parts.try_next().await? {
+            let mut rest = part.found.split_off(part.found.len().min(PART_FOUND));
+            answers.give(part).await?;
+            while !rest.is_empty() {
+                let next = rest.split_off(rest.len().min(PART_FOUND));
+                let found = std::mem::replace(&mut rest, next);
+                answers.give(Surveyed { found, ..Surveyed::default() }).await?;
+            }
         }
-        if part.studies >= PART_STUDIES || part.found.len() >= PART_FOUND {
-            answers.give(std::mem::take(&mut part)).await?;
-        }
+        Ok(())
     }
-    answers.give(part).await
+
+    /// Looks at a page of studies, on whichever thread is free.
+    async fn page(self: Arc<Self>, keys: Vec<OrderKey>) -> Result<Surveyed, Error> {
+        let died = |_| Error::new(ErrorKind::Internal, "a defect of the index cut a survey short");
+        tokio::spawn(async move { self.look_at(keys).await }).await.map_err(died)?
+    }
+
+    async fn look_at(&self, keys: Vec<OrderKey>) -> Result<Surveyed, Error> {
+        let mut part = Surveyed::default();
+        for (key, state) in load(&self.rows, &self.survey.tenant, keys, true).await? {
+            part.studies += 1;
+            match self.expression.holds(|variable| value(variable.name, &key, &state, self.survey.at_ms)) {
+                Ok(true) => part.found.push(found(&key, &state)?),
+                Ok(false) => {}
+                Err(_) => part.undecided += 1,
+            }
+        }
+        Ok(part)
+    }
 }
 
 fn found(key: &StudyKey, state: &StudyState) -> Result<FoundStudy, Error> {

@@ -1,7 +1,7 @@
 //! The index by itself over the embedded store: events folded per second, and each query's time.
 //!
 //! `cargo bench -p cairn-benches --bench index -- [studies=1000,10000,100000] [instances=1] [header=2048] [rounds=30]
-//! [dir=DIR]`: archives of so many studies, instances in each, bytes of header. The log makes its events up as they are
+//! [dir=DIR] [queries=yes]`: archives of so many studies, instances in each, bytes of header; surveys alone with `queries=no`. The log makes its events up as they are
 //! read; what that costs is told beside what folding costs.
 #![allow(clippy::unwrap_used)]
 
@@ -18,6 +18,7 @@ use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
 use cairn_service_api::{
     Index,
     index::{Detail, Level, Query, QueryOptions, Returning, Selection},
+    survey::Survey,
 };
 use cairn_store_api::{EventLog, IndexStore, Lives, LogBatch, LogRecord, Record, StoreError, StoreErrorKind, WholeLog};
 use futures_util::StreamExt;
@@ -226,6 +227,26 @@ async fn queries(index: &IndexService, studies: u32, rounds: u64) {
     println!("  records with headers, each         p50 {:8.3} ms", percentile(&mut times, 0.5));
 }
 
+/// Goes through all studies, as a policy does and its forecast.
+async fn survey(index: &IndexService, expression: &str) {
+    let stretch = Stretch::begin();
+    let at_ms = 1_900_000_000_000;
+    let survey = Survey { tenant: "default".into(), expression: expression.into(), at_ms };
+    let mut parts = index.survey(survey).await.unwrap();
+    let (mut studies, mut found, mut undecided) = (0, 0, 0);
+    while let Some(part) = parts.next().await {
+        let part = part.unwrap();
+        studies += part.studies;
+        undecided += part.undecided;
+        found += part.found.len();
+    }
+    let (wall, cpu) = (stretch.seconds(), stretch.cpu_seconds());
+    println!(
+        "  survey {expression:60} {wall:6.2} s for {studies} studies ({:.1} us of CPU each), {found} found, {undecided} undecided",
+        cpu / studies as f64 * 1e6
+    );
+}
+
 async fn run(studies: u32, dir: &Path) {
     let (instances, header) = (option("instances", "1").parse().unwrap(), option("header", "2048").parse().unwrap());
     let rounds = option("rounds", "30").parse().unwrap();
@@ -262,7 +283,14 @@ async fn run(studies: u32, dir: &Path) {
     let begun = Instant::now();
     let (digest, _) = index.digest().await.unwrap();
     println!("  digest of {} studies: {:.3} ms", digest.studies, begun.elapsed().as_secs_f64() * 1e3);
-    queries(&index, studies, rounds).await;
+    for expression in
+        ["received_days > 3650 && 'CT' in modalities", "study_age_days > 3650 && patient_age_years > 40", "true"]
+    {
+        survey(&index, expression).await;
+    }
+    if option("queries", "yes") == "yes" {
+        queries(&index, studies, rounds).await;
+    }
     println!("  {:.0} MiB resident", resident_mib());
     index.close().await.unwrap();
     store.sync(true).await.unwrap();

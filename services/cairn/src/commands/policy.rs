@@ -124,6 +124,7 @@ async fn show(common: &Common, name: &str) -> Result<(), Failure> {
                 ("UnderWay", of_run(run, |run| run.sums.under_way.into())),
                 ("LeftAlone", of_run(run, |run| run.sums.left_alone.into())),
                 ("Asked", of_run(run, |run| run.asked.into())),
+                ("TakenBack", of_run(run, |run| run.taken_back.into())),
             ],
         );
     }

@@ -9,7 +9,7 @@ mod studies;
 
 pub(crate) use run::Walk;
 pub(crate) use seen::Seen;
-pub(crate) use studies::Studies;
+pub(crate) use studies::{Studies, load};
 
 use crate::{answering::answering, project::HeaderReader, service::Shared};
 use cairn_archive::{

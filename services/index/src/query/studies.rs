@@ -69,14 +69,20 @@ impl Studies {
     /// The next study.
     pub(crate) async fn next(&mut self) -> Result<Option<(StudyKey, StudyState)>, Error> {
         while self.ready.is_empty() {
-            let keys = self.keys().await?;
+            let keys = self.next_keys().await?;
             if keys.is_empty() {
                 return Ok(None);
             }
-            self.load(keys).await?;
-            self.page = (self.page * 2).min(self.page_max);
+            self.ready.extend(load(&self.rows, &self.tenant, keys, self.hidden_too).await?);
         }
         Ok(self.ready.pop_front())
+    }
+
+    /// The next studies, for whoever loads them by [`load`]; none at the end.
+    pub(crate) async fn next_keys(&mut self) -> Result<Vec<OrderKey>, Error> {
+        let keys = self.keys().await?;
+        self.page = (self.page * 2).min(self.page_max);
+        Ok(keys)
     }
 
     /// So many answers are wanted yet, where a limit says so: no more studies are read than these are likely to need.
@@ -120,24 +126,29 @@ impl Studies {
             }
         }
     }
+}
 
-    /// Loads states. A list's row is a hint: the study must stand where the row says.
-    async fn load(&mut self, keys: Vec<OrderKey>) -> Result<(), Error> {
-        let uids: Vec<Uid> = keys.iter().map(OrderKey::study).collect::<Result<_, _>>().map_err(malformed)?;
-        let studies: Vec<StudyKey> = uids
-            .iter()
-            .map(|uid| StudyKey { tenant: self.tenant.clone(), study_instance_uid: uid.to_string() })
-            .collect();
-        let states = self.rows.studies_now(&studies).await?;
-        for ((order, key), state) in keys.into_iter().zip(studies).zip(states) {
-            let wanted = |state: &StudyState| state.shown > 0 || self.hidden_too && state.hidden > 0;
-            let Some(state) = state.filter(wanted) else { continue };
-            if OrderKey::new(state.sort_key(), &key.study_instance_uid) == order {
-                self.ready.push_back((key, state));
-            }
+/// Loads states of studies of which something is shown, or is hidden where that is wanted. A list's row is a hint: the study
+/// must stand where the row says.
+pub(crate) async fn load(
+    rows: &Rows,
+    tenant: &str,
+    keys: Vec<OrderKey>,
+    hidden_too: bool,
+) -> Result<Vec<(StudyKey, StudyState)>, Error> {
+    let uids: Vec<Uid> = keys.iter().map(OrderKey::study).collect::<Result<_, _>>().map_err(malformed)?;
+    let study = |uid: &Uid| StudyKey { tenant: tenant.to_owned(), study_instance_uid: uid.to_string() };
+    let studies: Vec<StudyKey> = uids.iter().map(study).collect();
+    let states = rows.studies_now(&studies).await?;
+    let mut found = Vec::with_capacity(studies.len());
+    for ((order, key), state) in keys.into_iter().zip(studies).zip(states) {
+        let wanted = |state: &StudyState| state.shown > 0 || hidden_too && state.hidden > 0;
+        let Some(state) = state.filter(wanted) else { continue };
+        if OrderKey::new(state.sort_key(), &key.study_instance_uid) == order {
+            found.push((key, state));
         }
-        Ok(())
     }
+    Ok(found)
 }
 
 /// Named studies in the order of answers.

@@ -3,6 +3,7 @@
 use super::service::PolicyService;
 use crate::retention::Known;
 use cairn_archive::{
+    EventId,
     erasure::Stage,
     holds::Lookup,
     policies::{Policy, REQUESTED_BY},
@@ -13,36 +14,52 @@ use cairn_service_api::{
     survey::{FoundStudy, Survey, Surveyed},
 };
 use futures_util::TryStreamExt;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What decides about studies, as it was when it was looked at.
 pub(super) struct Fates {
     held: Lookup,
     /// By Study Instance UID.
     asked: HashMap<String, Fate>,
+    /// Likewise, what the policy asked for that has not taken effect: a study of many instances is asked for by several requests.
+    own: HashMap<String, Vec<EventId>>,
 }
 
 impl Fates {
     /// Of a tenant's studies, under a policy if it is one.
     pub(super) fn new(known: &Known, tenant: &str, policy: Option<&Policy>) -> Self {
         let held = known.holds.lookup(&known.authority, tenant);
-        let mut asked = HashMap::new();
+        let (mut asked, mut own) = (HashMap::new(), HashMap::<String, Vec<EventId>>::new());
         for (id, erasure) in known.erasures.iter() {
             let Some(requested) = erasure.requested().filter(|requested| requested.tenant == tenant) else { continue };
-            let is_own = policy.is_some_and(|policy| {
-                requested.by.strip_prefix(REQUESTED_BY) == Some(&policy.name) && requested.at_ms >= policy.at_ms
-            });
+            let study = &requested.study_instance_uid;
+            let is_own = policy.is_some_and(|policy| requested.by.strip_prefix(REQUESTED_BY) == Some(&policy.name));
+            let is_of_version = policy.is_some_and(|policy| requested.at_ms >= policy.at_ms);
+            let by_itself = erasure.withdrawn_by(&known.authority).is_some_and(|by| by.starts_with(REQUESTED_BY));
             let fate = match erasure.stage(&known.authority) {
                 Stage::Requested => Fate::UnderWay(id),
-                Stage::Withdrawn if is_own => Fate::LeftAlone(id),
+                Stage::Withdrawn if is_own && is_of_version && !by_itself => Fate::LeftAlone(id),
                 _ => continue,
             };
-            let told = asked.entry(requested.study_instance_uid.clone()).or_insert(fate);
+            if is_own && matches!(fate, Fate::UnderWay(_)) {
+                own.entry(study.clone()).or_default().push(id);
+            }
+            let told = asked.entry(study.clone()).or_insert(fate);
             if matches!(fate, Fate::UnderWay(_)) {
                 *told = fate;
             }
         }
-        Self { held, asked }
+        Self { held, asked, own }
+    }
+
+    /// What the policy asked for, of studies that were not found meanwhile.
+    pub(super) fn not_found(self, found: &HashSet<String>) -> Vec<EventId> {
+        self.own.into_iter().filter(|(study, _)| !found.contains(study)).flat_map(|(_, ids)| ids).collect()
+    }
+
+    /// Whether the policy asked for a study's erasure.
+    pub(super) fn is_own(&self, study: &FoundStudy) -> bool {
+        self.own.contains_key(study.study_instance_uid.as_str())
     }
 
     fn of(&self, study: &FoundStudy) -> Fate {

@@ -6,20 +6,29 @@ use super::{
 };
 use crate::{metrics, notes::Change, notes::Kind, retention::Turn};
 use cairn_archive::{
-    Partition,
+    EventId, Partition,
     policies::{Policy, REQUESTED_BY},
 };
 use cairn_service_api::{
-    Error, ErrorKind,
+    Error, ErrorKind, Retention,
     policies::{Fate, Halted, PolicyRun, Sums},
     retention::{ErasureGrounds, ErasureScope},
     survey::FoundStudy,
 };
 use futures_util::TryStreamExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Studies of one partition that are looked up in the log at once.
 const STUDIES_AT_ONCE: usize = 64;
+
+/// What there is for a policy.
+struct Due {
+    sums: Sums,
+    /// Studies that it would act on; none beyond its bound.
+    studies: Vec<FoundStudy>,
+    /// Erasures that it asked for of studies that it does not mean any more.
+    not_meant: Vec<EventId>,
+}
 
 impl PolicyService {
     /// Does what is to be done, again and again. Stores and services that are away are waited for.
@@ -47,13 +56,20 @@ impl PolicyService {
         };
         metrics::policies_in_force(policies.len());
         for policy in policies {
-            match halted {
-                Some(halted) => self.note_halted(&policy, halted).await?,
-                None if self.is_due(&policy).await? => self.run_policy(&policy).await?,
-                None => {}
+            // One that fails keeps no other from its run.
+            if let Err(error) = self.turn_of(&policy, halted).await {
+                tracing::warn!(policy = %policy.name, %error, "a policy is held up");
             }
         }
         Ok(())
+    }
+
+    async fn turn_of(&self, policy: &Policy, halted: Option<Halted>) -> Result<(), Error> {
+        match halted {
+            Some(halted) => self.note_halted(policy, halted).await,
+            None if self.is_due(policy).await? => self.run_policy(policy).await,
+            None => Ok(()),
+        }
     }
 
     /// Why no policy does anything now.
@@ -83,15 +99,20 @@ impl PolicyService {
     }
 
     async fn run_policy(&self, policy: &Policy) -> Result<(), Error> {
-        let (sums, due) = match self.due(policy).await {
+        let Due { sums, studies, not_meant } = match self.due(policy).await {
             Ok(found) => found,
             Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Exhausted) => {
                 tracing::warn!(policy = %policy.name, %error, "a policy waits for the index");
                 return self.note_halted(policy, Halted::Index).await;
             }
+            // A newer build may have adopted what this one can't evaluate.
+            Err(error) if error.kind == ErrorKind::Invalid => {
+                return self.note_halted(policy, Halted::Unreadable).await;
+            }
             Err(error) => return Err(error),
         };
         let mut run = PolicyRun { version: policy.version, at_ms: self.clock.unix_ms(), sums, ..PolicyRun::default() };
+        run.taken_back = self.take_back(policy, not_meant).await?;
         if sums.due > policy.studies_max {
             run.halted = Some(Halted::TooMany);
             tracing::error!(
@@ -99,16 +120,15 @@ impl PolicyService {
                 "a policy does nothing: more studies match than one run may act on"
             );
         } else {
-            run.asked = self.ask_for(policy, due).await?;
-            tracing::info!(policy = %policy.name, matching = sums.matching, asked = run.asked, "a policy ran");
+            run.asked = self.ask_for(policy, studies).await?;
+            tracing::info!(policy = %policy.name, matching = sums.matching, asked = run.asked, taken_back = run.taken_back, "a policy ran");
         }
         metrics::policy_ran(&policy.name, run.asked, run.halted.is_some());
         self.note_run(policy, &run).await
     }
 
-    /// What there is for a policy once the index knows all that the log has, and the studies that it would act on: none beyond
-    /// its bound.
-    async fn due(&self, policy: &Policy) -> Result<(Sums, Vec<FoundStudy>), Error> {
+    /// What there is for a policy once the index knows all that the log has.
+    async fn due(&self, policy: &Policy) -> Result<Due, Error> {
         let (fates, ends) = {
             let turn = self.retention.follower.turn().await?;
             (Fates::new(turn.known(), &policy.tenant, Some(policy)), turn.known().held.clone())
@@ -117,14 +137,33 @@ impl PolicyService {
             index.wait_for(&ends, self.config.index_wait).await?;
         }
         let mut parts = self.survey(&policy.tenant, &policy.expression).await?;
-        let (mut sums, mut due) = (Sums::default(), Vec::new());
+        let (mut sums, mut studies, mut meant_still) = (Sums::default(), Vec::new(), HashSet::new());
         while let Some(part) = parts.try_next().await? {
+            let own = part.found.iter().filter(|study| fates.is_own(study));
+            meant_still.extend(own.map(|study| study.study_instance_uid.to_string()));
             let found = fates.add(&mut sums, part).into_iter().filter(|one| one.fate == Fate::Due);
             if sums.due <= policy.studies_max {
-                due.extend(found.map(|one| one.study));
+                studies.extend(found.map(|one| one.study));
             }
         }
-        Ok((sums, due))
+        Ok(Due { sums, studies, not_meant: fates.not_found(&meant_still) })
+    }
+
+    /// Withdraws what the policy asked for of studies that it does not mean any more, as where something of one came meanwhile;
+    /// how many.
+    async fn take_back(&self, policy: &Policy, not_meant: Vec<EventId>) -> Result<u64, Error> {
+        let mut taken_back = 0;
+        for erasure in not_meant {
+            let reason = format!("policy {}, version {}, does not mean it any more", policy.name, policy.version);
+            let grounds = ErasureGrounds { by: format!("{REQUESTED_BY}{}", policy.name), reason };
+            match self.retention.withdraw_erasure(erasure, grounds).await {
+                Ok(()) => taken_back += 1,
+                // It took effect, or was withdrawn by somebody.
+                Err(error) if error.kind == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(taken_back)
     }
 
     /// Asks that studies be erased; how many it was asked of.

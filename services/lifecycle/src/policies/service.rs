@@ -75,6 +75,8 @@ pub(super) struct RunNote {
     under_way: u64,
     #[prost(uint64, tag = "13")]
     left_alone: u64,
+    #[prost(uint64, tag = "14")]
+    taken_back: u64,
 }
 
 const HALTED: [Halted; 5] = [Halted::TooMany, Halted::Clock, Halted::NoAuthority, Halted::Unreadable, Halted::Index];
@@ -102,6 +104,7 @@ impl RunNote {
             held,
             under_way,
             left_alone,
+            taken_back: run.taken_back,
         }
     }
 
@@ -121,6 +124,7 @@ impl RunNote {
             halted,
             sums: Sums { studies, undecided, matching, due, due_bytes, held, under_way, left_alone },
             asked: self.asked,
+            taken_back: self.taken_back,
         })
     }
 }

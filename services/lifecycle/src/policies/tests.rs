@@ -247,3 +247,25 @@ async fn a_clock_that_is_set_back_or_a_year_ahead_halts_policies_until_it_is_rig
     assert_eq!((run.halted, run.sums.due), (None, 0), "what came by a clock that was ahead is not old");
     opened.close().await;
 }
+
+#[tokio::test]
+async fn what_was_asked_for_is_taken_back_where_it_is_not_meant_any_more() {
+    let world = World::new();
+    let opened = world.open().await;
+    world.store(&opened, 1, "CT").await;
+    world.site.clocks.pass(40 * DAY_MS);
+    opened.policies.accept_clock(grounds()).await.unwrap();
+    opened.adopt("received_days >= 30", 5).await;
+    assert_eq!(opened.looked().await.asked, 1);
+    // Something of the study comes while it could still be withdrawn.
+    world.store(&opened, 1, "CT").await;
+    world.site.clocks.pass(DAY_MS);
+    let run = opened.looked().await;
+    assert_eq!((run.taken_back, run.asked, run.sums.matching), (1, 0, 0), "{run:?}");
+    assert_eq!(opened.erasures().await[0].2, Stage::Withdrawn);
+    // Nobody left it alone: when it is old again it is asked for again.
+    world.site.clocks.pass(30 * DAY_MS);
+    let run = opened.looked().await;
+    assert_eq!((run.asked, run.sums.left_alone), (1, 0), "{run:?}");
+    opened.close().await;
+}

@@ -164,7 +164,7 @@ async fn policies_come_whole_in_every_state(scripted: Arc<Scripted>, policies: A
     ];
     let run = |n: u32| {
         let halted = halted.get(n as usize).copied()?;
-        Some(PolicyRun { version: n, at_ms: 9, halted, sums: sums(n.into()), asked: 3 })
+        Some(PolicyRun { version: n, at_ms: 9, halted, sums: sums(n.into()), asked: 3, taken_back: 4 })
     };
     let states = [State::InForce, State::Replaced, State::Withdrawn("another".into()), State::Void].into_iter().cycle();
     let all: Vec<_> =
