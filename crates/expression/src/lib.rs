@@ -9,7 +9,7 @@
 mod named;
 
 use cel::{Context, Env, ExecutionError, Program};
-use named::Named;
+use named::{Named, TYPES};
 use std::sync::Arc;
 
 /// Bytes of an expression at most: it is kept in events, and evaluated for every study there is.
@@ -86,7 +86,8 @@ impl Expression {
             return unusable(format!("more than {LOOPS_DEEP_MAX} loops are inside one another"));
         }
         // Said now, also of what a trial would not come to.
-        if let Some(name) = named.names.iter().find(|name| variables.iter().all(|variable| variable.name != **name)) {
+        let is_known = |name: &&str| TYPES.contains(name) || variables.iter().any(|variable| variable.name == *name);
+        if let Some(name) = named.names.iter().find(|name| !is_known(name)) {
             let known: Vec<_> = variables.iter().map(|variable| variable.name).collect();
             return unusable(format!("there is no {name}; there are {}", known.join(", ")));
         }

@@ -3,8 +3,8 @@
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use std::collections::BTreeSet;
 
-/// Types, which are named like variables.
-const TYPES: [&str; 9] = ["bool", "bytes", "double", "int", "list", "map", "string", "type", "uint"];
+/// Types, which are named like variables; a variable of that name goes before.
+pub(crate) const TYPES: [&str; 9] = ["bool", "bytes", "double", "int", "list", "map", "string", "type", "uint"];
 
 /// What an expression names.
 #[derive(Default)]
@@ -25,7 +25,7 @@ impl<'a> Named<'a> {
     /// `bound`: what the loops around it bind, so many of them being `deep`.
     fn walk(&mut self, expression: &'a IdedExpr, bound: &mut Vec<&'a str>, deep: usize) {
         match &expression.expr {
-            Expr::Ident(name) if bound.contains(&name.as_str()) || TYPES.contains(&name.as_str()) => {}
+            Expr::Ident(name) if bound.contains(&name.as_str()) => {}
             Expr::Ident(name) => drop(self.names.insert(name)),
             Expr::Call(call) => call.target.iter().map(AsRef::as_ref).chain(&call.args).for_each(|part| {
                 self.walk(part, bound, deep);

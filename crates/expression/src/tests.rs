@@ -4,6 +4,7 @@ const VARIABLES: &[Variable] = &[
     Variable { name: "modalities", kind: Kind::Texts, meaning: "" },
     Variable { name: "days", kind: Kind::Number, meaning: "" },
     Variable { name: "sex", kind: Kind::Text, meaning: "" },
+    Variable { name: "bytes", kind: Kind::Number, meaning: "" },
 ];
 
 fn compiled(text: &str) -> Result<Expression, ExpressionError> {
@@ -14,6 +15,7 @@ fn value(variable: &Variable) -> Value {
     match variable.name {
         "modalities" => Value::Texts(vec!["CT".into(), "SR".into()]),
         "days" => Value::Number(40),
+        "bytes" => Value::Number(7),
         _ => Value::Unknown,
     }
 }
@@ -26,6 +28,7 @@ fn holds(text: &str) -> Result<bool, ExpressionError> {
 fn what_is_known_decides() {
     assert_eq!(holds("'CT' in modalities && days > 30"), Ok(true));
     assert_eq!(holds("modalities.exists(m, m == 'MR') || days > 50"), Ok(false));
+    assert_eq!(holds("bytes == 7 && type(days) == int"), Ok(true), "a variable goes before a type of its name");
     assert_eq!(holds("modalities.all(m, m in ['CT', 'SR']) && size(modalities) == 2"), Ok(true));
 }
 
@@ -58,7 +61,7 @@ fn what_can_not_be_used_is_refused_before_anything_depends_on_it() {
         assert!(matches!(compiled(text).err(), Some(ExpressionError::Unusable(_))), "{text}");
     }
     let message = compiled("false && color == 'red'").err().expect("refused").to_string();
-    assert_eq!(message, "expression: there is no color; there are modalities, days, sex");
+    assert_eq!(message, "expression: there is no color; there are modalities, days, sex, bytes");
 }
 
 #[test]
