@@ -7,7 +7,7 @@
 use crate::ids::EventId;
 
 /// Version of the fold. Digests of S compare only under one version.
-pub const FOLD_VERSION: u32 = 7;
+pub const FOLD_VERSION: u32 = 8;
 
 /// Leaves of the digest tree.
 pub const LEAVES: usize = 256;

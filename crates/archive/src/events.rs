@@ -17,16 +17,17 @@ pub mod v1 {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub use v1::{
-    ApplicationEntity, BulkDataEntry, CheckpointSigned, CommitmentDecided, CommitmentFailures, CommitmentGroup,
-    CommitmentReferences, CommitmentReportOutcome, CommitmentReported, CommitmentReporting, CommitmentRequested,
-    Comparison, Damage, DamageFoundBy, Door, ErasedInstance, ErasedSeries, ErasedVersion, ErasureConfirmed,
-    ErasureRequested, ErasureWithdrawn, EventRepaired, Finding, FragmentedFrames, FrameTable, HeldPatient, HoldPlaced,
-    HoldProtected, HoldReleased, InstanceProtected, InstanceReceivedAgain, InstanceStored, InstanceStoredSide,
-    InstancesRejected, KeptBecause, KeptVersion, NativeFrames, Object, ObjectDamaged, ObjectRepaired, ObjectsDestroyed,
-    OriginEnd, PolicyAction, PolicyAdopted, PolicyProtected, PolicyWithdrawn, Receipt, ReceiptClosed, ReceiptEnd,
-    RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked, Replacement, ResendPolicy, RevokedSeries,
-    SenderProfile, SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet, VersionChosen, VersionsCompared,
-    VersionsErased, event_repaired, frame_table, object_repaired,
+    ApplicationEntity, AttributesCorrected, BulkDataEntry, CheckpointSigned, CommitmentDecided, CommitmentFailures,
+    CommitmentGroup, CommitmentReferences, CommitmentReportOutcome, CommitmentReported, CommitmentReporting,
+    CommitmentRequested, Comparison, CorrectionProtected, CorrectionRevoked, Damage, DamageFoundBy, Door,
+    ErasedInstance, ErasedSeries, ErasedVersion, ErasureConfirmed, ErasureRequested, ErasureWithdrawn, EventRepaired,
+    Finding, FragmentedFrames, FrameTable, HeldPatient, HoldPlaced, HoldProtected, HoldReleased, InstanceProtected,
+    InstanceReceivedAgain, InstanceStored, InstanceStoredSide, InstancesRejected, KeptBecause, KeptVersion,
+    NativeFrames, Object, ObjectDamaged, ObjectRepaired, ObjectsDestroyed, OriginEnd, PolicyAction, PolicyAdopted,
+    PolicyProtected, PolicyWithdrawn, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance, RejectedSeries,
+    RejectionNote, RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SenderProfile, SendersConfigured,
+    SiteDemoted, SitePromoted, SiteReadOnlySet, VersionChosen, VersionsCompared, VersionsErased, event_repaired,
+    frame_table, object_repaired,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -48,6 +49,10 @@ pub enum Event {
     InstancesRejected(Box<InstancesRejected>),
     /// `cairn.rejection.revoked.v1`
     RejectionRevoked(Box<RejectionRevoked>),
+    /// `cairn.attributes.corrected.v1`
+    AttributesCorrected(Box<AttributesCorrected>),
+    /// `cairn.correction.revoked.v1`
+    CorrectionRevoked(Box<CorrectionRevoked>),
     /// `cairn.site.promoted.v1`
     SitePromoted(SitePromoted),
     /// `cairn.site.demoted.v1`
@@ -140,6 +145,8 @@ event_kinds! {
     EventRepaired = "cairn.event.repaired.v1",
     InstancesRejected = "cairn.instances.rejected.v1",
     RejectionRevoked = "cairn.rejection.revoked.v1",
+    AttributesCorrected = "cairn.attributes.corrected.v1",
+    CorrectionRevoked = "cairn.correction.revoked.v1",
     SitePromoted = "cairn.site.promoted.v1",
     SiteDemoted = "cairn.site.demoted.v1",
     SiteReadOnlySet = "cairn.site.read-only-set.v1",
@@ -200,6 +207,8 @@ impl Event {
             Event::ObjectRepaired(event) => &event.study_instance_uid,
             Event::InstancesRejected(event) => &event.study_instance_uid,
             Event::RejectionRevoked(event) => &event.study_instance_uid,
+            Event::AttributesCorrected(event) => &event.study_instance_uid,
+            Event::CorrectionRevoked(event) => &event.study_instance_uid,
             Event::ErasureRequested(event) => &event.study_instance_uid,
             Event::ErasureWithdrawn(event) => &event.study_instance_uid,
             Event::ErasureConfirmed(event) => &event.study_instance_uid,
@@ -233,6 +242,8 @@ impl Event {
             Event::ObjectRepaired(event) => &event.tenant,
             Event::InstancesRejected(event) => &event.tenant,
             Event::RejectionRevoked(event) => &event.tenant,
+            Event::AttributesCorrected(event) => &event.tenant,
+            Event::CorrectionRevoked(event) => &event.tenant,
             Event::CommitmentRequested(event) => &event.tenant,
             Event::CommitmentDecided(event) => &event.tenant,
             Event::CommitmentReported(event) => &event.tenant,
@@ -270,6 +281,8 @@ impl Event {
             | Event::VersionChosen(_)
             | Event::InstancesRejected(_)
             | Event::RejectionRevoked(_)
+            | Event::AttributesCorrected(_)
+            | Event::CorrectionRevoked(_)
             | Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)

@@ -4,6 +4,7 @@
 
 pub mod authority;
 pub mod commitment;
+pub mod correction;
 pub mod digest;
 pub mod envelope;
 pub mod erasure;

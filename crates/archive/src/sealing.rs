@@ -131,10 +131,12 @@ fn hash(parts: &[&[u8]]) -> [u8; 32] {
 
 /// Whether events of this type may have something sealed.
 pub fn may_be_sealed(kind: &str) -> bool {
-    const KINDS: [&str; 4] = [
+    const KINDS: [&str; 6] = [
         "cairn.instance.stored.v1",
         "cairn.instance.version-chosen.v1",
         "cairn.rejection.revoked.v1",
+        "cairn.attributes.corrected.v1",
+        "cairn.correction.revoked.v1",
         "cairn.event.repaired.v1",
     ];
     KINDS.contains(&kind)
@@ -148,6 +150,8 @@ fn sealed_fields(event: &mut Event) -> Option<(&mut String, &mut Bytes)> {
         Event::InstanceStored(event) => Some((&mut event.key_id, &mut event.protected)),
         Event::VersionChosen(event) => Some((&mut event.key_id, &mut event.reason)),
         Event::RejectionRevoked(event) => Some((&mut event.key_id, &mut event.reason)),
+        Event::AttributesCorrected(event) => Some((&mut event.key_id, &mut event.protected)),
+        Event::CorrectionRevoked(event) => Some((&mut event.key_id, &mut event.reason)),
         Event::EventRepaired(event) => Some((&mut event.key_id, &mut event.reason)),
         _ => None,
     }
@@ -156,8 +160,9 @@ fn sealed_fields(event: &mut Event) -> Option<(&mut String, &mut Bytes)> {
 /// The event that a repair puts in the place of another, where something of that is sealed.
 fn replacement(event: &EventRepaired) -> Option<Event> {
     let Some(Remedy::Replacement(by)) = &event.remedy else { return None };
-    let inner = Event::decode(&by.event_type, by.payload.clone()).ok()?;
-    matches!(inner, Event::InstanceStored(_) | Event::VersionChosen(_) | Event::RejectionRevoked(_)).then_some(inner)
+    let mut inner = Event::decode(&by.event_type, by.payload.clone()).ok()?;
+    let is_repair = matches!(inner, Event::EventRepaired(_));
+    (!is_repair && sealed_fields(&mut inner).is_some()).then_some(inner)
 }
 
 fn replace(repair: &mut EventRepaired, inner: &Event) {
@@ -187,6 +192,8 @@ pub fn subject(event: &Event) -> Option<Subject> {
         }
         Event::VersionChosen(event) => of_study(&event.reason, &event.key_id),
         Event::RejectionRevoked(event) => of_study(&event.reason, &event.key_id),
+        Event::AttributesCorrected(event) => of_study(&event.protected, &event.key_id),
+        Event::CorrectionRevoked(event) => of_study(&event.reason, &event.key_id),
         Event::EventRepaired(event) => {
             let inner = replacement(event).as_ref().and_then(subject);
             inner.or_else(|| of_study(&event.reason, &event.key_id))

@@ -228,6 +228,35 @@ fn revoked() -> Event {
     }))
 }
 
+fn corrected() -> Event {
+    let mut elements = cairn_dicom::dataset::DataSet::new();
+    elements.put_text(cairn_dicom::tags::PATIENT_NAME, "Müller^Jürgen");
+    let protected = events::CorrectionProtected {
+        elements: cairn_archive::correction::encode(&elements),
+        reason: "the name was typed wrongly".into(),
+    };
+    Event::AttributesCorrected(Box::new(events::AttributesCorrected {
+        tenant: "default".into(),
+        study_instance_uid: "1.2.3".into(),
+        series_instance_uid: "1.2.3.4".into(),
+        sop_instance_uid: "1.2.3.4.5".into(),
+        protected: protected.encode_to_vec().into(),
+        key_id: String::new(),
+        corrected_by: "operator".into(),
+    }))
+}
+
+fn correction_revoked() -> Event {
+    Event::CorrectionRevoked(Box::new(events::CorrectionRevoked {
+        tenant: "default".into(),
+        study_instance_uid: "1.2.3".into(),
+        correction_event_ids: vec![vec![13; 16].into()],
+        revoked_by: "operator".into(),
+        reason: b"it was right".as_slice().into(),
+        key_id: String::new(),
+    }))
+}
+
 /// One of each event with every field filled.
 fn samples() -> Vec<(&'static str, Event)> {
     let stored = stored();
@@ -307,6 +336,8 @@ fn samples() -> Vec<(&'static str, Event)> {
         ("instance_stored", Event::InstanceStored(Box::new(stored))),
         ("instances_rejected", rejected()),
         ("rejection_revoked", revoked()),
+        ("attributes_corrected", corrected()),
+        ("correction_revoked", correction_revoked()),
         (
             "site_promoted",
             Event::SitePromoted(events::SitePromoted {

@@ -16,6 +16,7 @@ pub mod matching;
 pub mod normalise;
 mod parse;
 pub mod part10;
+pub mod rewrite;
 pub mod sop_class;
 mod tables;
 pub mod tag;

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{
     Digest, EventId, PositionVector,
+    correction::InForce,
     events::{BulkDataEntry, FrameTable},
     rejection::Titles,
 };
@@ -102,6 +103,8 @@ pub struct Selection {
     /// What is rejected under these titles alone is among them, unless another version is shown. A version that is named by its
     /// digest, and every one with `all_versions`, is there whatever it is rejected under.
     pub sees_rejected: Titles,
+    /// As they are stored: corrections are not applied.
+    pub as_stored: bool,
 }
 
 /// How much of each instance to give.
@@ -159,6 +162,29 @@ pub struct InstanceRecord {
     pub default_character_set: String,
     /// Issuer of Patient ID that applies.
     pub issuer_of_patient_id: String,
+    /// Corrections that its data set is given out with, in their order; the header has them already.
+    pub corrections: Vec<InForce>,
+    /// Bytes of the corrected file, where retrieval has looked.
+    pub corrected_length: Option<u64>,
+}
+
+impl InstanceRecord {
+    /// Bytes of the file as it is given out, if that is known.
+    pub fn given_length(&self) -> Option<u64> {
+        if self.corrections.is_empty() { Some(self.object.length) } else { self.corrected_length }
+    }
+
+    /// Tells the bytes as they are given out from any others.
+    pub fn given_name(&self) -> String {
+        if self.corrections.is_empty() {
+            return self.object.digest.to_string();
+        }
+        let mut hasher = blake3::Hasher::new();
+        self.corrections.iter().for_each(|correction| {
+            hasher.update(correction.event.as_bytes());
+        });
+        format!("{}-{}", self.object.digest, &hasher.finalize().to_hex()[..16])
+    }
 }
 
 /// Several versions under one identity, or one SOP Instance UID in several studies or series.

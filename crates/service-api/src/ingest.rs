@@ -1,6 +1,11 @@
 //! Ingest: accepting SOP Instances, and operators' decisions about them.
 
-use crate::{AnswerStream, Error, parked::Repair, rejection::Revocation};
+use crate::{
+    AnswerStream, Error,
+    correction::{Correction, CorrectionRevocation},
+    parked::Repair,
+    rejection::Revocation,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{
@@ -170,6 +175,19 @@ pub trait Ingest: Send + Sync {
     /// # Errors
     /// `NotFound`: there is no rejection at that position.
     async fn revoke_rejection(&self, revocation: Revocation) -> Result<Position, Error>;
+
+    /// Corrects patient or study attributes: they are found and given out with other values from then on. Stored bytes stay as
+    /// they are.
+    ///
+    /// # Errors
+    /// `Invalid`: an attribute can't be corrected, or not to that value. `NotFound`: there is no such instance.
+    async fn correct(&self, correction: Correction) -> Result<Position, Error>;
+
+    /// Takes a correction back: it counts as never made.
+    ///
+    /// # Errors
+    /// `NotFound`: there is no correction at that position.
+    async fn revoke_correction(&self, revocation: CorrectionRevocation) -> Result<Position, Error>;
 
     /// Quarantined inputs, newest first.
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error>;

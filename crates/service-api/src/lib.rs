@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod commitment;
+pub mod correction;
 pub mod digests;
 mod error;
 pub mod index;

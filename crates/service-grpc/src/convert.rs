@@ -1,6 +1,6 @@
 //! Domain types as messages and back. Anything malformed is an `Invalid` error, never a panic.
 
-use crate::{common, error::malformed, index_proto, ingest_proto};
+use crate::{common, correction, error::malformed, index_proto, ingest_proto};
 use bytes::Bytes;
 use cairn_archive::{
     Digest, EventId, Incarnation, KeyId, ObjectKey, Offset, Partition, Position, PositionVector,
@@ -128,6 +128,7 @@ pub(crate) fn selection_to(selection: &Selection) -> common::Selection {
         version_blake3: selection.version.map(|digest| copied(&digest.0)).unwrap_or_default(),
         all_versions: selection.all_versions,
         sees_rejected: titles_to(selection.sees_rejected),
+        as_stored: selection.as_stored,
     }
 }
 
@@ -143,6 +144,7 @@ pub(crate) fn selection_from(selection: Option<common::Selection>) -> Result<Sel
         version: if version.is_empty() { None } else { Some(digest(version)?) },
         all_versions: selection.all_versions,
         sees_rejected: titles_from(&selection.sees_rejected)?,
+        as_stored: selection.as_stored,
     })
 }
 
@@ -168,6 +170,8 @@ pub(crate) fn record_to(record: &InstanceRecord) -> common::InstanceRecord {
         rejected: titles_to(record.rejected),
         damaged: record.damaged,
         to_be_erased: record.is_to_be_erased,
+        corrections: record.corrections.iter().map(correction::in_force_to).collect(),
+        corrected_length: record.corrected_length,
     }
 }
 
@@ -199,6 +203,8 @@ pub(crate) fn record_from(record: Option<common::InstanceRecord>) -> Result<Inst
         rejected: titles_from(&record.rejected)?,
         damaged: record.damaged,
         is_to_be_erased: record.to_be_erased,
+        corrections: record.corrections.into_iter().map(correction::in_force_from).collect::<Result<_, _>>()?,
+        corrected_length: record.corrected_length,
     })
 }
 

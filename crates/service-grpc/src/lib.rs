@@ -5,6 +5,7 @@
 pub mod client;
 mod commitment;
 mod convert;
+mod correction;
 mod digests;
 mod error;
 mod generations;

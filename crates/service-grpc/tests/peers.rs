@@ -103,6 +103,17 @@ impl Ingest for Process {
         Err(Error::new(ErrorKind::NotFound, "no such event"))
     }
 
+    async fn correct(&self, _: cairn_service_api::correction::Correction) -> Result<Position, Error> {
+        Err(Error::new(ErrorKind::NotFound, "no such event"))
+    }
+
+    async fn revoke_correction(
+        &self,
+        _: cairn_service_api::correction::CorrectionRevocation,
+    ) -> Result<Position, Error> {
+        Err(Error::new(ErrorKind::NotFound, "no such event"))
+    }
+
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {
         let entry = QuarantineEntry {
             id: EventId::from_slice(&[u8::try_from(self.number).expect("small"); 16]).expect("16 bytes"),

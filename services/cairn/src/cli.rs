@@ -27,7 +27,12 @@ pub use retention::{ErasureAction, ErasureArgs, GroundsArgs, HoldAction, HoldArg
 pub use site::{DecidedArgs, SiteAction, SiteArgs, Switch};
 
 use crate::{
-    commands::{parked::ParkedArgs, rejections::RejectionsArgs, why::WhyArgs},
+    commands::{
+        corrections::{CorrectArgs, CorrectionsArgs},
+        parked::ParkedArgs,
+        rejections::RejectionsArgs,
+        why::WhyArgs,
+    },
     config::Destination,
 };
 use cairn_dimse::pdu::AeTitle;
@@ -75,6 +80,10 @@ pub enum Command {
     Conflicts(ConflictsArgs),
     /// Instances that rejection notes hide: list what notes said of a study, take it back
     Rejections(RejectionsArgs),
+    /// Correct patient or study attributes: they are found and given out with other values, stored bytes stay as they are
+    Correct(CorrectArgs),
+    /// Corrections of attributes: list those of a study, show their values, take one back
+    Corrections(CorrectionsArgs),
     /// Every event that made a study, a series, an instance or a patient what it is, and what came of it
     Why(WhyArgs),
     /// Events that the index could not fold: list them, and say what they mean
@@ -128,6 +137,8 @@ impl Command {
             Self::Events(args) => Some(&args.server),
             Self::Conflicts(args) => Some(&args.server),
             Self::Rejections(args) => Some(&args.server),
+            Self::Correct(args) => Some(&args.server),
+            Self::Corrections(args) => Some(&args.server),
             Self::Why(args) => Some(&args.server),
             Self::Parked(args) => Some(&args.server),
             Self::Quarantine(args) => Some(&args.server),

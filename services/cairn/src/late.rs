@@ -12,6 +12,7 @@ use cairn_service_api::{
     AnswerStream, Commitments, Error, ErrorKind, Index, Ingest, Lifecycle, Notary, Peer, Policies, Replication,
     Retention, Retrieval,
     commitment::{self, Commitment, Reported, Transaction},
+    correction::{Correction, CorrectionRevocation},
     digests::{DigestTree, FoldedEvent, Of, StudyDigest},
     index::{
         Change, Changed, Conflict, Detail, Diff, GenerationStatus, IndexStatus, InstanceRecord, Query, Selection,
@@ -91,6 +92,14 @@ impl Ingest for Late<dyn Ingest> {
 
     async fn revoke_rejection(&self, revocation: Revocation) -> Result<Position, Error> {
         self.get()?.revoke_rejection(revocation).await
+    }
+
+    async fn correct(&self, correction: Correction) -> Result<Position, Error> {
+        self.get()?.correct(correction).await
+    }
+
+    async fn revoke_correction(&self, revocation: CorrectionRevocation) -> Result<Position, Error> {
+        self.get()?.revoke_correction(revocation).await
     }
 
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {

@@ -81,6 +81,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Events(args) => commands::events::run(args).await,
         Command::Conflicts(args) => commands::conflicts::run(args).await,
         Command::Rejections(args) => commands::rejections::run(args).await,
+        Command::Correct(args) => commands::corrections::correct(args).await,
+        Command::Corrections(args) => commands::corrections::run(args).await,
         Command::Why(args) => commands::why::run(args).await,
         Command::Parked(args) => commands::parked::run(args).await,
         Command::Quarantine(args) => commands::quarantine::run(args).await,

@@ -9,7 +9,7 @@ use crate::{
 };
 use cairn_archive::{
     events::InstanceStoredSide,
-    fold::{Identity, InstanceState, StoredObject, StudyKey, StudyState, TablesAt, Version},
+    fold::{Corrections, Identity, InstanceState, StoredObject, StudyKey, StudyState, TablesAt, Version},
     index_rows::{
         RowError, VERSION_TABLES,
         access::{Kind, Token, exact},
@@ -19,7 +19,7 @@ use cairn_archive::{
     rejection::Titles,
 };
 use cairn_dicom::{
-    Uid,
+    Tag, Uid,
     dataset::DataSet,
     matching::{Key, Test},
     tags,
@@ -112,7 +112,7 @@ async fn of_study(
     loop {
         let (series, more) = walk.series(study, after.as_ref(), walk.sort_max).await?;
         for (entry, _) in &series {
-            of_series(walk, &study.key, &entry.uid, selection, detail, answers).await?;
+            of_series(walk, study, &entry.uid, selection, detail, answers).await?;
         }
         match series.last() {
             Some((last, _)) if more => after = Some(last.clone()),
@@ -123,13 +123,16 @@ async fn of_study(
 
 async fn of_series(
     walk: &Walk,
-    key: &StudyKey,
+    study: &Seen,
     series: &Uid,
     selection: &Selection,
     detail: Detail,
     answers: &Answers<InstanceRecord>,
 ) -> Result<(), Ended> {
-    let mut reader = Reader { rows: walk.rows.clone(), headers: walk.headers(key), key: key.clone(), detail };
+    let key = &study.key;
+    let corrections = if selection.as_stored { Corrections::default() } else { study.state.corrections.clone() };
+    let headers = walk.headers(key);
+    let mut reader = Reader { rows: walk.rows.clone(), headers, key: key.clone(), detail, corrections };
     let mut after = None;
     loop {
         let (found, more) = walk.instances(key, series, after.as_ref()).await?;
@@ -165,6 +168,7 @@ pub(crate) struct Reader {
     headers: HeaderReader,
     key: StudyKey,
     detail: Detail,
+    corrections: Corrections,
 }
 
 fn object(object: &StoredObject) -> ObjectRef {
@@ -185,7 +189,11 @@ impl Reader {
         }
         if self.detail == Detail::Header {
             header = self.headers.header(&identity.series, version).await?;
+            header = self.corrections.apply(identity, version, header);
         }
+        let corrections = self.corrections.in_force(identity, version);
+        let is_corrected = |path: &[u32]| matches!(path, [tag] if corrections.iter().any(|one| one.is_of(Tag(*tag))));
+        tables.bulk_data.retain(|entry| !is_corrected(&entry.path));
         Ok(InstanceRecord {
             study_instance_uid: uid(&self.key.study_instance_uid)?,
             series_instance_uid: identity.series.clone(),
@@ -207,6 +215,8 @@ impl Reader {
             side_object: version.side_object.as_ref().map(object),
             default_character_set: version.default_character_set.clone(),
             issuer_of_patient_id: version.issuer_of_patient_id.clone(),
+            corrections,
+            corrected_length: None,
         })
     }
 

@@ -12,6 +12,7 @@
 mod append;
 mod compare;
 pub mod config;
+mod correction;
 pub mod crash;
 mod in_flight;
 mod intake;

@@ -144,7 +144,7 @@ impl Service {
     }
 
     /// Waits until the index has folded what the log has of a study.
-    async fn wait_for_all_of(&self, index: &dyn Index, study: &Uid) -> Result<(), Error> {
+    pub(crate) async fn wait_for_all_of(&self, index: &dyn Index, study: &Uid) -> Result<(), Error> {
         let log = self.appender.log();
         let partition = Partition::of_study(study.as_str(), log.partitions());
         let mut all = PositionVector::default();

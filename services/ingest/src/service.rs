@@ -22,6 +22,7 @@ use cairn_dicom::Uid;
 use cairn_process::clock::Clock;
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Ingest, Reason, Replication,
+    correction::{Correction, CorrectionRevocation},
     index::{Detail, Selection},
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, Stored},
     parked::Repair,
@@ -256,6 +257,14 @@ impl Ingest for IngestService {
 
     async fn revoke_rejection(&self, revocation: Revocation) -> Result<Position, Error> {
         crate::rejection::revoke(&self.0.appender, revocation).await
+    }
+
+    async fn correct(&self, correction: Correction) -> Result<Position, Error> {
+        self.0.correct(correction).await
+    }
+
+    async fn revoke_correction(&self, revocation: CorrectionRevocation) -> Result<Position, Error> {
+        crate::correction::revoke(&self.0.appender, revocation).await
     }
 
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {

@@ -7,7 +7,7 @@ use cairn_dimse::{
     AssociationError,
     scu::{Remote, ScuError, StoreAnswer, StoreScu},
 };
-use cairn_service_api::{AnswerStream, Error, index::InstanceRecord, retrieval::Part};
+use cairn_service_api::{AnswerStream, Error, ErrorKind, index::InstanceRecord, retrieval::Part};
 
 /// Another archive.
 #[derive(Clone)]
@@ -107,7 +107,9 @@ impl Outlet for Web {
 
     async fn send(&mut self, record: &InstanceRecord, bytes: AnswerStream<Bytes>) -> Result<Taken, Untaken> {
         let text = |reason: u16| if reason < 600 { format!("HTTP {reason}") } else { format!("{reason:04X}H") };
-        match self.0.store(record.object.length, bytes).await {
+        let unknown = || Error::new(ErrorKind::Internal, "retrieval did not say how long the instance is");
+        let length = record.given_length().ok_or_else(unknown).map_err(Untaken::Source)?;
+        match self.0.store(length, bytes).await {
             Ok(StowAnswer::Stored(None)) => Ok(Taken::Stored),
             Ok(StowAnswer::Stored(Some(warning))) => Ok(Taken::Warned(text(warning))),
             Ok(StowAnswer::Refused(reason)) if reason & 0xFF00 == 0xA700 => Err(Untaken::Busy(text(reason))),

@@ -421,7 +421,7 @@ impl Shared {
                 Err(error) if !self.patience.wait(&mut attempt).await => return Err(error.into()),
                 Err(_) => continue,
             };
-            let length = record.object.length;
+            let length = record.given_length().unwrap_or(record.object.length);
             let done = |result, detail, bytes| Ok(Outcome { result, detail, bytes });
             match outlet.send(&record, self.pace.paced(bytes)).await {
                 Ok(Taken::Stored) => return done("stored", String::new(), length),

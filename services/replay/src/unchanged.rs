@@ -331,5 +331,7 @@ fn record_of(object: ObjectRef, event: &InstanceStored) -> Result<InstanceRecord
         side_object: None,
         default_character_set: String::new(),
         issuer_of_patient_id: String::new(),
+        corrections: Vec::new(),
+        corrected_length: None,
     })
 }

@@ -4,7 +4,7 @@
 //! Room is given out in the order of the instances: one that comes later never holds what an earlier one waits for.
 //! So who takes them must take the bytes of each, or drop them, before waiting for much later ones.
 
-use crate::{config::RetrievalConfig, read};
+use crate::{config::RetrievalConfig, corrected::Corrected, read};
 use bytes::Bytes;
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind,
@@ -49,12 +49,17 @@ impl Room {
     }
 }
 
-/// The range of the object that a part means.
-pub(crate) fn range_of(record: &InstanceRecord, part: &Part) -> Result<Range<u64>, Error> {
-    let length = record.object.length;
+/// An instance that is to be read: as it is stored, or corrected; or why it can't be had.
+pub(crate) struct Opening {
+    pub(crate) record: InstanceRecord,
+    pub(crate) corrected: Result<Option<Corrected>, Error>,
+}
+
+/// The range of a file of this length that a part means.
+pub(crate) fn range_of(length: u64, data_set_offset: u64, part: &Part) -> Result<Range<u64>, Error> {
     let range = match part {
         Part::File => 0..length,
-        Part::DataSet => record.data_set_offset..length,
+        Part::DataSet => data_set_offset..length,
         Part::FileRange(range) => range.clone(),
     };
     if range.start > range.end || range.end > length {
@@ -66,7 +71,7 @@ pub(crate) fn range_of(record: &InstanceRecord, part: &Part) -> Result<Range<u64
 /// The instances with their bytes, read ahead. Dropping the stream stops reading.
 pub(crate) fn read_ahead(
     objects: Arc<dyn ObjectStore>,
-    records: AnswerStream<InstanceRecord>,
+    records: AnswerStream<Opening>,
     part: Part,
     shared: Arc<Semaphore>,
     config: &RetrievalConfig,
@@ -154,7 +159,7 @@ impl Lane {
 impl Reader {
     async fn run(
         self,
-        mut records: AnswerStream<InstanceRecord>,
+        mut records: AnswerStream<Opening>,
         part: Part,
         instances: mpsc::Sender<Result<RetrievedInstance, Error>>,
     ) {
@@ -164,30 +169,27 @@ impl Reader {
                 () = instances.closed() => return,
                 record = records.next() => record,
             };
-            let record = match record {
+            let opening = match record {
                 None => return,
-                Some(Ok(record)) => record,
+                Some(Ok(opening)) => opening,
                 Some(Err(error)) => {
                     let _ = instances.send(Err(error)).await;
                     return;
                 }
             };
-            let range = match range_of(&record, &part) {
-                Ok(range) => range,
+            let (length, bytes) = match self.open(&opening, &part) {
+                Ok(opened) => opened,
                 Err(error) => {
                     let _ = instances.send(Err(error)).await;
                     return;
                 }
             };
-            let object = record.object;
             // Bounded by the room that each piece holds.
             let (pieces, receiver) = mpsc::unbounded_channel();
-            let instance = RetrievedInstance { record, bytes: taken(receiver) };
+            let instance = RetrievedInstance { record: opening.record, bytes: taken(receiver) };
             if instances.send(Ok(instance)).await.is_err() {
                 return;
             }
-            let length = range.end - range.start;
-            let bytes = read::open_later(self.objects.clone(), object, range);
             if length <= self.whole_max {
                 let Some(room) = self.room(length, &pieces).await else { continue };
                 self.lane.add(Box::pin(hand_on_whole(bytes, room, pieces)));
@@ -195,6 +197,26 @@ impl Reader {
                 self.hand_on(bytes, pieces).await;
             }
         }
+    }
+
+    /// The bytes of an instance, and how many. Nothing is read yet.
+    fn open(&self, opening: &Opening, part: &Part) -> Result<(u64, AnswerStream<Bytes>), Error> {
+        let record = &opening.record;
+        let (range, bytes) = match &opening.corrected {
+            Ok(None) => {
+                let range = range_of(record.object.length, record.data_set_offset, part)?;
+                (range.clone(), read::open_later(self.objects.clone(), record.object, range))
+            }
+            Ok(Some(corrected)) => {
+                let range = corrected.range_of(part)?;
+                (range.clone(), corrected.open(self.objects.clone(), range))
+            }
+            Err(error) => {
+                let error = error.clone();
+                (0..0, Box::pin(stream::once(async { Err(error) })) as AnswerStream<Bytes>)
+            }
+        };
+        Ok((range.end - range.start, bytes))
     }
 
     /// Room for so many bytes; `None` when nobody wants them any more.

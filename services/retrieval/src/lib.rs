@@ -1,6 +1,6 @@
 //! Retrieval: streaming instances, frames, metadata and bulk data, from the object store to whoever asked.
 //!
-//! Responsible for: giving stored bytes out unchanged (I4), each verified before it leaves, in bounded memory (I10),
+//! Responsible for: giving stored bytes out, corrections applied on the way (I4), each verified before it leaves, in bounded memory (I10),
 //! reading no more than what is asked for. Reads: the index, for where things are; objects. Writes nothing: damage is
 //! logged, counted, answered as `Corrupt`, and told to lifecycle.
 #![forbid(unsafe_code)]
@@ -8,6 +8,7 @@
 mod ahead;
 mod byte_order;
 pub mod config;
+mod corrected;
 mod decoded;
 mod derived;
 mod frames;

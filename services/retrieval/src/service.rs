@@ -1,9 +1,10 @@
 //! The service: what doors call.
 
 use crate::{
-    ahead::{range_of, read_ahead},
+    ahead::{Opening, range_of, read_ahead},
     byte_order::{self, StoredValue},
     config::RetrievalConfig,
+    corrected::corrected,
     derived::pixel_entry,
     frames::{Planned, bad_table, plan},
     metrics, read,
@@ -99,7 +100,10 @@ impl Retrieval for RetrievalService {
                 metrics::opened("instance", record.object.length);
                 // The bytes can be given without the tables; what is wrong with these was logged.
                 let _ = service.complete(&mut record, false).await;
-                Ok(record)
+                let corrected = corrected(service.objects.as_ref(), &record).await;
+                let length = corrected.as_ref().ok().and_then(Option::as_ref).map(|corrected| corrected.length);
+                record.corrected_length = length;
+                Ok(Opening { record, corrected })
             }
         });
         let shared = self.0.shared_room.clone();
@@ -130,7 +134,13 @@ impl Retrieval for RetrievalService {
 
     #[tracing::instrument(name = "retrieval.open", skip_all)]
     async fn open(&self, record: &InstanceRecord, part: Part) -> Result<AnswerStream<Bytes>, Error> {
-        let range = range_of(record, &part)?;
+        let corrected = self.told(record, corrected(self.0.objects.as_ref(), record).await)?;
+        if let Some(corrected) = corrected {
+            let range = corrected.range_of(&part)?;
+            metrics::opened("instance", range.end - range.start);
+            return Ok(self.watched(record, corrected.open(self.0.objects.clone(), range)));
+        }
+        let range = range_of(record.object.length, record.data_set_offset, &part)?;
         metrics::opened("instance", range.end - range.start);
         let opened = read::open(self.0.objects.as_ref(), &record.object, range).await;
         Ok(self.watched(record, self.told(record, opened)?))

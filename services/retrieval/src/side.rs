@@ -2,7 +2,8 @@
 
 use crate::{read, service::Service};
 use bytes::{Bytes, BytesMut};
-use cairn_archive::{ObjectKey, events::InstanceStoredSide};
+use cairn_archive::{ObjectKey, correction::modifications, events::InstanceStoredSide, fold::default_character_set};
+use cairn_dicom::rewrite::rewrite;
 use cairn_service_api::{Error, ErrorKind, index::InstanceRecord};
 use cairn_store_api::ObjectRef;
 use futures_util::TryStreamExt;
@@ -69,7 +70,12 @@ impl Service {
             record.bulk_data.clone_from(&side.bulk_data);
         }
         if with_header && record.header.is_empty() {
-            record.header = side_header(&side);
+            let default = default_character_set(&record.default_character_set);
+            let header = side_header(&side);
+            record.header = match record.corrections.as_slice() {
+                [] => header,
+                corrections => rewrite(&header, &modifications(corrections), default),
+            };
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 mod asking;
 pub mod commitment;
+mod correcting;
 pub mod lifecycle;
 pub mod notary;
 pub mod policies;
@@ -82,6 +83,8 @@ pub fn trials(name: &str, site: impl Fn() -> Making + Clone + Send + 'static) ->
         "a_note_before_its_instances_hides_them", rejecting::a_note_before_its_instances_hides_them;
         "a_note_about_other_studies_rejects_there", rejecting::a_note_about_other_studies_rejects_there;
         "a_note_that_names_nothing_is_refused", rejecting::a_note_that_names_nothing_is_refused;
+        "a_correction_is_found_and_given_out_until_it_is_taken_back", correcting::a_correction_is_found_and_given_out_until_it_is_taken_back;
+        "a_correction_that_says_nothing_usable_is_refused", correcting::a_correction_that_says_nothing_usable_is_refused;
         "instances_come_back_byte_for_byte", returning::instances_come_back_byte_for_byte;
         "parts_of_a_file_are_its_bytes", returning::parts_of_a_file_are_its_bytes;
         "frames_are_the_pixels", returning::frames_are_the_pixels;

@@ -26,7 +26,7 @@ pub struct Instance {
 
 impl Instance {
     /// Study, Series and SOP Instance UID.
-    fn uids(self) -> (Uid, Uid, Uid) {
+    pub fn uids(self) -> (Uid, Uid, Uid) {
         // The same in two studies: every fifth.
         let of_study = if self.number.is_multiple_of(5) { 0 } else { self.study };
         (uid(1, self.study, 0, 0), uid(1, self.study, 1, 0), uid(1, of_study, 2, self.number))

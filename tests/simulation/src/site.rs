@@ -17,6 +17,7 @@ use cairn_replication::{
 };
 use cairn_service_api::{
     Error, ErrorKind, Index, Ingest, Peer, Replication,
+    correction::{Correction, CorrectionRevocation},
     index::Conflict,
     ingest::{InstanceOffer, OfferedForm, Sender, Stored},
     rejection::Revocation,
@@ -197,6 +198,17 @@ impl Site {
     pub async fn revoke(&self, position: Position) -> Result<(), Error> {
         let revocation = Revocation { position, by: "operator".into(), reason: "simulated".into() };
         self.running()?.ingest.revoke_rejection(revocation).await.map(|_| ())
+    }
+
+    /// Corrects attributes at the site.
+    pub async fn correct(&self, correction: Correction) -> Result<(), Error> {
+        self.running()?.ingest.correct(correction).await.map(|_| ())
+    }
+
+    /// Takes a correction back that stands in the site's log.
+    pub async fn revoke_correction(&self, position: Position) -> Result<(), Error> {
+        let revocation = CorrectionRevocation { position, by: "operator".into(), reason: "simulated".into() };
+        self.running()?.ingest.revoke_correction(revocation).await.map(|_| ())
     }
 
     fn running(&self) -> Result<&Running, Error> {

@@ -7,9 +7,11 @@ use crate::{
 };
 use bytes::Bytes;
 use cairn_archive::{EventId, ObjectKey, Offset, Partition, Position, events::Event, rejection::RejectionTitle};
+use cairn_dicom::{DataSet, tags};
 use cairn_replication::renew::Found;
 use cairn_service_api::{
     Peer, Replication,
+    correction::Correction,
     site::{Decision, Grounds, SiteStatus},
 };
 use cairn_store_api::LogRecord;
@@ -108,10 +110,12 @@ impl World {
     pub async fn step(&mut self) {
         let sites = self.sites.len() as u64;
         let site = self.random.below(sites) as usize;
-        match self.random.below(24) {
+        match self.random.below(27) {
             20 => self.decide(site).await,
             21..=22 => self.reject(site).await,
             23 => self.revoke(site).await,
+            24..=25 => self.correct(site).await,
+            26 => self.revoke_correction(site).await,
             0..=11 => {
                 let instance = Instance {
                     study: self.random.below(6),
@@ -163,19 +167,58 @@ impl World {
     /// A rejection that has come to a site is taken back there.
     async fn revoke(&mut self, site: usize) {
         let kind = Event::InstancesRejected(Box::default()).kind();
-        let mut rejections = Vec::new();
+        if let Some(position) = self.one_of_kind(site, kind) {
+            let _refused_while_down = self.sites[site].revoke(position).await;
+        }
+    }
+
+    /// Where an event of a kind stands in a site's log, one of them; `None`: there is none.
+    fn one_of_kind(&mut self, site: usize, kind: &str) -> Option<Position> {
+        let mut found = Vec::new();
         for (partition, records) in (0..).map(Partition).zip(self.sites[site].log.records()) {
             let of_kind = records.into_iter().filter(|found| found.record.envelope.kind == kind);
-            rejections.extend(of_kind.map(|found| (partition, found.offset)));
+            found.extend(of_kind.map(|found| (partition, found.offset)));
         }
-        if rejections.is_empty() {
-            return;
+        if found.is_empty() {
+            return None;
         }
-        let (partition, offset) = rejections[self.random.below(rejections.len() as u64) as usize];
+        let (partition, offset) = found[self.random.below(found.len() as u64) as usize];
         let site = &self.sites[site];
-        let incarnation = site.log.lives_now().newest();
-        let _refused_while_down =
-            site.revoke(Position { site: site.name.clone(), incarnation, partition, offset }).await;
+        Some(Position { site: site.name.clone(), incarnation: site.log.lives_now().newest(), partition, offset })
+    }
+
+    /// The patient of a study is corrected, or that of a series or an instance in it, whether they are there or not.
+    async fn correct(&mut self, site: usize) {
+        let instance = Instance { study: self.random.below(6), number: self.random.below(12), version: 0 };
+        let (study, series, sop) = instance.uids();
+        let (series, sop) = match self.random.below(3) {
+            0 => (None, None),
+            1 => (Some(series), None),
+            _ => (Some(series), Some(sop)),
+        };
+        let mut elements = DataSet::new();
+        elements.put_text(tags::PATIENT_ID, &format!("P{}", self.random.below(4)));
+        if self.random.below(2) == 0 {
+            elements.put_text(tags::PATIENT_NAME, &format!("RIGHT^{}", self.random.below(4)));
+        }
+        let correction = Correction {
+            tenant: "default".into(),
+            study,
+            series,
+            instance: sop,
+            elements,
+            by: "operator".into(),
+            reason: "simulated".into(),
+        };
+        let _refused_while_down = self.sites[site].correct(correction).await;
+    }
+
+    /// A correction that has come to a site is taken back there.
+    async fn revoke_correction(&mut self, site: usize) {
+        let kind = Event::AttributesCorrected(Box::default()).kind();
+        if let Some(position) = self.one_of_kind(site, kind) {
+            let _refused_while_down = self.sites[site].revoke_correction(position).await;
+        }
     }
 
     /// Something is decided about sites, if it can be.

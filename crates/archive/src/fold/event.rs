@@ -92,6 +92,10 @@ pub enum TraceKind {
         /// The rejection.
         rejection: EventId,
     },
+    /// Attributes were corrected; how, the study's corrections say.
+    Corrected,
+    /// Corrections were taken back; which, the study's corrections say.
+    CorrectionRevoked,
     /// Something came of an erasure; what it names, facts say.
     Erasure {
         /// What.
@@ -132,6 +136,12 @@ impl Trace {
             }
             TraceKind::Revoked { rejection } => {
                 hasher.update(b"revoked").update(rejection.as_bytes());
+            }
+            TraceKind::Corrected => {
+                hasher.update(b"corrected");
+            }
+            TraceKind::CorrectionRevoked => {
+                hasher.update(b"correction-revoked");
             }
             TraceKind::Erasure { step, of } => {
                 hasher.update(b"erasure").update(&[*step as u8]).update(of.as_bytes());

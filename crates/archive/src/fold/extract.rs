@@ -26,6 +26,8 @@ pub(crate) struct Told {
     pub(crate) series: Vec<u8>,
     pub(crate) instance_number: Option<i64>,
     pub(crate) frames: Option<u32>,
+    /// Issuer of Patient ID that a correction says, instead of the one that applied.
+    pub(crate) issuer: Option<String>,
 }
 
 /// What the sender's profile adds to a header.
@@ -37,10 +39,10 @@ pub(crate) struct Profile<'a> {
 }
 
 impl<'a> Profile<'a> {
-    /// What applied to a version.
-    pub(crate) fn of(version: &'a Version) -> Self {
+    /// What applied to a version, and what a correction says.
+    pub(crate) fn of(version: &'a Version, told: &'a Told) -> Self {
         Self {
-            issuer_of_patient_id: &version.issuer_of_patient_id,
+            issuer_of_patient_id: told.issuer.as_deref().unwrap_or(&version.issuer_of_patient_id),
             default_character_set: &version.default_character_set,
             time_zone: &version.time_zone,
         }

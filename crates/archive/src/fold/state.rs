@@ -1,6 +1,6 @@
 //! What is kept per series and per study.
 
-use super::{Attributes, Stamp, extract::PATIENT_IDENTITY};
+use super::{Attributes, Corrections, Stamp, extract::PATIENT_IDENTITY};
 use crate::digest::{FOLD_VERSION, HashSum, Leaf};
 use cairn_dicom::tags;
 use std::collections::BTreeSet;
@@ -79,6 +79,8 @@ pub struct StudyState {
     pub versions: u64,
     /// Instances of which every version is rejected.
     pub hidden: u64,
+    /// Corrections of attributes; those above are as they are corrected.
+    pub corrections: Corrections,
     /// Modalities of the shown instances.
     pub modalities: BTreeSet<String>,
     /// SOP Classes of the shown instances.
@@ -122,6 +124,7 @@ impl StudyState {
         }
         hasher.update(&self.facts.to_bytes()).update(&self.series_hashes.to_bytes());
         self.attributes.hash(&mut hasher);
+        self.corrections.hash(&mut hasher);
         *hasher.finalize().as_bytes()
     }
 

@@ -4,6 +4,7 @@ use super::{
     Chosen, Compared, EventOrder, Fact, Inserted, InstanceState, SeriesState, Stamp, StudyKey, StudyState, Verdict,
     Version,
     condition::{Condition, read_damage, read_repair},
+    correction,
     erasing::{Erasing, ErasureStep, read_erased},
     event::{Identity, Poison, Trace, TraceKind, event_id, identity, version_of},
     extract::{Profile, Told, fingerprint, series_elements, study_elements},
@@ -63,7 +64,11 @@ impl Needs {
                 self.identities.extend(named.into_iter().map(|(identity, _)| identity));
                 return;
             }
-            Event::ErasureWithdrawn(_) | Event::ErasureConfirmed(_) | Event::ObjectsDestroyed(_) => {
+            Event::AttributesCorrected(_)
+            | Event::CorrectionRevoked(_)
+            | Event::ErasureWithdrawn(_)
+            | Event::ErasureConfirmed(_)
+            | Event::ObjectsDestroyed(_) => {
                 self.traces.insert(id);
                 return;
             }
@@ -222,6 +227,8 @@ pub struct StudyFold {
     tables: Vec<(EventId, Bytes)>,
     traces: Vec<Trace>,
     headers: HashMap<EventId, (Bytes, Told)>,
+    /// Whether the batch corrects something, or takes that back.
+    corrected: bool,
     /// What was shown last: mostly the next one says the same of series and study.
     last: Option<(Uid, Version, Told)>,
     changed: bool,
@@ -262,6 +269,7 @@ impl StudyFold {
             tables: Vec::new(),
             traces: Vec::new(),
             headers: HashMap::new(),
+            corrected: false,
             last: None,
             changed: false,
         }
@@ -319,6 +327,18 @@ impl StudyFold {
             }
             Event::InstancesRejected(event) => self.rejected(order, stamp, by, &event),
             Event::RejectionRevoked(event) => self.revoked(order, stamp, by, &event),
+            Event::AttributesCorrected(event) => {
+                let correction = correction::read_correction(order.clone(), by, &event)?;
+                let is_new = correction.is_some_and(|correction| self.now.corrections.insert(correction));
+                self.correction(order, stamp, by, TraceKind::Corrected, is_new);
+                Ok(())
+            }
+            Event::CorrectionRevoked(event) => {
+                let revoked = correction::read_revocation(order.clone(), by, &event)?;
+                let is_new = self.now.corrections.revoke(revoked);
+                self.correction(order, stamp, by, TraceKind::CorrectionRevoked, is_new);
+                Ok(())
+            }
             Event::ErasureRequested(_) => {
                 let of = by.unwrap_or(order.id);
                 self.erasing(order, stamp, by, &event, (ErasureStep::Requested, of))
@@ -405,6 +425,15 @@ impl StudyFold {
             self.trace(Trace { order, stamp, kind: TraceKind::Revoked { rejection } });
         }
         Ok(())
+    }
+
+    /// A correction, or its revocation, is of the whole study, and a trace stands for the event.
+    fn correction(&mut self, order: EventOrder, stamp: Stamp, by: Option<EventId>, kind: TraceKind, is_new: bool) {
+        self.corrected |= is_new;
+        self.changed |= is_new;
+        if by.is_none() {
+            self.trace(Trace { order, stamp, kind });
+        }
     }
 
     /// And what an erasure names.
@@ -519,9 +548,13 @@ impl StudyFold {
         self.traces.push(trace);
     }
 
-    /// Whether a version that was shown is not shown any more, or one is that the batch did not bring: then the attributes
+    /// Whether a version that was shown is not shown any more or says something else, or one is shown that the batch did not bring: then the attributes
     /// can't be had by adding, and the study has to be gone through by [`StudyFold::rescan`] before it is finished.
     pub fn needs_rescan(&self) -> bool {
+        let was_shown = self.before.as_ref().is_some_and(|before| before.shown > 0);
+        if self.corrected && was_shown {
+            return true;
+        }
         self.instances.values().filter(|instance| !instance.new.is_empty()).any(|instance| {
             let shown = instance.state.shown().map(names);
             match instance.before_shown {
@@ -564,10 +597,19 @@ impl StudyFold {
         // The earliest first, so that the others find said what they say.
         newly_shown.sort_by(|(_, a), (_, b)| a.order.cmp(&b.order));
         for (identity, version) in newly_shown {
-            let (_, told) = self.headers.remove(&version.said_by()).unwrap_or_default();
+            let (header, told) = self.headers.remove(&version.said_by()).unwrap_or_default();
+            let told = self.corrected_told(&identity, &version, header).unwrap_or(told);
             self.show(&identity, version, told);
         }
         Some(self.settle())
+    }
+
+    /// What a version tells once it is corrected; `None` if it is not.
+    fn corrected_told(&self, identity: &Identity, version: &Version, header: Bytes) -> Option<Told> {
+        let corrections = &self.now.corrections;
+        corrections.of(identity).next()?;
+        let header = corrections.apply(identity, version, header);
+        Some(Told { issuer: corrections.issuer(identity), ..Told::read(&header) })
     }
 
     /// Adds a shown version to the counts and attributes of its series and study.
@@ -580,9 +622,10 @@ impl StudyFold {
         self.now.shown += 1;
         StudyState::insert_distinct(&mut self.now.sop_classes, &version.sop_class_uid);
         StudyState::insert_described(&mut self.now.senders, &version.calling_ae_title);
-        let profile = Profile::of(&version);
-        let last =
-            self.last.as_ref().filter(|(_, last, _)| last.order <= version.order && Profile::of(last) == profile);
+        let profile = Profile::of(&version, &told);
+        let is_alike =
+            |(_, last, of): &&(Uid, Version, Told)| last.order <= version.order && Profile::of(last, of) == profile;
+        let last = self.last.as_ref().filter(is_alike);
         let same_series =
             last.is_some_and(|(series, _, last)| *series == identity.series && last.series == told.series);
         let same_study = last.is_some_and(|(_, _, last)| last.study == told.study);
@@ -719,10 +762,11 @@ impl Rescan {
         self.fold.instances.keys().filter(|identity| !self.told.contains(identity)).cloned().collect()
     }
 
-    /// Tells one identity's shown version with its header. Each identity once, all of the study.
+    /// Tells one identity's shown version with its header as it was stored. Each identity once, all of the study.
     pub fn tell(&mut self, identity: &Identity, version: &Version, header: &[u8]) {
         if self.told.insert(identity.clone()) {
-            self.fold.show(identity, version.clone(), Told::read(header));
+            let corrected = self.fold.corrected_told(identity, version, Bytes::copy_from_slice(header));
+            self.fold.show(identity, version.clone(), corrected.unwrap_or_else(|| Told::read(header)));
         }
     }
 

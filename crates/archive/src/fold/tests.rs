@@ -2,11 +2,11 @@ use super::*;
 use crate::{
     digest::HashSum,
     events::{
-        Comparison, ErasedInstance, ErasedSeries, ErasedVersion, ErasureRequested, Event, EventRepaired,
-        InstanceProtected, InstanceReceivedAgain, InstanceStored, InstancesRejected, Object, ObjectDamaged,
-        ObjectRepaired, Receipt, ReceiptClosed, RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked,
-        Replacement, ResendPolicy, RevokedSeries, SenderProfile, VersionChosen, VersionsCompared, VersionsErased,
-        event_repaired,
+        AttributesCorrected, Comparison, CorrectionProtected, CorrectionRevoked, ErasedInstance, ErasedSeries,
+        ErasedVersion, ErasureRequested, Event, EventRepaired, InstanceProtected, InstanceReceivedAgain,
+        InstanceStored, InstancesRejected, Object, ObjectDamaged, ObjectRepaired, Receipt, ReceiptClosed,
+        RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked, Replacement, ResendPolicy, RevokedSeries,
+        SenderProfile, VersionChosen, VersionsCompared, VersionsErased, event_repaired,
     },
     hlc::Hlc,
     ids::EventId,
@@ -477,15 +477,67 @@ fn erasures() -> impl Strategy<Value = Vec<(EventOrder, Event)>> {
     })
 }
 
+fn corrected(scope: (Option<u8>, Option<u8>), texts: &[(cairn_dicom::Tag, &str)]) -> Event {
+    let mut elements = DataSet::new();
+    texts.iter().for_each(|(tag, text)| elements.put_text(*tag, text));
+    let protected =
+        CorrectionProtected { elements: crate::correction::encode(&elements), reason: "typed wrongly".into() };
+    Event::AttributesCorrected(Box::new(AttributesCorrected {
+        tenant: "default".into(),
+        study_instance_uid: STUDY.into(),
+        series_instance_uid: scope.0.map(|series| format!("1.2.3.{series}")).unwrap_or_default(),
+        sop_instance_uid: scope.1.map(|instance| format!("1.2.3.9.{instance}")).unwrap_or_default(),
+        protected: protected.encode_to_vec().into(),
+        key_id: String::new(),
+        corrected_by: "operator".into(),
+    }))
+}
+
+fn correction_revoked(corrections: &[u64]) -> Event {
+    Event::CorrectionRevoked(Box::new(CorrectionRevoked {
+        tenant: "default".into(),
+        study_instance_uid: STUDY.into(),
+        correction_event_ids: corrections.iter().map(|n| event_id(*n).as_bytes().to_vec().into()).collect(),
+        revoked_by: "operator".into(),
+        reason: Bytes::new(),
+        key_id: String::new(),
+    }))
+}
+
+/// Corrections of any scope, and revocations of some.
+fn corrections() -> impl Strategy<Value = Vec<(EventOrder, Event)>> {
+    let tag = prop::sample::select(vec![
+        tags::PATIENT_NAME,
+        tags::PATIENT_ID,
+        tags::ISSUER_OF_PATIENT_ID,
+        tags::STUDY_DESCRIPTION,
+    ]);
+    let scope = (prop::option::of(0..3_u8), prop::option::of(0..4_u8));
+    let one = (
+        scope,
+        prop::collection::vec((tag, prop::sample::select(vec!["", "X", "Yé"])), 1..3),
+        any::<bool>(),
+        0..20_u64,
+    );
+    prop::collection::vec(one, 0..4).prop_map(|all| {
+        let mut events = Vec::new();
+        for ((scope, texts, is_revoked, at), n) in all.into_iter().zip((1_000..).step_by(2)) {
+            events.push((order(at, n), corrected(scope, &texts)));
+            events.extend(is_revoked.then(|| (order(at + 1, n + 1), correction_revoked(&[n]))));
+        }
+        events
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     /// I11, I12: any order, any repetition, any batches.
     #[test]
     fn i11_i12_arrival_changes_nothing(
-        events in (events(), repairs(), rejections(), conditions(), erasures()).prop_map(
-            |(events, repairs, rejections, conditions, erasures)| {
-                [events, repairs, rejections, conditions, erasures].concat()
+        events in (events(), repairs(), rejections(), conditions(), erasures(), corrections()).prop_map(
+            |(events, repairs, rejections, conditions, erasures, corrections)| {
+                [events, repairs, rejections, conditions, erasures, corrections].concat()
             },
         ),
         shuffled in any::<prop::sample::Index>(),
@@ -579,6 +631,70 @@ fn the_first_version_is_shown_unless_a_decision_says_otherwise() {
     assert_eq!(shown_of(&[first.clone(), version(2, 2, Keep, "ONE"), chosen(3, 2), chosen(4, 1)]), 1);
     let corrected = version(4, 3, SupersedeSameSource, "ONE");
     assert_eq!(shown_of(&[first, version(2, 2, Keep, "ONE"), chosen(3, 2), corrected]), 4);
+}
+
+/// What a study says of its patient: names, and patients.
+fn patient_of(rows: &Rows) -> (Vec<String>, Vec<(String, String)>) {
+    let study = rows.study.clone().expect("there");
+    let names = study.attributes.texts(tags::PATIENT_NAME).map(str::to_owned).collect();
+    (names, study.patients().into_iter().map(|patient| (patient.issuer, patient.id)).collect())
+}
+
+#[test]
+fn a_correction_counts_for_what_came_before_and_what_comes_after_until_it_is_taken_back() {
+    let first = (order(1, 1), stored(1, &one(1, ResendPolicy::Keep, "ONE")));
+    let mut second = one(2, ResendPolicy::Keep, "ONE");
+    second.instance = 2;
+    let texts = [(tags::PATIENT_NAME, "RIGHT"), (tags::PATIENT_ID, "P9"), (tags::ISSUER_OF_PATIENT_ID, "OTHER")];
+    let name = (order(5, 5), corrected((None, None), &texts));
+    let mut rows = Rows::default();
+    rows.fold(std::slice::from_ref(&first));
+    let before = rows.study.clone().expect("there").attributes.variants().to_vec();
+    rows.fold(&[name]);
+    let right = (vec!["RIGHT".to_owned()], vec![("OTHER".to_owned(), "P9".to_owned())]);
+    assert_eq!(patient_of(&rows), right);
+    rows.fold(&[(order(6, 6), stored(6, &second))]);
+    assert_eq!(patient_of(&rows), right, "of what comes later too");
+    rows.fold(&[(order(7, 7), corrected((None, None), &[(tags::PATIENT_NAME, "BETTER")]))]);
+    assert_eq!(patient_of(&rows).0, ["BETTER"], "the last counts");
+    rows.fold(&[(order(8, 8), correction_revoked(&[7]))]);
+    assert_eq!(patient_of(&rows), right);
+    rows.fold(&[(order(9, 9), correction_revoked(&[5]))]);
+    assert_eq!(rows.study.expect("there").attributes.variants(), before, "undone exactly");
+}
+
+#[test]
+fn a_correction_of_a_series_or_an_instance_is_of_that_alone() {
+    let mut other = one(2, ResendPolicy::Keep, "ONE");
+    (other.series, other.instance) = (2, 2);
+    let stores = [(order(1, 1), stored(1, &one(1, ResendPolicy::Keep, "ONE"))), (order(2, 2), stored(2, &other))];
+    for scope in [(Some(2), None), (None, Some(2)), (Some(2), Some(2))] {
+        let mut rows = Rows::default();
+        rows.fold(&stores);
+        rows.fold(&[(order(5, 5), corrected(scope, &[(tags::PATIENT_NAME, "OTHER")]))]);
+        assert_eq!(patient_of(&rows).0, ["ANNA^NAME", "OTHER"], "{scope:?}");
+    }
+    let mut rows = Rows::default();
+    rows.fold(&stores);
+    rows.fold(&[(order(5, 5), corrected((Some(1), Some(2)), &[(tags::PATIENT_NAME, "OTHER")]))]);
+    assert_eq!(patient_of(&rows).0, ["ANNA^NAME"], "there is no such instance");
+}
+
+#[test]
+fn a_correction_that_cannot_be_folded_changes_nothing() {
+    let with = |change: fn(&mut AttributesCorrected)| {
+        let Event::AttributesCorrected(mut event) = corrected((None, None), &[(tags::PATIENT_NAME, "A")]) else {
+            panic!("a correction")
+        };
+        change(&mut event);
+        let mut fold = StudyFold::new(key(), Loaded::default());
+        let outcome = fold.apply(order(1, 1), Stamp(1), Event::AttributesCorrected(event));
+        (outcome, fold.finish().is_none())
+    };
+    assert_eq!(with(|event| event.key_id = "k".into()), (Err(Poison::Encrypted), true));
+    assert_eq!(with(|event| event.protected = Bytes::from_static(&[0xFF])), (Err(Poison::Undecodable), true));
+    assert_eq!(with(|event| event.protected = Bytes::new()), (Err(Poison::Malformed), true));
+    assert_eq!(with(|event| event.sop_instance_uid = "x".into()), (Err(Poison::BadIdentifier), true));
 }
 
 #[test]

@@ -7,15 +7,15 @@ use super::{
 use crate::{
     digest::{HashSum, Leaf},
     fold::{
-        Attributes, Chosen, Compared, Condition, Erasing, ErasureStep, EventOrder, Fact, FactRef, Identity, OpenChunks,
-        Rejected, Remedy, Resend, Revoked, SeriesState, Stamp, StoredObject, StudyState, TablesAt, Trace, TraceKind,
-        Variant, Verdict, Version,
+        Attributes, Chosen, Compared, Condition, Correction, Corrections, CorrectionsRevoked, Erasing, ErasureStep,
+        EventOrder, Fact, FactRef, Identity, OpenChunks, Rejected, Remedy, Resend, Revoked, SeriesState, Stamp,
+        StoredObject, StudyState, TablesAt, Trace, TraceKind, Variant, Verdict, Version,
     },
     ids::{Digest, EventId, ObjectKey},
     rejection::RejectionTitle,
 };
 use bytes::Bytes;
-use cairn_dicom::Tag;
+use cairn_dicom::{Tag, Uid};
 
 const VERSION: u8 = 1;
 
@@ -163,7 +163,48 @@ fn study(state: &StudyState) -> Vec<u8> {
             out.text(text);
         });
     }
+    write_corrections(&mut out, &state.corrections);
     out.0
+}
+
+fn write_corrections(out: &mut Writer, corrections: &Corrections) {
+    out.varint(corrections.said.len() as u64);
+    for correction in &corrections.said {
+        write_by(out.order(&correction.order), correction.by);
+        for uid in [&correction.series, &correction.instance] {
+            out.text(uid.as_ref().map_or("", Uid::as_str));
+        }
+        out.bytes(&correction.elements);
+    }
+    out.varint(corrections.revoked.len() as u64);
+    for revoked in &corrections.revoked {
+        write_by(out.order(&revoked.order), revoked.by);
+        out.varint(revoked.corrections.len() as u64);
+        revoked.corrections.iter().for_each(|id| {
+            out.fixed(id.as_bytes());
+        });
+    }
+}
+
+fn read_corrections(row: &Bytes, reader: &mut Reader<'_>) -> Result<Corrections, RowError> {
+    let mut corrections = Corrections::default();
+    for _ in 0..reader.count()? {
+        let (order, by) = (reader.order()?, read_by(reader)?);
+        let mut uid = || match reader.text()? {
+            "" => Ok(None),
+            text => text.parse::<Uid>().map(Some).map_err(|_| RowError::Malformed("studies")),
+        };
+        let (series, instance) = (uid()?, uid()?);
+        let elements = row.slice_ref(reader.bytes()?);
+        corrections.said.push(Correction { order, by, series, instance, elements });
+    }
+    for _ in 0..reader.count()? {
+        let (order, by) = (reader.order()?, read_by(reader)?);
+        let count = reader.count()?;
+        let revoked = (0..count).map(|_| reader.event_id()).collect::<Result<_, _>>()?;
+        corrections.revoked.push(CorrectionsRevoked { order, by, corrections: revoked });
+    }
+    Ok(corrections)
 }
 
 /// Reads a study's row.
@@ -204,6 +245,10 @@ fn read_study(row: &Bytes, reader: &mut Reader<'_>) -> Result<StudyState, RowErr
                 set.insert(reader.text()?.to_owned());
             }
         }
+    }
+    // And those of version 7 here.
+    if !reader.rest().is_empty() {
+        state.corrections = read_corrections(row, reader)?;
     }
     Ok(state)
 }
@@ -507,6 +552,12 @@ pub fn encode_trace(trace: &Trace) -> Bytes {
         TraceKind::Revoked { rejection } => {
             out.u8(4).fixed(rejection.as_bytes());
         }
+        TraceKind::Corrected => {
+            out.u8(6);
+        }
+        TraceKind::CorrectionRevoked => {
+            out.u8(7);
+        }
         TraceKind::Erasure { step, of } => {
             out.u8(5).u8(*step as u8).fixed(of.as_bytes());
         }
@@ -537,6 +588,8 @@ pub fn decode_trace(bytes: &[u8]) -> Result<Trace, RowError> {
             let step = ErasureStep::ALL.into_iter().find(|known| *known as u8 == step).ok_or(reader.bad())?;
             TraceKind::Erasure { step, of: reader.event_id()? }
         }
+        6 => TraceKind::Corrected,
+        7 => TraceKind::CorrectionRevoked,
         _ => return Err(reader.bad()),
     };
     reader.end()?;

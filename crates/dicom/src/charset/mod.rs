@@ -117,6 +117,16 @@ impl CharacterSet {
         set
     }
 
+    /// This set with one more repertoire that escape sequences lead to; `None` where it is there, or there is no room.
+    pub(crate) fn with(mut self, term: Term) -> Option<Self> {
+        if self.terms().contains(&term) {
+            return None;
+        }
+        *self.terms.get_mut(usize::from(self.len))? = term;
+        self.len += 1;
+        Some(self)
+    }
+
     /// The repertoires, in the order of (0008,0005); never empty.
     pub fn terms(&self) -> &[Term] {
         self.terms.get(..usize::from(self.len)).unwrap_or_default()

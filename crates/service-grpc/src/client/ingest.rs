@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     convert::{copied, event_id, position_from, stored_from},
+    correction,
     error::{is_not_sent, malformed},
     ingest_proto::{self as pb, ingest_service_client::IngestServiceClient, store_request::Part},
     parked, rejection,
@@ -18,6 +19,7 @@ use cairn_archive::{EventId, Position, events::ReceiptEnd, ids::ReceiptId};
 use cairn_dicom::Uid;
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Ingest,
+    correction::{Correction, CorrectionRevocation},
     ingest::{Body, InstanceOffer, OfferedForm, QuarantineEntry, Sender, Stored},
     parked::Repair,
     rejection::Revocation,
@@ -229,6 +231,17 @@ impl Ingest for IngestClient {
 
     async fn revoke_rejection(&self, revocation: Revocation) -> Result<Position, Error> {
         let response = call!(self.peers, Unsent, revoke_rejection, rejection::revocation_to(revocation))?;
+        position_from(response.position.ok_or_else(|| malformed("position"))?)
+    }
+
+    async fn correct(&self, correction: Correction) -> Result<Position, Error> {
+        let request = correction::correction_to(correction)?;
+        let response = call!(self.peers, Unsent, correct_attributes, request)?;
+        position_from(response.position.ok_or_else(|| malformed("position"))?)
+    }
+
+    async fn revoke_correction(&self, revocation: CorrectionRevocation) -> Result<Position, Error> {
+        let response = call!(self.peers, Unsent, revoke_correction, correction::revocation_to(revocation))?;
         position_from(response.position.ok_or_else(|| malformed("position"))?)
     }
 

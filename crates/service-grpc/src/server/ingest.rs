@@ -4,6 +4,7 @@ use super::{
 };
 use crate::{
     convert::{copied, event_id, position_to, stored_to, uid},
+    correction,
     error::{malformed, to_status},
     ingest_proto::{
         self as pb, CloseReceiptRequest, CloseReceiptResponse, ListQuarantineRequest, ListQuarantineResponse,
@@ -129,6 +130,24 @@ impl IngestService for IngestServer {
         let revocation = rejection::revocation_from(request.into_inner()).map_err(to_status)?;
         let position = self.0.revoke_rejection(revocation).await.map_err(to_status)?;
         Ok(Response::new(pb::RevokeRejectionResponse { position: Some(position_to(&position)) }))
+    }
+
+    async fn correct_attributes(
+        &self,
+        request: Request<pb::CorrectAttributesRequest>,
+    ) -> Result<Response<pb::CorrectAttributesResponse>, Status> {
+        let correction = correction::correction_from(request.into_inner()).map_err(to_status)?;
+        let position = self.0.correct(correction).await.map_err(to_status)?;
+        Ok(Response::new(pb::CorrectAttributesResponse { position: Some(position_to(&position)) }))
+    }
+
+    async fn revoke_correction(
+        &self,
+        request: Request<pb::RevokeCorrectionRequest>,
+    ) -> Result<Response<pb::RevokeCorrectionResponse>, Status> {
+        let revocation = correction::revocation_from(request.into_inner()).map_err(to_status)?;
+        let position = self.0.revoke_correction(revocation).await.map_err(to_status)?;
+        Ok(Response::new(pb::RevokeCorrectionResponse { position: Some(position_to(&position)) }))
     }
 
     type ListQuarantineStream = Answers<ListQuarantineResponse>;

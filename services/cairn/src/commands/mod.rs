@@ -4,6 +4,7 @@ pub mod audit;
 pub mod commitments;
 pub mod config;
 pub mod conflicts;
+pub mod corrections;
 pub mod demo;
 pub mod doctor;
 pub mod drill;

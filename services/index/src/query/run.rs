@@ -158,7 +158,7 @@ impl Walk {
         loop {
             let (series, more) = self.series(study, after.as_ref(), self.sort_max).await?;
             for (entry, (_, _)) in &series {
-                if self.matches_in_series(&study.key, &entry.uid).await? {
+                if self.matches_in_series(study, &entry.uid).await? {
                     return Ok(true);
                 }
             }
@@ -170,7 +170,8 @@ impl Walk {
     }
 
     /// Whether some instance of the series matches.
-    async fn matches_in_series(&self, key: &StudyKey, series: &Uid) -> Result<bool, Error> {
+    async fn matches_in_series(&self, study: &Seen, series: &Uid) -> Result<bool, Error> {
+        let key = &study.key;
         if is_universal(&self.plan.instance) {
             return Ok(true);
         }
@@ -180,7 +181,7 @@ impl Walk {
         if let Some(identities) = self.places_in(key, series) {
             for identity in identities {
                 let state = self.rows.instance(key, &identity, None).await?;
-                if self.instance(&mut headers, &identity, &state, &check).await?.is_some() {
+                if self.instance(&mut headers, study, (&identity, &state), &check).await?.is_some() {
                     return Ok(true);
                 }
             }
@@ -189,7 +190,7 @@ impl Walk {
         let mut identities = Identities::new(&self.rows, key, Some(series));
         while let Some((identity, facts)) = identities.next().await? {
             let state = InstanceState::from_facts(facts);
-            if self.instance(&mut headers, &identity, &state, &check).await?.is_some() {
+            if self.instance(&mut headers, study, (&identity, &state), &check).await?.is_some() {
                 return Ok(true);
             }
         }
@@ -215,12 +216,13 @@ impl Walk {
     async fn instance(
         &self,
         headers: &mut HeaderReader,
-        identity: &Identity,
-        state: &InstanceState,
+        study: &Seen,
+        (identity, state): (&Identity, &InstanceState),
         wanted: &(impl Fn(Tag) -> bool + Sync),
     ) -> Result<Option<(Version, View)>, Error> {
         let Some(version) = state.shown_to(self.sees_rejected) else { return Ok(None) };
         let header = headers.header(&identity.series, version).await?;
+        let header = study.state.corrections.apply(identity, version, header);
         let view = instance_view(identity.instance.as_str(), version, &header, wanted);
         Ok(view.matches(&self.plan.instance).then(|| (version.clone(), view)))
     }
@@ -345,7 +347,7 @@ pub(crate) async fn series(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Re
         loop {
             let (found, more) = walk.series(&study, after.as_ref(), walk.sort_max).await?;
             for (entry, (_, view)) in &found {
-                if walk.matches_in_series(&study.key, &entry.uid).await? {
+                if walk.matches_in_series(&study, &entry.uid).await? {
                     out.give(|| Ok(answer(wanted, &walk.plan.series, &[&study.view.set, &view.set]))).await?;
                     if out.is_full() {
                         return Ok(());
@@ -402,7 +404,9 @@ async fn instances_of(
         let (found, more) = walk.instances(&study.key, series.0, after.as_ref()).await?;
         for (entry, state) in &found {
             let identity = Identity { series: series.0.clone(), instance: entry.uid.clone() };
-            let Some((_, view)) = walk.instance(&mut headers, &identity, state, &select).await? else { continue };
+            let Some((_, view)) = walk.instance(&mut headers, study, (&identity, state), &select).await? else {
+                continue;
+            };
             out.give(|| Ok(answer(wanted, &walk.plan.instance, &[&study.view.set, &series.1.set, &view.set]))).await?;
             if out.is_full() {
                 return Ok(());

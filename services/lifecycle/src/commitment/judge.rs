@@ -119,6 +119,8 @@ mod tests {
             shown,
             damaged: false,
             is_to_be_erased: false,
+            corrections: Vec::new(),
+            corrected_length: None,
             rejected: Titles::default(),
             frames: 0,
             frame_table: None,

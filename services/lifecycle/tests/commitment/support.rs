@@ -326,6 +326,8 @@ pub fn record(instance: &str, store_event: EventId, object: ObjectRef) -> Instan
         shown: true,
         damaged: false,
         is_to_be_erased: false,
+        corrections: Vec::new(),
+        corrected_length: None,
         rejected: Titles::default(),
         frames: 0,
         frame_table: None,

@@ -262,6 +262,8 @@ impl Archive {
             rejected: Default::default(),
             damaged: false,
             is_to_be_erased: false,
+            corrections: Vec::new(),
+            corrected_length: None,
             frames: walked.frames.as_ref().map_or(0, cairn_dicom::FrameTable::frames),
             frame_table: walked.frames.as_ref().map(table),
             bulk_data: bulk.collect(),

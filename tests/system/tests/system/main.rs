@@ -8,6 +8,7 @@ mod bad_input;
 mod cli;
 mod cluster;
 mod commitment;
+mod corrections;
 mod crashes;
 mod dcmtk;
 mod dicomweb_client;

@@ -69,14 +69,26 @@ pub(super) async fn one(door: &Door, call: &Call, record: InstanceRecord, either
         Delivery::AsStored => record.transfer_syntax_uid.as_str().to_owned(),
         Delivery::Converted(target) => target.uid().to_owned(),
     };
-    let entity = format!("{}-{syntax}", record.object.digest);
+    let entity = format!("{}-{syntax}", record.given_name());
     let location = call.address.path(&uids_of(&record));
     match (packing, delivery) {
         (Packing::Single, Delivery::AsStored) => {
             let etag = Some(format!("\"{entity}\""));
-            let length = Some(record.object.length);
+            let length = record.given_length();
             let representation = Representation { content_type: DICOM.into(), etag, length };
             representation.answer(door, call, |range| async move { open(&*retrieval, &record, range).await }).await
+        }
+        (Packing::Multipart, Delivery::AsStored) if record.given_length().is_none() => {
+            let part_type = part_type(&syntax);
+            let boundary = Boundary::of(&entity);
+            let (content_type, etag) = (content_type(DICOM, &boundary), Some(format!("\"{entity}-parts\"")));
+            let representation = Representation { content_type, etag, length: None };
+            let open = async |_| {
+                let data = open(&*retrieval, &record, None).await?;
+                let part = Part { content_type: part_type, length: None, location: Some(location), data };
+                Ok(multipart(boundary, Box::pin(stream::iter([Ok(part)]))))
+            };
+            representation.answer(door, call, open).await
         }
         (Packing::Multipart, Delivery::AsStored) => {
             let part_type = part_type(&syntax);
@@ -182,7 +194,7 @@ fn part(instance: RetrievedInstance, call: &Call) -> Result<Part, Error> {
     match form::delivery_as_part(&call.accept, &stored_syntax(&record)).unwrap_or(Delivery::AsStored) {
         Delivery::AsStored => Ok(Part {
             content_type: part_type(record.transfer_syntax_uid.as_str()),
-            length: Some(record.object.length),
+            length: record.given_length(),
             location,
             data: bytes,
         }),

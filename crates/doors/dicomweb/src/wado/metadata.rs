@@ -80,7 +80,7 @@ impl HeldRecords {
         let mut hasher = blake3::Hasher::new();
         for record in &self.held {
             hasher.update(record.store_event.as_bytes());
-            hasher.update(&record.object.digest.0);
+            hasher.update(record.given_name().as_bytes());
         }
         hasher.update(call.address.lasting_url(&call.uids).as_bytes());
         Some(format!("\"{}\"", hasher.finalize().to_hex()))

@@ -51,7 +51,7 @@ fn version_json(record: &InstanceRecord, path: &str) -> String {
 pub(crate) async fn version(door: Arc<Door>, call: Call) -> Answer {
     call.no_other_parameters()?;
     let digest: Digest = call.rest.get(1).and_then(|text| text.parse().ok()).ok_or_else(Problem::not_found)?;
-    let selection = Selection { version: Some(digest), all_versions: true, ..door.selection(&call) };
+    let selection = Selection { version: Some(digest), all_versions: true, as_stored: true, ..door.selection(&call) };
     let record = only(&door, selection, Detail::Location).await?;
     instances::one(&door, &call, record, Packing::Single).await
 }

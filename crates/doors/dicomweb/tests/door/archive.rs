@@ -162,6 +162,8 @@ fn read(file: &[u8]) -> Result<Held, Error> {
         rejected: Default::default(),
         damaged: false,
         is_to_be_erased: false,
+        corrections: Vec::new(),
+        corrected_length: None,
         frames: walked.frames.as_ref().map_or(0, FrameTable::frames),
         frame_table: None,
         bulk_data: walked.bulk.iter().map(entry).collect(),
@@ -278,6 +280,17 @@ impl Ingest for Archive {
     }
 
     async fn revoke_rejection(&self, _: cairn_service_api::rejection::Revocation) -> Result<Position, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked by this door"))
+    }
+
+    async fn correct(&self, _: cairn_service_api::correction::Correction) -> Result<Position, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked by this door"))
+    }
+
+    async fn revoke_correction(
+        &self,
+        _: cairn_service_api::correction::CorrectionRevocation,
+    ) -> Result<Position, Error> {
         Err(Error::new(ErrorKind::Internal, "not asked by this door"))
     }
 

@@ -135,6 +135,17 @@ impl Ingest for FakeIngest {
         never()
     }
 
+    async fn correct(&self, _: cairn_service_api::correction::Correction) -> Result<Position, Error> {
+        never()
+    }
+
+    async fn revoke_correction(
+        &self,
+        _: cairn_service_api::correction::CorrectionRevocation,
+    ) -> Result<Position, Error> {
+        never()
+    }
+
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {
         never()
     }
@@ -333,6 +344,8 @@ pub(crate) fn record(class: &str, syntax: &str, instance: &str) -> InstanceRecor
         rejected: Default::default(),
         damaged: false,
         is_to_be_erased: false,
+        corrections: Vec::new(),
+        corrected_length: None,
         frames: 0,
         frame_table: None,
         bulk_data: vec![],

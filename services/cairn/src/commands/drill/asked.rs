@@ -126,7 +126,12 @@ pub async fn one(side: &Side, study: &Study) -> Result<u64, Error> {
 /// # Errors
 /// The site's; an instance is not whole, or there is none.
 pub async fn retrieve(side: &Side, study: &Study, instances_max: usize) -> Result<u64, Error> {
-    let selection = Selection { tenant: side.tenant.clone(), studies: vec![study.uid.clone()], ..Selection::default() };
+    let selection = Selection {
+        tenant: side.tenant.clone(),
+        studies: vec![study.uid.clone()],
+        as_stored: true,
+        ..Selection::default()
+    };
     let mut found = side.retrieval.instances(selection, Part::File).await?.take(instances_max);
     let mut bytes = 0;
     while let Some(mut instance) = found.next().await.transpose()? {
@@ -147,7 +152,12 @@ pub async fn retrieve(side: &Side, study: &Study, instances_max: usize) -> Resul
 /// # Errors
 /// The site's.
 pub async fn records(side: &Side, study: &Study) -> Result<Vec<InstanceRecord>, Error> {
-    let selection = Selection { tenant: side.tenant.clone(), studies: vec![study.uid.clone()], ..Selection::default() };
+    let selection = Selection {
+        tenant: side.tenant.clone(),
+        studies: vec![study.uid.clone()],
+        as_stored: true,
+        ..Selection::default()
+    };
     let mut found = side.index.instances(selection, Detail::Location).await?.take(INSTANCES_MAX);
     let mut records = Vec::new();
     while let Some(record) = found.next().await {
@@ -170,6 +180,7 @@ pub async fn bytes_of(
         studies: vec![study.clone()],
         series: series.into_iter().cloned().collect(),
         instances: vec![instance.clone()],
+        as_stored: true,
         ..Selection::default()
     };
     let mut found = side.retrieval.instances(selection, part).await?;

@@ -27,6 +27,15 @@ pub enum About {
 }
 
 impl About {
+    /// Whether something of this series and instance, where they are not empty, is asked for.
+    fn may_mean(&self, series: &str, instance: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Series(uid) => series.is_empty() || uid.as_str() == series,
+            Self::Instance(uid) => instance.is_empty() || uid.as_str() == instance,
+        }
+    }
+
     fn means(&self, series: &str, instance: &str) -> bool {
         match self {
             Self::Everything => true,
@@ -65,6 +74,8 @@ impl Told {
                 .series
                 .iter()
                 .any(|series| series.sop_instance_uids.iter().any(|uid| asked.means(&series.series_instance_uid, uid))),
+            Event::AttributesCorrected(event) => asked.may_mean(&event.series_instance_uid, &event.sop_instance_uid),
+            Event::CorrectionRevoked(_) => true,
             Event::InstanceReceivedAgain(event) => asked.means(&event.series_instance_uid, &event.sop_instance_uid),
             _ => match &self.about {
                 Some((series, instance)) => asked.means(series.as_str(), instance.as_str()),

@@ -1,11 +1,12 @@
 //! What an event says, in words, and what came of it.
 
 use super::history::{History, Told};
+use crate::commands::corrections::keywords;
 use cairn_archive::{
-    EventId,
+    EventId, correction,
     events::{
-        Comparison, Door, Event, InstanceStored, InstancesRejected, Receipt, ReceiptClosed, ReceiptEnd,
-        RejectionRevoked, event_repaired::Remedy,
+        AttributesCorrected, Comparison, Door, Event, InstanceStored, InstancesRejected, Receipt, ReceiptClosed,
+        ReceiptEnd, RejectionRevoked, event_repaired::Remedy,
     },
     fold::{Because, InstanceState},
     rejection::RejectionTitle,
@@ -36,6 +37,11 @@ pub fn of(told: &Told, history: &History) -> String {
         }
         Event::InstancesRejected(event) => rejected(told.order.id, event, history),
         Event::RejectionRevoked(event) => revoked(event),
+        Event::AttributesCorrected(event) => corrected(told.order.id, event, history),
+        Event::CorrectionRevoked(event) => {
+            let taken: Vec<String> = event.correction_event_ids.iter().map(|bytes| id(bytes)).collect();
+            format!("{} took back the correction of {}: {}", event.revoked_by, taken.join(", "), text(&event.reason))
+        }
         Event::EventRepaired(event) => {
             let remedy = match &event.remedy {
                 Some(Remedy::Replacement(_)) => "replaced what could not be folded of",
@@ -133,6 +139,22 @@ fn rejected(event: EventId, rejected: &InstancesRejected, history: &History) -> 
     let counts = taken_back.map_or_else(String::new, |by| format!("; taken back by event {}", by.order.id));
     let (count, code, note) = (named().count(), &note.title_code, &note.sop_instance_uid);
     format!("note {note} rejected {count} instances as {code} {meaning}: hides {hides}{counts}")
+}
+
+fn corrected(event: EventId, corrected: &AttributesCorrected, history: &History) -> String {
+    let (elements, reason) = correction::said(corrected).unwrap_or_default();
+    let attributes = keywords(&elements);
+    let of = [(&corrected.sop_instance_uid, "instance"), (&corrected.series_instance_uid, "series")];
+    let of = of.into_iter().find(|(uid, _)| !uid.is_empty());
+    let of = of.map_or_else(|| "the study".to_owned(), |(uid, what)| format!("{what} {uid}"));
+    let taken_back = history.events.iter().find(|told| match &told.event {
+        Event::CorrectionRevoked(revoked) => {
+            revoked.correction_event_ids.iter().any(|id| id[..] == event.as_bytes()[..])
+        }
+        _ => false,
+    });
+    let counts = taken_back.map_or_else(String::new, |by| format!("; taken back by event {}", by.order.id));
+    format!("{} corrected {attributes} of {of}: {}{counts}", corrected.corrected_by, reason)
 }
 
 fn revoked(event: &RejectionRevoked) -> String {

@@ -131,6 +131,8 @@ fn record_of(identity: &Identity, id: EventId, event: &InstanceStored, shown: bo
         rejected: Default::default(),
         damaged: false,
         is_to_be_erased: false,
+        corrections: Vec::new(),
+        corrected_length: None,
         frames: 0,
         frame_table: event.frame_table.clone(),
         bulk_data: event.bulk_data.clone(),
