@@ -3,6 +3,8 @@
 //! Small and ours, because a reader too old for a payload must still know which study it is about and which objects
 //! it keeps alive.
 
+pub mod compact;
+
 use crate::{
     hlc::Hlc,
     ids::{EventId, IdError, ObjectKey, SiteId},

@@ -24,10 +24,10 @@ pub use v1::{
     Finding, FragmentedFrames, FrameTable, HeldPatient, HoldPlaced, HoldProtected, HoldReleased, InstanceProtected,
     InstanceReceivedAgain, InstanceStored, InstanceStoredSide, InstancesRejected, KeptBecause, KeptVersion,
     NativeFrames, Object, ObjectDamaged, ObjectRepaired, ObjectsDestroyed, OriginEnd, PolicyAction, PolicyAdopted,
-    PolicyProtected, PolicyWithdrawn, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance, RejectedSeries,
-    RejectionNote, RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SenderProfile, SendersConfigured,
-    SiteDemoted, SitePromoted, SiteReadOnlySet, VersionChosen, VersionsCompared, VersionsErased, event_repaired,
-    frame_table, object_repaired,
+    PolicyProtected, PolicyWithdrawn, RangeSealed, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance,
+    RejectedSeries, RejectionNote, RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SealedBlock,
+    SealedFooter, SenderProfile, SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet, VersionChosen,
+    VersionsCompared, VersionsErased, event_repaired, frame_table, object_repaired,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -91,6 +91,8 @@ pub enum Event {
     PolicyAdopted(PolicyAdopted),
     /// `cairn.policy.withdrawn.v1`
     PolicyWithdrawn(PolicyWithdrawn),
+    /// `cairn.log.range-sealed.v1`
+    RangeSealed(RangeSealed),
 }
 
 /// Why a payload is not an event that this build can read.
@@ -166,6 +168,7 @@ event_kinds! {
     ObjectsDestroyed = "cairn.erasure.objects-destroyed.v1",
     PolicyAdopted = "cairn.policy.adopted.v1",
     PolicyWithdrawn = "cairn.policy.withdrawn.v1",
+    RangeSealed = "cairn.log.range-sealed.v1",
 }
 
 impl Event {
@@ -189,7 +192,7 @@ impl Event {
             Event::HoldPlaced(_) | Event::HoldReleased(_) => true,
             Event::PolicyAdopted(_) | Event::PolicyWithdrawn(_) => true,
             Event::ObjectDamaged(_) | Event::ObjectRepaired(_) => self.study_instance_uid().is_empty(),
-            Event::CheckpointSigned(_) => true,
+            Event::CheckpointSigned(_) | Event::RangeSealed(_) => true,
             event => event.is_of_sites() || event.is_of_commitment(),
         }
     }
@@ -223,6 +226,7 @@ impl Event {
             | Event::SiteReadOnlySet(_)
             | Event::SendersConfigured(_)
             | Event::CheckpointSigned(_)
+            | Event::RangeSealed(_)
             | Event::CommitmentRequested(_)
             | Event::CommitmentDecided(_)
             | Event::CommitmentReported(_) => "",
@@ -260,7 +264,8 @@ impl Event {
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
             | Event::SendersConfigured(_)
-            | Event::CheckpointSigned(_) => "",
+            | Event::CheckpointSigned(_)
+            | Event::RangeSealed(_) => "",
         }
     }
 
@@ -275,6 +280,7 @@ impl Event {
                 _ => Vec::new(),
             },
             Event::CommitmentRequested(event) => event.side_object.iter().cloned().collect(),
+            Event::RangeSealed(event) => event.object.iter().cloned().collect(),
             Event::InstanceReceivedAgain(_)
             | Event::ReceiptClosed(_)
             | Event::VersionsCompared(_)

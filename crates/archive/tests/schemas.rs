@@ -380,6 +380,22 @@ fn samples() -> Vec<(&'static str, Event)> {
             }),
         ),
         (
+            "range_sealed",
+            Event::RangeSealed(events::RangeSealed {
+                site: "west".into(),
+                incarnation: 2,
+                partition: 7,
+                ordinal: 3,
+                first_offset: 1_000,
+                end_offset: 1_417,
+                object: Some(events::Object {
+                    key: vec![6; 16].into(),
+                    length_bytes: 67_108_864,
+                    blake3: vec![5; 32].into(),
+                }),
+            }),
+        ),
+        (
             "senders_configured",
             Event::SendersConfigured(events::SendersConfigured {
                 site: "east".into(),

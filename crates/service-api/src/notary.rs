@@ -2,7 +2,7 @@
 
 use crate::Error;
 use async_trait::async_trait;
-use cairn_archive::{Position, SiteId};
+use cairn_archive::{Offset, Partition, Position, SiteId};
 
 /// A checkpoint that was signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,34 @@ pub struct NotaryStatus {
     pub trouble: Option<String>,
 }
 
+/// What is in sealed ranges of a partition of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealedPartition {
+    /// The partition.
+    pub partition: Partition,
+    /// How many.
+    pub ranges: u64,
+    /// Bytes of their objects.
+    pub bytes: u64,
+    /// First offset that is in none.
+    pub sealed_to: Offset,
+    /// First offset that the log itself can give: past 0 where it has lost what is older.
+    pub log_begin: Offset,
+    /// Its end.
+    pub log_end: Offset,
+}
+
+/// What is sealed of a site's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSealing {
+    /// The site.
+    pub site: SiteId,
+    /// In order.
+    pub partitions: Vec<SealedPartition>,
+    /// Why it does not go on; `None`: it does.
+    pub trouble: Option<String>,
+}
+
 /// Signs what the log is, and proves what is in it.
 #[async_trait]
 pub trait Notary: Send + Sync {
@@ -65,4 +93,14 @@ pub trait Notary: Send + Sync {
     /// `Invalid`: these are no two checkpoints of this site, the older first. `Conflict`: it does not go on from it, naming the
     /// partition.
     async fn prove_consistency(&self, older: &str, newer: Option<&str>) -> Result<String, Error>;
+
+    /// What of the log is in sealed ranges.
+    async fn sealed(&self) -> Result<LogSealing, Error>;
+
+    /// Seals everything that the log has now; what it says of that itself comes after it.
+    ///
+    /// # Errors
+    /// `Conflict`: the log lacks what was sealed; it was restored from a backup, or is another one. `Corrupt`: a range is
+    /// damaged. `Unavailable`, `Exhausted`: some of it may be sealed.
+    async fn seal(&self) -> Result<(), Error>;
 }

@@ -1,9 +1,10 @@
 //! Messages of the notary, and the types that they carry.
 
 use crate::{error::malformed, lifecycle_proto as pb, replication::site};
+use cairn_archive::{Offset, Partition};
 use cairn_service_api::{
     Error,
-    notary::{NotaryStatus, SignedCheckpoint},
+    notary::{LogSealing, NotaryStatus, SealedPartition, SignedCheckpoint},
 };
 
 pub(crate) fn signed_to(signed: &SignedCheckpoint) -> pb::SignedCheckpoint {
@@ -39,4 +40,29 @@ pub(crate) fn status_from(status: pb::NotaryResponse) -> Result<NotaryStatus, Er
         exported: status.exported,
         trouble: status.trouble,
     })
+}
+
+pub(crate) fn sealed_to(sealed: LogSealing) -> pb::SealedResponse {
+    let partition = |sealed: SealedPartition| pb::SealedPartition {
+        ranges: sealed.ranges,
+        bytes: sealed.bytes,
+        sealed_to: sealed.sealed_to.0,
+        log_begin: sealed.log_begin.0,
+        log_end: sealed.log_end.0,
+    };
+    let partitions = sealed.partitions.into_iter().map(partition).collect();
+    pb::SealedResponse { site: sealed.site.to_string(), partitions, trouble: sealed.trouble }
+}
+
+pub(crate) fn sealed_from(sealed: pb::SealedResponse) -> Result<LogSealing, Error> {
+    let partition = |(partition, sealed): (Partition, pb::SealedPartition)| SealedPartition {
+        partition,
+        ranges: sealed.ranges,
+        bytes: sealed.bytes,
+        sealed_to: Offset(sealed.sealed_to),
+        log_begin: Offset(sealed.log_begin),
+        log_end: Offset(sealed.log_end),
+    };
+    let partitions = (0..).map(Partition).zip(sealed.partitions).map(partition).collect();
+    Ok(LogSealing { site: site(&sealed.site)?, partitions, trouble: sealed.trouble })
 }

@@ -51,6 +51,8 @@ pub struct LogBatch {
 /// * EL-15 After `renew` a log that is opened again has one life more, and is otherwise the same; cut by a crash, or failed, it
 ///   has the new life whole or not at all. What is `Invalid` changes nothing.
 /// * EL-16 `renew` ends the opening, and no opening that does not have the new life appends, or gives anything, once one has it.
+/// * EL-17 `beginning` is the first offset that the log itself has: 0, unless what is older was lost beneath it. What stands
+///   before it is `NotFound`, or read elsewhere; what stands from there on is given as ever.
 #[async_trait]
 pub trait EventLog: Send + Sync {
     /// Site whose log this is.
@@ -95,6 +97,12 @@ pub trait EventLog: Send + Sync {
 
     /// First offset of the partition that is not durable yet.
     async fn end(&self, partition: Partition) -> Result<Offset, StoreError>;
+
+    /// First offset of the partition that the log itself has. Logs whose files are their own have all from 0 on, or don't open.
+    async fn beginning(&self, partition: Partition) -> Result<Offset, StoreError> {
+        let _ = partition;
+        Ok(Offset(0))
+    }
 
     /// Waits until the partition's end is greater than `offset`; gives the end.
     async fn wait_beyond(&self, partition: Partition, offset: Offset) -> Result<Offset, StoreError>;

@@ -6,6 +6,7 @@ mod drill;
 mod fixity;
 mod index;
 mod keys;
+mod log;
 mod policy;
 mod receipts;
 mod replay;
@@ -19,6 +20,7 @@ pub use drill::{DrillAction, DrillArgs, RunArgs};
 pub use fixity::{FixityAction, FixityArgs};
 pub use index::{Common, IndexAction};
 pub use keys::{KeysAction, KeysArgs};
+pub use log::{LogAction, LogArgs};
 pub use policy::{PolicyAction, PolicyArgs};
 pub use receipts::{ReceiptsAction, ReceiptsArgs, ReconcileArgs};
 pub use replay::{RemoteAe, ReplayAction, ReplayArgs, ReplayRun, Selected, Talk};
@@ -100,6 +102,8 @@ pub enum Command {
     Fixity(FixityArgs),
     /// Prove that history was not altered: sign what the log is, prove what is in it, verify
     Audit(AuditArgs),
+    /// What of the event log is in the object store, too, from which it is read should the log lose it
+    Log(LogArgs),
     /// Requests for storage commitment: who asked, what was decided, who was told
     Commitments(CommitmentsArgs),
     /// What is not erased while somebody needs it: place a hold, release it
@@ -146,6 +150,7 @@ impl Command {
             Self::Replication(args) => args.action.as_ref().map(ReplicationAction::server),
             Self::Fixity(args) => Some(args.action.server()),
             Self::Audit(args) => args.action.server(),
+            Self::Log(args) => Some(args.action.server()),
             Self::Commitments(args) => Some(args.action.server()),
             Self::Hold(args) => Some(args.action.server()),
             Self::Erasure(args) => Some(args.action.server()),

@@ -20,7 +20,7 @@ use cairn_service_api::{
     },
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, Stored},
     lifecycle::{DamagedObject, FixityStatus, NamedObject},
-    notary::{NotaryStatus, SignedCheckpoint},
+    notary::{LogSealing, NotaryStatus, SignedCheckpoint},
     parked::{ParkedEvent, ParkedSelection, Repair},
     policies::{Forecast, NewPolicy, PolicyStatus, WhatIf},
     rejection::Revocation,
@@ -268,6 +268,14 @@ impl Notary for Late<dyn Notary> {
 
     async fn prove_consistency(&self, older: &str, newer: Option<&str>) -> Result<String, Error> {
         self.get()?.prove_consistency(older, newer).await
+    }
+
+    async fn sealed(&self) -> Result<LogSealing, Error> {
+        self.get()?.sealed().await
+    }
+
+    async fn seal(&self) -> Result<(), Error> {
+        self.get()?.seal().await
     }
 }
 

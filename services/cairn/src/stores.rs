@@ -9,6 +9,7 @@ use crate::{
     endpoints::Endpoints,
     roles::Roles,
 };
+use cairn_archive::{Offset, Partition};
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
 use cairn_ingest::{Quarantine, QuarantineConfig};
@@ -17,6 +18,7 @@ use cairn_process::{
     clock::{Clock, SystemClock},
     disk::{Disk, RealDisk},
 };
+use cairn_sealed_log::SealedEventLog;
 use cairn_store_api::{
     EventLog, IndexStore, KeyRing, Membership, ObjectStore, SealedLog, StoreError, StoreErrorKind, WholeLog,
 };
@@ -73,16 +75,17 @@ impl Stores {
             quarantine: None,
             clock: clock.clone(),
         };
+        if roles.objects() {
+            stores.objects = Some(objects(config, &disk, &clock).await?);
+        }
         if roles.log() {
             let (log, join) = log(config, &disk, &clock).await?;
+            let log = with_ranges(log, stores.objects.clone(), config, &disk, &clock).await?;
             stores.join = roles.index.then_some(join);
             // Whoever has the log has its keys: nobody else makes some meanwhile.
             stores.keys = keys::ring(config, &disk).await?;
             stores.log = Some(Arc::new(SealedLog::new(log.clone(), stores.keys.clone())));
             stores.log_as_stored = Some(log);
-        }
-        if roles.objects() {
-            stores.objects = Some(objects(config, &disk, &clock).await?);
         }
         if roles.index {
             stores.index = Some(index(config).await?);
@@ -150,7 +153,38 @@ pub async fn log_to_renew(config: &Config, alone: bool) -> Result<Arc<dyn EventL
 /// Opens the log and nothing else, to read all of it as it is stored.
 pub async fn log_alone(config: &Config) -> Result<Arc<dyn EventLog>, Failure> {
     let (disk, clock): (Arc<dyn Disk>, Arc<dyn Clock>) = (Arc::new(RealDisk), Arc::new(SystemClock::new()));
-    Ok(log(config, &disk, &clock).await?.0)
+    let log = log(config, &disk, &clock).await?.0;
+    with_ranges(log, None, config, &disk, &clock).await
+}
+
+/// The log, which reads out of sealed ranges what it has lost. Who has no use for objects opens them only if it has.
+async fn with_ranges(
+    log: Arc<dyn EventLog>,
+    objects_here: Option<Arc<dyn ObjectStore>>,
+    config: &Config,
+    disk: &Arc<dyn Disk>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn EventLog>, Failure> {
+    // A log of files of its own has everything, or does not open.
+    if config.stores.log == LogKind::Embedded {
+        return Ok(log);
+    }
+    let failed = |error: StoreError| Failure::failed(format!("log: {error}"));
+    let ranges_in = match objects_here {
+        Some(objects) => objects,
+        None if !has_lost(&*log).await.map_err(failed)? => return Ok(log),
+        None => objects(config, disk, clock).await?,
+    };
+    Ok(Arc::new(SealedEventLog::open(log, ranges_in).await.map_err(failed)?))
+}
+
+async fn has_lost(log: &dyn EventLog) -> Result<bool, StoreError> {
+    for partition in (0..log.partitions()).map(Partition) {
+        if log.beginning(partition).await? > Offset(0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn log(

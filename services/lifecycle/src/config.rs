@@ -12,6 +12,8 @@ pub struct LifecycleConfig {
     pub fixity: FixityConfig,
     /// Signing what the log is, to prove later that it was not altered.
     pub notary: NotaryConfig,
+    /// Keeping what the log has in the object store, too.
+    pub sealing: SealingConfig,
     /// Storage commitment.
     pub commitment: CommitmentConfig,
     /// Holding, and erasing.
@@ -95,6 +97,37 @@ impl Default for NotaryConfig {
             interval: Duration::from_secs(3600),
             follow_interval: Duration::from_secs(10),
             export_directory: None,
+        }
+    }
+}
+
+/// Keeping what the log has in the object store, too, from which it is read should the log lose it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SealingConfig {
+    /// Whether it is done.
+    pub enabled: bool,
+    /// Bytes of events that make a range of a partition.
+    #[schemars(with = "String")]
+    #[serde(with = "units::size")]
+    pub range_bytes: u64,
+    /// Time after which fewer make one.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub age_max: Duration,
+    /// Time between two looks at what there is.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub look_interval: Duration,
+}
+
+impl Default for SealingConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            range_bytes: 64 << 20,
+            age_max: Duration::from_secs(24 * 3600),
+            look_interval: Duration::from_secs(300),
         }
     }
 }

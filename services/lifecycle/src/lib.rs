@@ -4,8 +4,8 @@
 //! having it whole again from another copy; taking requests for storage commitment, deciding them, telling requesters; what is
 //! held, and what is erased and then destroyed. Reads: the event log, every type; objects; the index, for other copies and for
 //! what a request is about. Writes: events about objects, storage commitment, holds and erasures; objects only as a repair,
-//! which brings the same bytes (OS-14), and for long lists of references; and its own notes, which cost reading when they are
-//! lost. Holds I4 (nothing is rewritten with other bytes), I6 (nothing else destroys them), I9 and I10.
+//! which brings the same bytes (OS-14), for long lists of references, and for sealed ranges of the log; and its own notes, which
+//! cost reading when they are lost. Holds I4 (nothing is rewritten with other bytes), I6 (nothing else destroys them), I9 and I10.
 #![forbid(unsafe_code)]
 
 mod append;
@@ -18,9 +18,12 @@ mod notary;
 mod notes;
 mod policies;
 mod retention;
+mod sealing;
 mod service;
 
-pub use config::{CommitmentConfig, ErasureConfig, FixityConfig, LifecycleConfig, NotaryConfig, PoliciesConfig};
+pub use config::{
+    CommitmentConfig, ErasureConfig, FixityConfig, LifecycleConfig, NotaryConfig, PoliciesConfig, SealingConfig,
+};
 pub use notary::{NotaryService, Signer, verify_log};
 pub use policies::PolicyService;
 pub use retention::RetentionService;

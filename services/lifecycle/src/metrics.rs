@@ -56,6 +56,15 @@ pub(crate) fn policy_ran(policy: &str, asked: u64, is_halted: bool) {
     counter!("cairn_policy_erasures_requested_total", "policy" => policy.to_owned()).increment(asked);
 }
 
+pub(crate) fn sealed(bytes: u64) {
+    counter!("cairn_log_sealed_ranges_total").increment(1);
+    counter!("cairn_log_sealed_bytes_total").increment(bytes);
+}
+
+pub(crate) fn sealing(in_order: bool) {
+    gauge!("cairn_log_sealing_in_order").set(f64::from(u8::from(in_order)));
+}
+
 /// A request for storage commitment was taken or refused.
 pub(crate) fn requested(door: Door, taken: Result<&(), ErrorKind>) {
     let door = match door {

@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     Clock,
     /// The last run of a policy, by tenant and name.
     PolicyRun,
+    /// The last sealed range that an event names, by partition.
+    RangeNamed,
 }
 
 impl Kind {
@@ -60,6 +62,7 @@ impl Kind {
             Self::Learnt => b"learnt",
             Self::Clock => b"clock",
             Self::PolicyRun => b"policy-run",
+            Self::RangeNamed => b"range-named",
         })
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     notes::Notes,
     policies::{self, PolicyService},
     retention::{self, RetentionService},
+    sealing::Sealing,
 };
 use async_trait::async_trait;
 use cairn_archive::events::DamageFoundBy;
@@ -78,8 +79,11 @@ impl LifecycleService {
         let store = notes.clone();
         let notes = Arc::new(Notes::new(notes));
         let appender = Arc::new(Appender::new(log.clone(), clock.clone()));
-        let of_notary = (log.clone(), appender.clone(), config.notary.clone());
-        let notary = NotaryService::open(of_notary.0, store, disk, of_notary.1, signer, of_notary.2).await?;
+        let of_sealing = (log.clone(), objects.clone(), notes.clone(), appender.clone());
+        let sealing = Sealing::new(of_sealing.0, of_sealing.1, of_sealing.2, of_sealing.3, config.sealing.clone());
+        let of_notary = (log.clone(), appender.clone(), Arc::new(sealing), config.notary.clone());
+        let notary =
+            NotaryService::open(of_notary.0, store, disk, of_notary.1, of_notary.2, signer, of_notary.3).await?;
         let copies = Copies { index: index.clone(), replication: replication.clone() };
         let damages = Damages::open(objects.clone(), notes.clone(), appender.clone(), copies).await?;
         let damages = Arc::new(damages);
@@ -152,6 +156,8 @@ impl LifecycleService {
         });
         let notary = self.notary.clone();
         tasks.spawn(async move { notary.run().await });
+        let sealing = self.notary.sealing().clone();
+        tasks.spawn(async move { sealing.run().await });
         let status = Status::of(self);
         tasks.spawn(async move {
             loop {

@@ -90,6 +90,7 @@ impl Needs {
             | Event::SiteReadOnlySet(_)
             | Event::SendersConfigured(_)
             | Event::CheckpointSigned(_)
+            | Event::RangeSealed(_)
             | Event::CommitmentRequested(_)
             | Event::CommitmentDecided(_)
             | Event::CommitmentReported(_) => {
@@ -367,6 +368,7 @@ impl StudyFold {
             | Event::SiteReadOnlySet(_)
             | Event::SendersConfigured(_)
             | Event::CheckpointSigned(_)
+            | Event::RangeSealed(_)
             | Event::CommitmentRequested(_)
             | Event::CommitmentDecided(_)
             | Event::CommitmentReported(_) => Err(Poison::Disagreement),

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use cairn_archive::Position;
 use cairn_service_api::{
     Error, Notary,
-    notary::{NotaryStatus, SignedCheckpoint},
+    notary::{LogSealing, NotaryStatus, SignedCheckpoint},
 };
 
 /// A [`Notary`] somewhere else.
@@ -50,5 +50,14 @@ impl Notary for NotaryClient {
     async fn prove_consistency(&self, older: &str, newer: Option<&str>) -> Result<String, Error> {
         let request = pb::ProveConsistencyRequest { older: older.to_owned(), newer: newer.map(str::to_owned) };
         Ok(call!(self.0, Safe, prove_consistency, request)?.document)
+    }
+
+    async fn sealed(&self) -> Result<LogSealing, Error> {
+        convert::sealed_from(call!(self.0, Safe, sealed, pb::SealedRequest {})?)
+    }
+
+    async fn seal(&self) -> Result<(), Error> {
+        // Sealing what is sealed does nothing.
+        call!(self.0, Safe, seal, pb::SealRequest {}).map(|pb::SealResponse {}| ())
     }
 }

@@ -43,4 +43,13 @@ impl NotaryService for NotaryServer {
         let document = self.0.prove_consistency(&older, newer.as_deref()).await.map_err(to_status)?;
         Ok(Response::new(pb::ProofResponse { document }))
     }
+
+    async fn sealed(&self, _: Request<pb::SealedRequest>) -> Result<Response<pb::SealedResponse>, Status> {
+        Ok(Response::new(convert::sealed_to(self.0.sealed().await.map_err(to_status)?)))
+    }
+
+    async fn seal(&self, _: Request<pb::SealRequest>) -> Result<Response<pb::SealResponse>, Status> {
+        self.0.seal().await.map_err(to_status)?;
+        Ok(Response::new(pb::SealResponse {}))
+    }
 }

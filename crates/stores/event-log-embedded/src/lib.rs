@@ -32,7 +32,6 @@
 
 mod cache;
 mod config;
-mod envelope;
 mod files;
 mod format;
 mod index;

@@ -1,6 +1,6 @@
 use crate::{
     config::EventLogConfig,
-    envelope, format,
+    format,
     meta::Meta,
     reader,
     recovery::{self, Recovery},
@@ -9,7 +9,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::BytesMut;
-use cairn_archive::{Incarnation, Offset, Partition, SiteId};
+use cairn_archive::{Incarnation, Offset, Partition, SiteId, envelope::compact};
 use cairn_process::{clock::Clock, disk::Disk};
 use cairn_store_api::{EventLog, Lives, LogBatch, Record, StoreError, StoreErrorKind};
 use std::{
@@ -122,7 +122,7 @@ impl EmbeddedEventLog {
         let mut frames = BytesMut::with_capacity(payloads + records.len() * 256);
         for record in records {
             let start = format::begin_record(&mut frames);
-            envelope::encode(&record.envelope, &mut frames);
+            compact::encode(&record.envelope, &mut frames);
             let envelope = frames.len() - start - format::RECORD_HEAD;
             frames.extend_from_slice(&record.payload);
             let body = frames.len() - start - format::RECORD_HEAD;

@@ -1,14 +1,13 @@
 //! Reading: offsets to places, places to bytes, bytes to records.
 
 use crate::{
-    envelope,
     format::{self, RecordHead},
     index::{IndexFile, Place, TimeMark},
     recovery,
     shared::{self, Shared},
 };
 use bytes::{Bytes, BytesMut};
-use cairn_archive::{Offset, Partition};
+use cairn_archive::{Offset, Partition, envelope::compact};
 use cairn_process::disk::DiskFile;
 use cairn_store_api::{LogBatch, LogRecord, Record, StoreError, StoreErrorKind};
 use std::{io, sync::Arc};
@@ -182,7 +181,7 @@ fn decode(shared: &Shared, frame: Bytes, partition: Partition, offset: Offset) -
         return None;
     }
     let (envelope, payload) = format::split_record(&head, frame);
-    let envelope = envelope::decode(&envelope, &shared.meta.site)?;
+    let envelope = compact::decode(&envelope, &shared.meta.site)?;
     Some(LogRecord { offset, appended_at_ms: head.time_ms, record: Record { envelope, payload } })
 }
 

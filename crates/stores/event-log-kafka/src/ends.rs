@@ -21,9 +21,27 @@ type Answer = oneshot::Sender<Result<Option<Offset>, StoreError>>;
 
 struct Question {
     partition: Partition,
-    /// A time in milliseconds; `None` asks for the end.
-    at: Option<i64>,
+    at: At,
     answer: Answer,
+}
+
+/// Which offset is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum At {
+    Beginning,
+    End,
+    /// The first one with a time at or after this many milliseconds.
+    Time(i64),
+}
+
+impl At {
+    fn offset(self) -> rdkafka::Offset {
+        match self {
+            Self::Beginning => rdkafka::Offset::Beginning,
+            Self::End => rdkafka::Offset::End,
+            Self::Time(ms) => rdkafka::Offset::Offset(ms),
+        }
+    }
 }
 
 pub(crate) struct Ends {
@@ -46,15 +64,20 @@ impl Ends {
 
     /// First offset that is not durable yet, as of a moment after the call.
     pub(crate) async fn end(&self, partition: Partition) -> Result<Offset, StoreError> {
-        Ok(self.ask(partition, None).await?.unwrap_or_default())
+        Ok(self.ask(partition, At::End).await?.unwrap_or_default())
+    }
+
+    /// First offset that the brokers still have.
+    pub(crate) async fn beginning(&self, partition: Partition) -> Result<Offset, StoreError> {
+        Ok(self.ask(partition, At::Beginning).await?.unwrap_or_default())
     }
 
     /// First offset with a time at or after `unix_ms`.
     pub(crate) async fn at(&self, partition: Partition, unix_ms: u64) -> Result<Option<Offset>, StoreError> {
-        self.ask(partition, Some(i64::try_from(unix_ms).unwrap_or(i64::MAX))).await
+        self.ask(partition, At::Time(i64::try_from(unix_ms).unwrap_or(i64::MAX))).await
     }
 
-    async fn ask(&self, partition: Partition, at: Option<i64>) -> Result<Option<Offset>, StoreError> {
+    async fn ask(&self, partition: Partition, at: At) -> Result<Option<Offset>, StoreError> {
         let gone = || StoreError::new(StoreErrorKind::Unavailable, "kafka log is closed");
         let (answer, answered) = oneshot::channel();
         self.questions.send(Question { partition, at, answer }).map_err(|_| gone())?;
@@ -72,20 +95,20 @@ impl Asker {
     fn run(&self, asked: &mpsc::Receiver<Question>) {
         while let Ok(first) = asked.recv() {
             let questions: Vec<Question> = std::iter::once(first).chain(asked.try_iter()).collect();
-            let (times, ends): (Vec<_>, Vec<_>) = questions.into_iter().partition(|question| question.at.is_some());
+            let (ends, others): (Vec<_>, Vec<_>) = questions.into_iter().partition(|question| question.at == At::End);
             self.answer(ends);
-            times.into_iter().for_each(|question| self.answer(vec![question]));
+            others.into_iter().for_each(|question| self.answer(vec![question]));
         }
     }
 
-    /// Answers questions for ends, or one for a time.
+    /// Answers questions for ends, or another one.
     fn answer(&self, questions: Vec<Question>) {
         // Those who stopped waiting while the brokers were away cost nothing.
         let questions: Vec<_> = questions.into_iter().filter(|question| !question.answer.is_closed()).collect();
         let Some(first) = questions.first() else { return };
-        let time = first.at.unwrap_or(-1);
+        let at = first.at;
         let partitions: BTreeSet<Partition> = questions.iter().map(|question| question.partition).collect();
-        let answers = self.ask_until_answered(&partitions, time);
+        let answers = self.ask_until_answered(&partitions, at);
         for question in questions {
             let answer = answers.as_ref().map_err(Clone::clone);
             let answer = answer.and_then(|list| self.find(list, question.partition));
@@ -95,14 +118,10 @@ impl Asker {
     }
 
     /// Just after a leader came back or another took over, the client's idea of it is old: it is refreshed and asked again.
-    fn ask_until_answered(
-        &self,
-        partitions: &BTreeSet<Partition>,
-        time: i64,
-    ) -> Result<TopicPartitionList, StoreError> {
+    fn ask_until_answered(&self, partitions: &BTreeSet<Partition>, at: At) -> Result<TopicPartitionList, StoreError> {
         let begun = Instant::now();
         loop {
-            let asked = self.ask(partitions, time);
+            let asked = self.ask(partitions, at);
             let failed = |list: &TopicPartitionList| partitions.iter().find_map(|p| self.find(list, *p).err());
             let error = match &asked {
                 Ok(list) => failed(list),
@@ -119,11 +138,10 @@ impl Asker {
         }
     }
 
-    fn ask(&self, partitions: &BTreeSet<Partition>, time: i64) -> Result<TopicPartitionList, StoreError> {
+    fn ask(&self, partitions: &BTreeSet<Partition>, at: At) -> Result<TopicPartitionList, StoreError> {
         let mut asked = TopicPartitionList::new();
         for partition in partitions {
-            let offset = if time < 0 { rdkafka::Offset::End } else { rdkafka::Offset::Offset(time) };
-            let added = asked.add_partition_offset(&self.topic, i32::from(partition.0), offset);
+            let added = asked.add_partition_offset(&self.topic, i32::from(partition.0), at.offset());
             added.map_err(|error| failed("ask for offsets", &error))?;
         }
         let answer = self.consumer.offsets_for_times(asked, self.timeout);

@@ -38,11 +38,13 @@ pub struct KafkaEventLog {
 
 impl KafkaEventLog {
     /// Opens the log of a topic that [`crate::create_topic`] has made, once its settings are found to keep the log's promises.
+    /// Brokers may have lost the beginnings of partitions: whoever opens it asks, and reads that elsewhere or goes no further
+    /// (EL-17).
     ///
     /// # Errors
     /// `NotFound` without the topic; `Invalid` when it is of another site, has another number of partitions, or its settings
     /// don't keep what is acknowledged, and this is not accepted by the configuration; `Corrupt` when the topic does not say
-    /// what it is or its beginning is gone; `Unavailable` when the brokers can't be reached.
+    /// what it is; `Unavailable` when the brokers can't be reached.
     pub async fn open(config: KafkaConfig, site: SiteId) -> Result<Self, StoreError> {
         config.check()?;
         let said = topic::check(&config, &site).await?;
@@ -136,6 +138,9 @@ impl KafkaEventLog {
         records_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<LogRecord>, StoreError> {
+        if from < self.shared.known_begin(partition) {
+            return Err(gone(partition, from));
+        }
         // Nothing is given from beyond damage, for as long as it is there.
         if let Some(damaged) = self.shared.damage_before(partition, from) {
             self.scans.read(partition, damaged, 1, 1).await?;
@@ -149,15 +154,27 @@ impl KafkaEventLog {
         if from >= known && from >= self.fresh_end(partition).await? {
             return Ok(Vec::new());
         }
-        let read = self.scans.read(partition, from, records_max, bytes_max).await;
-        let records = read.inspect_err(|error| {
-            if error.kind() == StoreErrorKind::Corrupt {
-                tracing::error!(partition = partition.0, offset = from.0, %error, "the log is damaged");
-                self.shared.found_damage(partition, from);
+        match self.scans.read(partition, from, records_max, bytes_max).await {
+            Ok(records) => {
+                metrics::read("brokers", records.len());
+                Ok(records)
             }
-        })?;
-        metrics::read("brokers", records.len());
-        Ok(records)
+            Err(_) if from < self.fresh_begin(partition).await? => Err(gone(partition, from)),
+            Err(error) => {
+                if error.kind() == StoreErrorKind::Corrupt {
+                    tracing::error!(partition = partition.0, offset = from.0, %error, "the log is damaged");
+                    self.shared.found_damage(partition, from);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn fresh_begin(&self, partition: Partition) -> Result<Offset, StoreError> {
+        self.shared.check_partition(partition)?;
+        let begin = self.ends.beginning(partition).await?;
+        self.shared.learn_begin(partition, begin);
+        Ok(self.shared.known_begin(partition))
     }
 
     async fn finish(&self) -> Result<(), StoreError> {
@@ -180,6 +197,11 @@ impl Drop for KafkaEventLog {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn gone(partition: Partition, from: Offset) -> StoreError {
+    let what = format!("kafka log: partition {} has lost what stood at {}", partition.0, from.0);
+    StoreError::new(StoreErrorKind::NotFound, what)
 }
 
 #[async_trait]
@@ -228,6 +250,11 @@ impl EventLog for KafkaEventLog {
 
     async fn end(&self, partition: Partition) -> Result<Offset, StoreError> {
         self.fresh_end(partition).await
+    }
+
+    async fn beginning(&self, partition: Partition) -> Result<Offset, StoreError> {
+        self.shared.check()?;
+        self.fresh_begin(partition).await
     }
 
     async fn wait_beyond(&self, partition: Partition, offset: Offset) -> Result<Offset, StoreError> {

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 
 pub(crate) struct Shared {
     ends: Vec<watch::Sender<Offset>>,
+    /// By partition, the first offset that the brokers still have, as far as it is known.
+    begins: Vec<AtomicU64>,
     /// By partition, the first offset found damaged; `u64::MAX` for none.
     damaged: Vec<AtomicU64>,
     closed: AtomicBool,
@@ -26,9 +28,10 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(partitions: u16, lease: Duration) -> Self {
         let ends = (0..partitions).map(|_| watch::Sender::new(Offset(0))).collect();
+        let begins = (0..partitions).map(|_| AtomicU64::new(0)).collect();
         let damaged = (0..partitions).map(|_| AtomicU64::new(u64::MAX)).collect();
         let (closed, alive) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self { ends, damaged, closed, broken: OnceLock::new(), alive, opened: Instant::now(), lease }
+        Self { ends, begins, damaged, closed, broken: OnceLock::new(), alive, opened: Instant::now(), lease }
     }
 
     /// At that moment the log had no new life.
@@ -45,6 +48,17 @@ impl Shared {
     pub(crate) fn learn_end(&self, partition: Partition, end: Offset) {
         if let Some(known) = self.ends.get(usize::from(partition.0)) {
             known.send_if_modified(|known| end > *known && std::mem::replace(known, end) != end);
+        }
+    }
+
+    /// The beginning as far as it is known here.
+    pub(crate) fn known_begin(&self, partition: Partition) -> Offset {
+        Offset(self.begins.get(usize::from(partition.0)).map_or(0, |begin| begin.load(Ordering::Acquire)))
+    }
+
+    pub(crate) fn learn_begin(&self, partition: Partition, begin: Offset) {
+        if let Some(known) = self.begins.get(usize::from(partition.0)) {
+            known.fetch_max(begin.0, Ordering::AcqRel);
         }
     }
 

@@ -1,8 +1,7 @@
 //! The topic: made by an explicit step, checked at each start.
 //!
 //! It has one partition more than the log. The last one holds what the log is: site, partitions, incarnation and an id of
-//! its own, in the headers of its first record. A topic that was deleted and made anew has none, or another id; one whose
-//! beginning was removed begins past offset 0; one whose partitions were changed has another number of them. What comes
+//! its own, in the headers of its first record. A topic that was deleted and made anew has none, or another id; one whose partitions were changed has another number of them. What comes
 //! after that record is about later lives: see `crate::lives`.
 
 use crate::{
@@ -304,8 +303,8 @@ fn look_blocking(config: &KafkaConfig) -> Result<Looked, StoreError> {
     let count = i32::from(config.partitions) + 1;
     let begins = offsets(config, &consumer, count, Offset::Beginning)?;
     let ends = offsets(config, &consumer, count, Offset::End)?;
-    if let Some(partition) = begins.iter().position(|begin| *begin != 0) {
-        let what = format!("topic {}: the beginning of partition {partition} is gone", config.topic);
+    if begins.last().is_some_and(|begin| *begin != 0) {
+        let what = format!("topic {}: the beginning of the partition that says what the log is, is gone", config.topic);
         return Err(StoreError::new(StoreErrorKind::Corrupt, what));
     }
     let end = ends.last().copied().unwrap_or_default();

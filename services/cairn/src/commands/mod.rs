@@ -13,6 +13,7 @@ pub mod fixity;
 pub mod import;
 pub mod index;
 pub mod keys;
+pub mod log;
 pub mod parked;
 pub mod policy;
 pub mod quarantine;

@@ -16,4 +16,4 @@ pub use sign::Signer;
 pub use whole::verify_log;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

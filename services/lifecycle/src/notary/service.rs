@@ -6,7 +6,7 @@ use super::{
     sign::Signer,
     trees::{Kept, LatestNote, Trees},
 };
-use crate::{append::Appender, config::NotaryConfig, metrics};
+use crate::{append::Appender, config::NotaryConfig, metrics, sealing::Sealing};
 use async_trait::async_trait;
 use cairn_archive::{
     Offset, Partition, Position, authority,
@@ -16,7 +16,7 @@ use cairn_archive::{
 use cairn_process::disk::Disk;
 use cairn_service_api::{
     Error, ErrorKind, Notary,
-    notary::{NotaryStatus, SignedCheckpoint},
+    notary::{LogSealing, NotaryStatus, SignedCheckpoint},
 };
 use cairn_store_api::{EventLog, IndexStore, LogRecord};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,6 +68,7 @@ struct Known {
 pub struct NotaryService {
     log: Arc<dyn EventLog>,
     appender: Arc<Appender>,
+    sealing: Arc<Sealing>,
     kept: Kept,
     signer: Option<Arc<dyn Signer>>,
     exports: Option<Exports>,
@@ -87,6 +88,7 @@ impl NotaryService {
         store: Arc<dyn IndexStore>,
         disk: Arc<dyn Disk>,
         appender: Arc<Appender>,
+        sealing: Arc<Sealing>,
         signer: Option<Arc<dyn Signer>>,
         config: NotaryConfig,
     ) -> Result<Self, Error> {
@@ -96,7 +98,12 @@ impl NotaryService {
         let exports = config.export_directory.clone().map(|directory| Exports { disk, directory });
         let trees = tokio::sync::Mutex::new(Trees::new(log.clone(), kept.clone()));
         let known = Mutex::new(Known { latest, ..Known::default() });
-        Ok(Self { log, appender, kept, signer, exports, config, trees, known })
+        Ok(Self { log, appender, sealing, kept, signer, exports, config, trees, known })
+    }
+
+    /// Who seals the log.
+    pub(crate) fn sealing(&self) -> &Arc<Sealing> {
+        &self.sealing
     }
 
     /// Follows the log, and signs when it is time, for ever. Without a key there is nothing to do.
@@ -394,5 +401,14 @@ impl Notary for NotaryService {
         let newer = newer.map_or_else(|| Ok(self.latest()?.note), |newer| Note::parse(newer).map_err(malformed))?;
         let prover = Prover { log: &*self.log, kept: &self.kept };
         Ok(prover.consistency(older, newer).await?.to_text())
+    }
+
+    async fn sealed(&self) -> Result<LogSealing, Error> {
+        let partitions = self.sealing.sealed().await?;
+        Ok(LogSealing { site: self.log.site().clone(), partitions, trouble: self.sealing.trouble() })
+    }
+
+    async fn seal(&self) -> Result<(), Error> {
+        self.sealing.turn(true).await
     }
 }

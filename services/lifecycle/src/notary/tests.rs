@@ -1,7 +1,12 @@
 //! The notary over the embedded log and store, on disks and clocks of its own.
 
 use super::{NotaryService, Signer};
-use crate::{append::Appender, config::NotaryConfig};
+use crate::{
+    append::Appender,
+    config::{NotaryConfig, SealingConfig},
+    notes::Notes,
+    sealing::Sealing,
+};
 use bytes::Bytes;
 use cairn_archive::{
     Envelope, EventId, Hlc, Incarnation, Offset, Partition, Position, SiteId,
@@ -9,12 +14,13 @@ use cairn_archive::{
 };
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
+use cairn_object_store_volumes::{VolumeConfig, VolumeStore};
 use cairn_process::{
     clock::Clock,
     disk::{Disk, sim::SimDisk},
 };
 use cairn_service_api::{ErrorKind, Notary};
-use cairn_store_api::{EventLog, IndexStore, Record};
+use cairn_store_api::{EventLog, IndexStore, ObjectStore, Record};
 use std::{
     path::Path,
     sync::{
@@ -33,7 +39,7 @@ fn site() -> SiteId {
 
 /// Stands until it is set.
 #[derive(Default)]
-struct Hand(AtomicU64);
+pub(crate) struct Hand(pub(crate) AtomicU64);
 
 impl Clock for Hand {
     fn unix_ms(&self) -> u64 {
@@ -63,19 +69,19 @@ fn blake3_of(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A machine: disk, clock, store of notes.
-struct Machine {
+pub(crate) struct Machine {
     disk: SimDisk,
-    clock: Arc<Hand>,
+    pub(crate) clock: Arc<Hand>,
     notes: TempDir,
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = Arc::new(Hand(AtomicU64::new(1_000_000)));
         Self { disk: SimDisk::unrecorded(), clock, notes: tempfile::tempdir().unwrap() }
     }
 
-    async fn log(&self) -> Arc<dyn EventLog> {
+    pub(crate) async fn log(&self) -> Arc<dyn EventLog> {
         let config = EventLogConfig {
             partitions: PARTITIONS,
             segment_bytes: 4 << 20,
@@ -89,7 +95,7 @@ impl Machine {
         Arc::new(EmbeddedEventLog::open(disk, self.clock.clone(), Path::new("/log").into(), config).await.unwrap())
     }
 
-    async fn store(&self) -> Arc<dyn IndexStore> {
+    pub(crate) async fn store(&self) -> Arc<dyn IndexStore> {
         Arc::new(EmbeddedIndexStore::open(self.notes.path().into(), IndexStoreConfig::default()).await.unwrap())
     }
 
@@ -100,8 +106,21 @@ impl Machine {
         let appender = Arc::new(Appender::new(log.clone(), self.clock.clone()));
         let signer: Option<Arc<dyn Signer>> = Some(Arc::new(Stamp));
         let disk = Arc::new(self.disk.clone());
-        let notary = NotaryService::open(log.clone(), store.clone(), disk, appender, signer, config).await.unwrap();
+        let sealing = self.sealing(&log, &store, &appender);
+        let notary = NotaryService::open(log.clone(), store.clone(), disk, appender, sealing, signer, config);
+        let notary = notary.await.unwrap();
         Running { log, store, notary }
+    }
+
+    fn sealing(&self, log: &Arc<dyn EventLog>, store: &Arc<dyn IndexStore>, appender: &Arc<Appender>) -> Arc<Sealing> {
+        let notes = Arc::new(Notes::new(store.clone()));
+        let config = SealingConfig::default();
+        Arc::new(Sealing::new(log.clone(), self.objects(), notes, appender.clone(), config))
+    }
+
+    pub(crate) fn objects(&self) -> Arc<dyn ObjectStore> {
+        let volumes = VolumeConfig { prewrite_bytes_min: 0, reserve_bytes: 0, ..VolumeConfig::new("/objects") };
+        Arc::new(VolumeStore::open(Arc::new(self.disk.clone()), volumes, self.clock.clone()).unwrap())
     }
 
     fn exported(&self) -> Vec<String> {
@@ -133,7 +152,7 @@ impl Running {
     }
 }
 
-fn record(number: u64, content: u8) -> Record {
+pub(crate) fn record(number: u64, content: u8) -> Record {
     let envelope = Envelope {
         id: EventId(uuid::Uuid::from_u128(number.into())),
         kind: "a.type".into(),
@@ -399,7 +418,9 @@ async fn without_a_key_nothing_is_signed() {
     let (log, store) = (machine.log().await, machine.store().await);
     let appender = Arc::new(Appender::new(log.clone(), machine.clock.clone()));
     let disk = Arc::new(machine.disk.clone());
-    let notary = NotaryService::open(log, store, disk, appender, None, NotaryConfig::default()).await.unwrap();
+    let sealing = machine.sealing(&log, &store, &appender);
+    let config = NotaryConfig::default();
+    let notary = NotaryService::open(log, store, disk, appender, sealing, None, config).await.unwrap();
     assert_eq!(notary.checkpoint(false).await.unwrap_err().kind, ErrorKind::Invalid);
     assert_eq!(notary.prove_event(&at(0, 0), false).await.unwrap_err().kind, ErrorKind::NotFound);
     assert!(!notary.notary().await.unwrap().has_key);

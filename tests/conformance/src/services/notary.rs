@@ -1,10 +1,10 @@
 //! Trials of [`Notary`]: on a scripted service, and on a client of it.
 
 use async_trait::async_trait;
-use cairn_archive::Position;
+use cairn_archive::{Offset, Partition, Position};
 use cairn_service_api::{
     Error, ErrorKind, Notary,
-    notary::{NotaryStatus, SignedCheckpoint},
+    notary::{LogSealing, NotaryStatus, SealedPartition, SignedCheckpoint},
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use libtest_mimic::Trial;
@@ -54,6 +54,24 @@ impl Notary for Scripted {
     async fn prove_consistency(&self, older: &str, newer: Option<&str>) -> Result<String, Error> {
         self.answer(format!("consistency {older:?} {newer:?}"), |_| "another\n".into())
     }
+
+    async fn sealed(&self) -> Result<LogSealing, Error> {
+        self.answer("sealed".into(), |_| sealed())
+    }
+
+    async fn seal(&self) -> Result<(), Error> {
+        self.answer("seal".into(), |_| ())
+    }
+}
+
+fn sealed() -> LogSealing {
+    let partition = |number: u16| {
+        let (at, n) = (|n: u64| Offset(u64::MAX - u64::from(number) * n), u64::from(number));
+        let partition = Partition(number);
+        SealedPartition { partition, ranges: n, bytes: n << 50, sealed_to: at(3), log_begin: at(2), log_end: at(1) }
+    };
+    let trouble = Some("why".into());
+    LogSealing { site: "east".parse().unwrap(), partitions: (0..3).map(partition).collect(), trouble }
 }
 
 fn signed(n: u64) -> SignedCheckpoint {
@@ -117,12 +135,16 @@ async fn what_is_asked_for_arrives_and_is_answered(scripted: Arc<Scripted>, nota
     assert_eq!(notary.prove_event(&position, true).await.unwrap(), "a proof\n");
     assert_eq!(notary.prove_consistency("old\n", None).await.unwrap(), "another\n");
     assert_eq!(notary.prove_consistency("", Some("")).await.unwrap(), "another\n");
+    assert_eq!(notary.sealed().await.unwrap(), sealed());
+    notary.seal().await.unwrap();
     let asked = [
         "checkpoint true",
         "checkpoint false",
         "event east/3/7/18446744073709551615 true",
         "consistency \"old\\n\" None",
         "consistency \"\" Some(\"\")",
+        "sealed",
+        "seal",
     ];
     assert_eq!(scripted.script().asked, asked);
 }
@@ -136,6 +158,8 @@ async fn every_failure_comes_back_as_it_was(scripted: Arc<Scripted>, notary: Arc
             notary.checkpoint(false).await.err(),
             notary.prove_event(&position, false).await.err(),
             notary.prove_consistency("", None).await.err(),
+            notary.sealed().await.err(),
+            notary.seal().await.err(),
         ];
         for failure in failures {
             let failure = failure.unwrap();

@@ -36,6 +36,7 @@ mod receipts;
 mod rejections;
 mod replay;
 mod s3_proxy;
+mod sealing;
 mod sites;
 mod sites_authority;
 mod sites_disasters;

@@ -129,15 +129,26 @@ async fn a_topic_not_made_for_it_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_whose_beginning_is_gone_is_refused() {
+async fn a_topic_whose_beginning_is_gone_says_so_and_gives_the_rest() {
     let config = shared(1);
     let log = open(&config).await;
     for number in 0..10 {
         log.append(P0, vec![record(0, number, 100)]).await.unwrap();
     }
-    log.close().await.unwrap();
+    assert_eq!(log.beginning(P0).await.unwrap(), Offset(0));
     let mut until = TopicPartitionList::new();
     until.add_partition_offset(&config.topic, 0, Place::Offset(4)).unwrap();
+    admin(&config).delete_records(&until, &options()).await.unwrap();
+    let again = open(&config).await;
+    for (log, when) in [(&log, "lost while it is open"), (&again, "lost before")] {
+        assert_eq!(log.beginning(P0).await.unwrap(), Offset(4), "{when}");
+        assert_eq!(log.read(P0, Offset(3), 1, 1).await.unwrap_err().kind(), StoreErrorKind::NotFound, "{when}");
+        let rest = log.read(P0, Offset(4), 10, 1 << 20).await.unwrap().records;
+        assert_eq!(rest.first().map(|record| record.offset), Some(Offset(4)), "{when}");
+    }
+    // What says which log it is, is needed.
+    let mut until = TopicPartitionList::new();
+    until.add_partition_offset(&config.topic, 1, Place::Offset(1)).unwrap();
     admin(&config).delete_records(&until, &options()).await.unwrap();
     let (kind, what) = refused(&config).await;
     assert_eq!(kind, StoreErrorKind::Corrupt, "{what}");

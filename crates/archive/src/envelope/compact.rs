@@ -1,9 +1,12 @@
-//! The envelope as the log writes it: fields, each a number, a length and bytes. Numbers are never reused; unknown ones
-//! are passed over, so that an older build reads what a newer one wrote.
+//! The envelope in bytes, as logs that keep files write it: fields, each a number, a length and bytes. Numbers are never
+//! reused; unknown ones are passed over, so that an older build reads what a newer one wrote.
 
+use super::{Envelope, known_kind};
+use crate::{
+    hlc::Hlc,
+    ids::{EventId, ObjectKey, SiteId},
+};
 use bytes::{BufMut, BytesMut};
-use cairn_archive::{Envelope, EventId, Hlc, ObjectKey, SiteId};
-use std::borrow::Cow;
 
 const ID: u8 = 1;
 const KIND: u8 = 2;
@@ -18,7 +21,7 @@ const OBJECT_KEYS: u8 = 10;
 const ORIGIN: u8 = 11;
 
 /// Appends the envelope to `buffer`.
-pub(crate) fn encode(envelope: &Envelope, buffer: &mut BytesMut) {
+pub fn encode(envelope: &Envelope, buffer: &mut BytesMut) {
     field(buffer, ID, envelope.id.as_bytes());
     field(buffer, KIND, envelope.kind.as_bytes());
     field(buffer, SITE, envelope.site.as_str().as_bytes());
@@ -107,19 +110,17 @@ fn length(mut bytes: &[u8]) -> Option<(usize, &[u8])> {
 }
 
 /// Reads an envelope. `site` is the log's own, whose name most envelopes bear.
-pub(crate) fn decode(bytes: &[u8], site: &SiteId) -> Option<Envelope> {
+pub fn decode(bytes: &[u8], site: &SiteId) -> Option<Envelope> {
     let fields = Fields::read(bytes)?;
     let text = |value: &[u8]| std::str::from_utf8(value).ok().map(str::to_owned);
-    let hlc: &[u8; 12] = fields.bytes(HLC)?.try_into().ok()?;
-    let hlc = Hlc { wall_ms: crate::format::u64_at(hlc, 0), counter: crate::format::u32_at(hlc, 8) };
-    let kind = fields.text(KIND)?;
-    let known = cairn_archive::events::EVENT_TYPES.iter().find(|known| **known == kind);
+    let (wall_ms, counter) = fields.bytes(HLC)?.split_first_chunk()?;
+    let hlc = Hlc { wall_ms: u64::from_le_bytes(*wall_ms), counter: u32::from_le_bytes(counter.try_into().ok()?) };
     let own_site = fields.text(SITE)?;
     let keys = fields.bytes(OBJECT_KEYS).unwrap_or_default();
     let keys: Result<Vec<ObjectKey>, _> = keys.chunks(16).map(ObjectKey::from_slice).collect();
     Some(Envelope {
         id: EventId::from_slice(fields.bytes(ID)?).ok()?,
-        kind: known.map_or_else(|| Cow::Owned(kind.to_owned()), |known| Cow::Borrowed(*known)),
+        kind: known_kind(fields.text(KIND)?),
         site: if own_site == site.as_str() { site.clone() } else { own_site.parse().ok()? },
         study_instance_uid: fields.text(STUDY)?.to_owned(),
         tenant: fields.text(TENANT)?.to_owned(),
