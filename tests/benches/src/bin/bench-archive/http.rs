@@ -52,6 +52,18 @@ impl Http {
         self.write(head.as_bytes())
     }
 
+    /// POST of DICOM JSON; gives the status.
+    pub fn post(&mut self, path: &str, body: &[u8], into: &mut Vec<u8>) -> Outcome<u16> {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: archive\r\nAccept: application/dicom+json\r\n\
+             Content-Type: application/dicom+json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        self.write(head.as_bytes())?;
+        self.write(body)?;
+        Ok(self.answer(Instant::now(), Some(into))?.status)
+    }
+
     /// PUT to another kind of server; any status but 200 is an error.
     pub fn put(&mut self, host: &str, path: &str, body: &[u8]) -> Outcome<()> {
         let head = format!("PUT {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n", body.len());
