@@ -9,7 +9,8 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeysConfig {
-    /// Whether events are sealed from now on. What was sealed before is read in any case.
+    /// Whether events are sealed from now on. What was sealed before is read in any case. Not by default: who loses the keys loses what
+    /// the log says, and a site whose log is in Kafka takes nothing that is sealed.
     pub seal: bool,
     /// File of the master key that wraps the keys: 64 hexadecimal digits. It is made at the first start. Unset: `keys/master.key` in
     /// `data.directory`; then who has a copy of that directory has all.
@@ -23,8 +24,8 @@ pub struct KeysConfig {
 
 impl Default for KeysConfig {
     fn default() -> Self {
-        let KeyRingConfig { seal, cached_max, made_at_once } = KeyRingConfig::default();
-        Self { seal, master_key_file: None, cached_max, made_at_once }
+        let KeyRingConfig { cached_max, made_at_once, .. } = KeyRingConfig::default();
+        Self { seal: false, master_key_file: None, cached_max, made_at_once }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     sites::{rows, store},
     stow::Sent,
-    support::{Archive, cairn, directory, run},
+    support::{Archive, Start, cairn, directory, run},
 };
 use cairn_dicom::{
     CharacterSet, Uid,
@@ -82,12 +82,18 @@ fn offline(data: &Path, arguments: &[&str]) -> String {
     run(cairn(), &[arguments, &["--data", data.to_str().unwrap()]].concat())
 }
 
+/// An archive that seals.
+fn sealing(data: &Path) -> Archive {
+    let environment = vec![("CAIRN__KEYS__SEAL", "true".to_owned())];
+    Archive::start_with(data, Start { environment, ..Start::default() })
+}
+
 #[test]
 fn the_log_shows_no_patient_and_is_read_with_its_keys_alone() {
     let folder = directory();
     let (data, backup) = (folder.path().join("data"), folder.path().join("backup-of-keys"));
     let (first, second) = (made(301), made(302));
-    let archive = Archive::start(&data);
+    let archive = sealing(&data);
     store(&archive, &first.files);
     archive.settled();
     let told = (first.name.clone(), first.id.clone());
@@ -111,7 +117,7 @@ fn the_log_shows_no_patient_and_is_read_with_its_keys_alone() {
 
     // Without its keys the log is not read, and nothing is made of it that it does not say.
     fs::remove_file(data.join("keys/keys")).unwrap();
-    let mut archive = Archive::start(&data);
+    let mut archive = sealing(&data);
     archive.expect_in_log("is not in the key store");
     let refused = archive.command(&["events", "show", position]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -122,7 +128,7 @@ fn the_log_shows_no_patient_and_is_read_with_its_keys_alone() {
     archive.stop();
 
     offline(&data, &["keys", "restore", backup.to_str().unwrap()]);
-    let archive = Archive::start(&data);
+    let archive = sealing(&data);
     archive.ok(&["index", "rebuild"]);
     archive.ok(&["index", "verify"]);
     assert_eq!(patient(&archive, &first.study), told);
