@@ -110,19 +110,21 @@ impl SealedRanges {
     /// Adds the next range, as far as it is of its life.
     pub(crate) fn add(&self, mut range: SealedRange, known: &mut Known) -> Result<(), StoreError> {
         let RangeName { incarnation, partition, .. } = range.name;
-        known.next = Some(range.name.next());
+        let next = range.name.next();
         let of_life = self.lives.range(incarnation, partition).map_or(Offset(0), |life| life.end);
         if range.offsets.end > of_life {
             (range.offsets.end, range.last) = (of_life, None);
         }
         // All of it is of a later life.
         if range.offsets.start >= of_life {
+            known.next = Some(next);
             return Ok(());
         }
         if range.offsets.start != known.end() {
             return Err(corrupt(&format!("one of partition {} does not begin where the last one ends", partition.0)));
         }
         known.ranges.push(range);
+        known.next = Some(next);
         Ok(())
     }
 

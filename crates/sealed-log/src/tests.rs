@@ -302,3 +302,19 @@ async fn an_object_that_is_no_range_is_corrupt() {
     let refused = machine.ranges(&*log).seal(&*log, P, Offset(5)).await.unwrap_err();
     assert_eq!(refused.kind(), StoreErrorKind::Corrupt);
 }
+
+#[tokio::test]
+async fn a_range_that_does_not_go_on_from_the_last_one_is_corrupt_however_often_it_is_asked_for() {
+    let machine = Machine::new();
+    let log = machine.log("/log").await;
+    append(&*log, 0..9, 10).await;
+    machine.ranges(&*log).seal(&*log, P, Offset(3)).await.unwrap();
+    machine.ranges(&*log).seal(&*log, P, Offset(6)).await.unwrap();
+    let name = |ordinal| crate::RangeName { site: site(), incarnation: log.incarnation(), partition: P, ordinal };
+    // The first one again under its own key, shorter: the second one does not begin where it ends.
+    machine.objects.delete(name(0).key()).await.unwrap();
+    machine.ranges(&*log).seal(&*log, P, Offset(2)).await.unwrap();
+    let missing = machine.ranges(&*log);
+    assert_eq!(missing.of(P).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    assert_eq!(missing.of(P).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+}
