@@ -23,11 +23,12 @@ pub use v1::{
     ErasedInstance, ErasedSeries, ErasedVersion, ErasureConfirmed, ErasureRequested, ErasureWithdrawn, EventRepaired,
     Finding, FragmentedFrames, FrameTable, HeldPatient, HoldPlaced, HoldProtected, HoldReleased, InstanceProtected,
     InstanceReceivedAgain, InstanceStored, InstanceStoredSide, InstancesRejected, KeptBecause, KeptVersion,
-    NativeFrames, Object, ObjectDamaged, ObjectRepaired, ObjectsDestroyed, OriginEnd, PolicyAction, PolicyAdopted,
-    PolicyProtected, PolicyWithdrawn, RangeSealed, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance,
-    RejectedSeries, RejectionNote, RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SealedBlock,
-    SealedFooter, SenderProfile, SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet, VersionChosen,
-    VersionsCompared, VersionsErased, event_repaired, frame_table, object_repaired,
+    NamedPatient, NativeFrames, Object, ObjectDamaged, ObjectRepaired, ObjectsDestroyed, OriginEnd, PatientFactRevoked,
+    PatientProtected, PatientUpdated, PatientsLinked, PatientsMerged, PolicyAction, PolicyAdopted, PolicyProtected,
+    PolicyWithdrawn, RangeSealed, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance, RejectedSeries, RejectionNote,
+    RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SealedBlock, SealedFooter, SenderProfile,
+    SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet, VersionChosen, VersionsCompared, VersionsErased,
+    event_repaired, frame_table, object_repaired,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -93,6 +94,14 @@ pub enum Event {
     PolicyWithdrawn(PolicyWithdrawn),
     /// `cairn.log.range-sealed.v1`
     RangeSealed(RangeSealed),
+    /// `cairn.patient.merged.v1`
+    PatientsMerged(PatientsMerged),
+    /// `cairn.patient.linked.v1`
+    PatientsLinked(PatientsLinked),
+    /// `cairn.patient.updated.v1`
+    PatientUpdated(PatientUpdated),
+    /// `cairn.patient.fact-revoked.v1`
+    PatientFactRevoked(PatientFactRevoked),
 }
 
 /// Why a payload is not an event that this build can read.
@@ -169,6 +178,10 @@ event_kinds! {
     PolicyAdopted = "cairn.policy.adopted.v1",
     PolicyWithdrawn = "cairn.policy.withdrawn.v1",
     RangeSealed = "cairn.log.range-sealed.v1",
+    PatientsMerged = "cairn.patient.merged.v1",
+    PatientsLinked = "cairn.patient.linked.v1",
+    PatientUpdated = "cairn.patient.updated.v1",
+    PatientFactRevoked = "cairn.patient.fact-revoked.v1",
 }
 
 impl Event {
@@ -185,15 +198,26 @@ impl Event {
         matches!(self, Event::CommitmentRequested(_) | Event::CommitmentDecided(_) | Event::CommitmentReported(_))
     }
 
-    /// Whether it is of no study: about sites, a hold, a policy, the log itself, storage commitment, or an object that no study is known to
-    /// have. No projection shows it.
+    /// Whether it is about patients, of whichever study.
+    pub fn is_of_patients(&self) -> bool {
+        matches!(
+            self,
+            Event::PatientsMerged(_)
+                | Event::PatientsLinked(_)
+                | Event::PatientUpdated(_)
+                | Event::PatientFactRevoked(_)
+        )
+    }
+
+    /// Whether it is of no study: about sites, patients, a hold, a policy, the log itself, storage commitment, or an object that no
+    /// study is known to have. Of these, projections show what is about patients alone.
     pub fn is_of_no_study(&self) -> bool {
         match self {
             Event::HoldPlaced(_) | Event::HoldReleased(_) => true,
             Event::PolicyAdopted(_) | Event::PolicyWithdrawn(_) => true,
             Event::ObjectDamaged(_) | Event::ObjectRepaired(_) => self.study_instance_uid().is_empty(),
             Event::CheckpointSigned(_) | Event::RangeSealed(_) => true,
-            event => event.is_of_sites() || event.is_of_commitment(),
+            event => event.is_of_sites() || event.is_of_commitment() || event.is_of_patients(),
         }
     }
 
@@ -227,6 +251,10 @@ impl Event {
             | Event::SendersConfigured(_)
             | Event::CheckpointSigned(_)
             | Event::RangeSealed(_)
+            | Event::PatientsMerged(_)
+            | Event::PatientsLinked(_)
+            | Event::PatientUpdated(_)
+            | Event::PatientFactRevoked(_)
             | Event::CommitmentRequested(_)
             | Event::CommitmentDecided(_)
             | Event::CommitmentReported(_) => "",
@@ -260,6 +288,10 @@ impl Event {
             Event::ErasureConfirmed(event) => &event.tenant,
             Event::VersionsErased(event) => &event.tenant,
             Event::ObjectsDestroyed(event) => &event.tenant,
+            Event::PatientsMerged(event) => &event.tenant,
+            Event::PatientsLinked(event) => &event.tenant,
+            Event::PatientUpdated(event) => &event.tenant,
+            Event::PatientFactRevoked(event) => &event.tenant,
             Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
@@ -294,6 +326,10 @@ impl Event {
             | Event::SiteReadOnlySet(_)
             | Event::SendersConfigured(_)
             | Event::CheckpointSigned(_)
+            | Event::PatientsMerged(_)
+            | Event::PatientsLinked(_)
+            | Event::PatientUpdated(_)
+            | Event::PatientFactRevoked(_)
             // The event that they are about names the object.
             | Event::ObjectDamaged(_)
             | Event::ObjectRepaired(_)

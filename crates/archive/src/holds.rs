@@ -9,6 +9,7 @@ use crate::{
     events::{Event, HeldPatient, HoldPlaced, HoldProtected, HoldReleased},
     fold::PatientIdentity,
     ids::{EventId, HoldId, SiteId},
+    patients::{self, Ties},
     position::Position,
 };
 use bytes::Bytes;
@@ -52,6 +53,8 @@ pub struct Holds {
     released: BTreeMap<HoldId, BTreeMap<EventId, Release>>,
     /// Events about holds that this build can't read: they may hold anything.
     unreadable: BTreeSet<EventId>,
+    /// Patients of whom a hold of the one is a hold of the other.
+    ties: Ties,
 }
 
 /// Whom an instance is of.
@@ -75,6 +78,17 @@ impl Patients {
         self.0.insert(named);
     }
 
+    /// These and all that are tied to them.
+    fn with_tied(&self, tenant: &str, ties: &Ties) -> Self {
+        let tied = |named: &Named| match named {
+            Named::Patient(patient) => ties.of(tenant, patient),
+            Named::Nobody | Named::Unknown => BTreeSet::new(),
+        };
+        let tied = self.0.iter().flat_map(tied).map(Named::Patient);
+        let unknown = (!ties.is_whole()).then_some(Named::Unknown);
+        Self(self.0.iter().cloned().chain(tied).chain(unknown).collect())
+    }
+
     /// Whether all are known. Where somebody is not, a hold of any patient holds the study.
     fn is_whole(&self) -> bool {
         !self.0.contains(&Named::Unknown)
@@ -91,8 +105,11 @@ pub enum HeldBy {
 }
 
 impl Holds {
-    /// Takes an event in; one that is not about holds changes nothing. `position`: where it became a fact.
+    /// Takes an event in; one that is neither about holds nor about patients changes nothing. `position`: where it became a fact.
     pub fn include(&mut self, envelope: &Envelope, position: &Position, payload: Bytes) {
+        if envelope.kind.starts_with(patients::KINDS) {
+            return self.ties.include(envelope, payload);
+        }
         if !envelope.kind.starts_with(KINDS) {
             return;
         }
@@ -139,7 +156,7 @@ impl Holds {
         self.in_force(authority).find(|(known, _)| *known == id).map(|(_, hold)| hold)
     }
 
-    /// What keeps a study, or one of the patients that its instances name, from being erased.
+    /// What keeps a study, or one of the patients that its instances name, or are tied to these, from being erased.
     pub fn held(
         &self,
         authority: &Authority,
@@ -147,6 +164,7 @@ impl Holds {
         study_instance_uid: &str,
         patients: &Patients,
     ) -> Option<HeldBy> {
+        let patients = &patients.with_tied(tenant, &self.ties);
         let holds = |(_, hold): &(HoldId, &Hold)| hold.tenant == tenant && hold.covers(study_instance_uid, patients);
         let found = self.in_force(authority).find(holds).map(|(id, _)| HeldBy::Hold(id));
         found.or_else(|| self.unreadable.first().map(|event| HeldBy::Unreadable(*event)))
@@ -154,8 +172,9 @@ impl Holds {
 
     /// What is held of a tenant, to be asked about many studies.
     pub fn lookup(&self, authority: &Authority, tenant: &str) -> Lookup {
-        let mut lookup =
-            Lookup { everything: self.unreadable.first().copied().map(HeldBy::Unreadable), ..Lookup::default() };
+        let everything = self.unreadable.first().copied().map(HeldBy::Unreadable);
+        let (tenant_of, ties) = (tenant.to_owned(), self.ties.clone());
+        let mut lookup = Lookup { everything, tenant: tenant_of, ties, ..Lookup::default() };
         for (id, hold) in self.in_force(authority).filter(|(_, hold)| hold.tenant == tenant) {
             for part in hold.parts.values() {
                 lookup.studies.extend(part.studies.iter().map(|study| (study.clone(), id)));
@@ -180,6 +199,8 @@ pub struct Lookup {
     everything: Option<HeldBy>,
     studies: HashMap<String, HoldId>,
     patients: Vec<(HeldPatient, HoldId)>,
+    tenant: String,
+    ties: Ties,
 }
 
 impl Lookup {
@@ -187,7 +208,10 @@ impl Lookup {
     pub fn held(&self, study_instance_uid: &str, patients: &[PatientIdentity]) -> Option<HeldBy> {
         let of_study = || self.studies.get(study_instance_uid).copied().map(HeldBy::Hold);
         let of_patient = || {
-            let is_meant = |(held, _): &&(HeldPatient, HoldId)| patients.iter().any(|patient| means(held, patient));
+            let tied: BTreeSet<_> = patients.iter().flat_map(|patient| self.ties.of(&self.tenant, patient)).collect();
+            let is_meant = |(held, _): &&(HeldPatient, HoldId)| {
+                !self.ties.is_whole() || tied.iter().any(|patient| means(held, patient))
+            };
             self.patients.iter().find(is_meant).map(|(_, id)| HeldBy::Hold(*id))
         };
         self.everything.or_else(of_study).or_else(of_patient)

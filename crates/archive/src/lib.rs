@@ -15,6 +15,7 @@ pub mod holds;
 pub mod ids;
 pub mod index_rows;
 pub mod notary;
+pub mod patients;
 pub mod plan;
 pub mod policies;
 pub mod position;

@@ -6,7 +6,7 @@
 //! too, so that no field can be put into another event. Here alone it is known which fields of which events are sealed.
 
 use crate::{
-    events::{Event, EventRepaired, InstanceProtected, Replacement, event_repaired::Remedy},
+    events::{Event, EventRepaired, InstanceProtected, PatientProtected, Replacement, event_repaired::Remedy},
     ids::{EventId, KeyId},
 };
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -131,13 +131,17 @@ fn hash(parts: &[&[u8]]) -> [u8; 32] {
 
 /// Whether events of this type may have something sealed.
 pub fn may_be_sealed(kind: &str) -> bool {
-    const KINDS: [&str; 6] = [
+    const KINDS: [&str; 10] = [
         "cairn.instance.stored.v1",
         "cairn.instance.version-chosen.v1",
         "cairn.rejection.revoked.v1",
         "cairn.attributes.corrected.v1",
         "cairn.correction.revoked.v1",
         "cairn.event.repaired.v1",
+        "cairn.patient.merged.v1",
+        "cairn.patient.linked.v1",
+        "cairn.patient.updated.v1",
+        "cairn.patient.fact-revoked.v1",
     ];
     KINDS.contains(&kind)
 }
@@ -153,6 +157,10 @@ fn sealed_fields(event: &mut Event) -> Option<(&mut String, &mut Bytes)> {
         Event::AttributesCorrected(event) => Some((&mut event.key_id, &mut event.protected)),
         Event::CorrectionRevoked(event) => Some((&mut event.key_id, &mut event.reason)),
         Event::EventRepaired(event) => Some((&mut event.key_id, &mut event.reason)),
+        Event::PatientsMerged(event) => Some((&mut event.key_id, &mut event.protected)),
+        Event::PatientsLinked(event) => Some((&mut event.key_id, &mut event.protected)),
+        Event::PatientUpdated(event) => Some((&mut event.key_id, &mut event.protected)),
+        Event::PatientFactRevoked(event) => Some((&mut event.key_id, &mut event.protected)),
         _ => None,
     }
 }
@@ -194,12 +202,25 @@ pub fn subject(event: &Event) -> Option<Subject> {
         Event::RejectionRevoked(event) => of_study(&event.reason, &event.key_id),
         Event::AttributesCorrected(event) => of_study(&event.protected, &event.key_id),
         Event::CorrectionRevoked(event) => of_study(&event.reason, &event.key_id),
+        Event::PatientsMerged(event) => of_patient(&event.tenant, &event.protected, &event.key_id),
+        Event::PatientsLinked(event) => of_patient(&event.tenant, &event.protected, &event.key_id),
+        Event::PatientUpdated(event) => of_patient(&event.tenant, &event.protected, &event.key_id),
+        Event::PatientFactRevoked(event) => of_patient(&event.tenant, &event.protected, &event.key_id),
         Event::EventRepaired(event) => {
             let inner = replacement(event).as_ref().and_then(subject);
             inner.or_else(|| of_study(&event.reason, &event.key_id))
         }
         _ => None,
     }
+}
+
+/// A fact about patients is of no study, and sealed for the first whom it names.
+fn of_patient(tenant: &str, protected: &Bytes, key_id: &str) -> Option<Subject> {
+    if !key_id.is_empty() || protected.is_empty() {
+        return None;
+    }
+    let first = PatientProtected::decode(protected.clone()).ok()?.patients.into_iter().next()?;
+    Some(Subject::new(tenant, "", &[first.issuer_of_patient_id.as_bytes(), first.patient_id.as_bytes()]))
 }
 
 /// Seals what may be a patient's in an event that has a [`subject`]. The second nonce is for what a repair puts in the place of

@@ -257,12 +257,64 @@ fn correction_revoked() -> Event {
     }))
 }
 
+fn patient_protected(patients: &[(&str, &str)]) -> bytes::Bytes {
+    let mut elements = cairn_dicom::dataset::DataSet::new();
+    elements.put_text(cairn_dicom::tags::PATIENT_NAME, "Müller^Jürgen");
+    let named = |(issuer, id): &(&str, &str)| events::NamedPatient {
+        patient_id: (*id).into(),
+        issuer_of_patient_id: (*issuer).into(),
+    };
+    let protected = events::PatientProtected {
+        patients: patients.iter().map(named).collect(),
+        elements: if patients.len() == 1 { cairn_archive::correction::encode(&elements) } else { Default::default() },
+        reason: "registered twice".into(),
+    };
+    protected.encode_to_vec().into()
+}
+
+/// Facts about patients.
+fn of_patients() -> [(&'static str, Event); 4] {
+    let (tenant, key_id, by) = ("default".to_owned(), String::new(), "operator".to_owned());
+    let both = patient_protected(&[("HOSPITAL", "P-1"), ("HOSPITAL", "P-2")]);
+    let merged = events::PatientsMerged {
+        tenant: tenant.clone(),
+        protected: both.clone(),
+        key_id: key_id.clone(),
+        merged_by: by.clone(),
+    };
+    let linked = events::PatientsLinked {
+        tenant: tenant.clone(),
+        protected: both.clone(),
+        key_id: key_id.clone(),
+        linked_by: by.clone(),
+    };
+    let updated = events::PatientUpdated {
+        tenant: tenant.clone(),
+        protected: patient_protected(&[("HOSPITAL", "P-2")]),
+        key_id: key_id.clone(),
+        updated_by: by.clone(),
+    };
+    let revoked = events::PatientFactRevoked {
+        tenant,
+        fact_event_id: vec![14; 16].into(),
+        protected: both,
+        key_id,
+        revoked_by: by,
+    };
+    [
+        ("patients_merged", Event::PatientsMerged(merged)),
+        ("patients_linked", Event::PatientsLinked(linked)),
+        ("patient_updated", Event::PatientUpdated(updated)),
+        ("patient_fact_revoked", Event::PatientFactRevoked(revoked)),
+    ]
+}
+
 /// One of each event with every field filled.
 fn samples() -> Vec<(&'static str, Event)> {
     let stored = stored();
     let uids = ("default".to_owned(), "1.2.3".to_owned(), "1.2.3.4".to_owned(), "1.2.3.4.5".to_owned());
     let (tenant, study_instance_uid, series_instance_uid, sop_instance_uid) = uids;
-    vec![
+    let mut samples = vec![
         (
             "instance_received_again",
             Event::InstanceReceivedAgain(Box::new(events::InstanceReceivedAgain {
@@ -629,7 +681,9 @@ fn samples() -> Vec<(&'static str, Event)> {
                 absent: 1,
             }),
         ),
-    ]
+    ];
+    samples.extend(of_patients());
+    samples
 }
 
 fn erased_series() -> events::ErasedSeries {

@@ -4,6 +4,7 @@ use crate::{
     AnswerStream, Error,
     digests::{DigestTree, FoldedEvent, Of, StudyDigest},
     parked::{ParkedEvent, ParkedSelection},
+    patients::{FactsOf, KnownFact},
     survey::{Survey, Surveyed},
 };
 use async_trait::async_trait;
@@ -334,6 +335,9 @@ pub trait Index: Send + Sync {
         study: &Uid,
         only: Vec<EventId>,
     ) -> Result<AnswerStream<FoldedEvent>, Error>;
+
+    /// Facts about patients: everybody's in no order, others in the order of events.
+    async fn patient_facts(&self, tenant: &str, of: FactsOf) -> Result<AnswerStream<KnownFact>, Error>;
 
     /// Goes through all studies of a tenant of which something is there, in parts.
     ///

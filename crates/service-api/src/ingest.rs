@@ -4,6 +4,7 @@ use crate::{
     AnswerStream, Error,
     correction::{Correction, CorrectionRevocation},
     parked::Repair,
+    patients::{PatientRevocation, PatientStatement},
     rejection::Revocation,
 };
 use async_trait::async_trait;
@@ -188,6 +189,19 @@ pub trait Ingest: Send + Sync {
     /// # Errors
     /// `NotFound`: there is no correction at that position.
     async fn revoke_correction(&self, revocation: CorrectionRevocation) -> Result<Position, Error>;
+
+    /// Records a fact about patients: a merge, a link, or an update of a patient's attributes. Stored bytes stay as they are.
+    ///
+    /// # Errors
+    /// `Invalid`: an identity or a value can't be used. `Conflict`: the merge would close a cycle, or the prior patient is merged
+    /// already.
+    async fn say_of_patients(&self, statement: PatientStatement) -> Result<Position, Error>;
+
+    /// Takes a fact about patients back: it counts as never said.
+    ///
+    /// # Errors
+    /// `NotFound`: there is no such fact at that position.
+    async fn revoke_patient_fact(&self, revocation: PatientRevocation) -> Result<Position, Error>;
 
     /// Quarantined inputs, newest first.
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error>;

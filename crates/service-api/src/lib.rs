@@ -11,6 +11,7 @@ pub mod ingest;
 pub mod lifecycle;
 pub mod notary;
 pub mod parked;
+pub mod patients;
 pub mod policies;
 pub mod rejection;
 pub mod replication;

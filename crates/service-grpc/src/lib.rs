@@ -13,6 +13,7 @@ mod identifier;
 mod lifecycle;
 mod notary;
 mod parked;
+mod patients;
 mod policies;
 mod rejection;
 mod replication;

@@ -114,6 +114,14 @@ impl Ingest for Process {
         Err(Error::new(ErrorKind::NotFound, "no such event"))
     }
 
+    async fn say_of_patients(&self, _: cairn_service_api::patients::PatientStatement) -> Result<Position, Error> {
+        Err(Error::new(ErrorKind::NotFound, "no such event"))
+    }
+
+    async fn revoke_patient_fact(&self, _: cairn_service_api::patients::PatientRevocation) -> Result<Position, Error> {
+        Err(Error::new(ErrorKind::NotFound, "no such event"))
+    }
+
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {
         let entry = QuarantineEntry {
             id: EventId::from_slice(&[u8::try_from(self.number).expect("small"); 16]).expect("16 bytes"),

@@ -32,6 +32,7 @@ use crate::{
     commands::{
         corrections::{CorrectArgs, CorrectionsArgs},
         parked::ParkedArgs,
+        patient::PatientArgs,
         rejections::RejectionsArgs,
         why::WhyArgs,
     },
@@ -86,6 +87,8 @@ pub enum Command {
     Correct(CorrectArgs),
     /// Corrections of attributes: list those of a study, show their values, take one back
     Corrections(CorrectionsArgs),
+    /// Patients: merge one into another, link two, give a patient's attributes other values, and take that back
+    Patient(PatientArgs),
     /// Every event that made a study, a series, an instance or a patient what it is, and what came of it
     Why(WhyArgs),
     /// Events that the index could not fold: list them, and say what they mean
@@ -143,6 +146,7 @@ impl Command {
             Self::Rejections(args) => Some(&args.server),
             Self::Correct(args) => Some(&args.server),
             Self::Corrections(args) => Some(&args.server),
+            Self::Patient(args) => Some(&args.server),
             Self::Why(args) => Some(&args.server),
             Self::Parked(args) => Some(&args.server),
             Self::Quarantine(args) => Some(&args.server),

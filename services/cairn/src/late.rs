@@ -22,6 +22,7 @@ use cairn_service_api::{
     lifecycle::{DamagedObject, FixityStatus, NamedObject},
     notary::{LogSealing, NotaryStatus, SignedCheckpoint},
     parked::{ParkedEvent, ParkedSelection, Repair},
+    patients::{FactsOf, KnownFact, PatientRevocation, PatientStatement},
     policies::{Forecast, NewPolicy, PolicyStatus, WhatIf},
     rejection::Revocation,
     replication::{AtRisk, Delivered, Delivery, Inspected, Introduction, Meeting, ReplicationStatus, Report, Suspects},
@@ -102,6 +103,14 @@ impl Ingest for Late<dyn Ingest> {
         self.get()?.revoke_correction(revocation).await
     }
 
+    async fn say_of_patients(&self, statement: PatientStatement) -> Result<Position, Error> {
+        self.get()?.say_of_patients(statement).await
+    }
+
+    async fn revoke_patient_fact(&self, revocation: PatientRevocation) -> Result<Position, Error> {
+        self.get()?.revoke_patient_fact(revocation).await
+    }
+
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {
         self.get()?.quarantine().await
     }
@@ -172,6 +181,10 @@ impl Index for Late<dyn Index> {
         only: Vec<EventId>,
     ) -> Result<AnswerStream<FoldedEvent>, Error> {
         self.get()?.study_events(tenant, study, only).await
+    }
+
+    async fn patient_facts(&self, tenant: &str, of: FactsOf) -> Result<AnswerStream<KnownFact>, Error> {
+        self.get()?.patient_facts(tenant, of).await
     }
 
     async fn survey(&self, survey: Survey) -> Result<AnswerStream<Surveyed>, Error> {

@@ -83,6 +83,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Rejections(args) => commands::rejections::run(args).await,
         Command::Correct(args) => commands::corrections::correct(args).await,
         Command::Corrections(args) => commands::corrections::run(args).await,
+        Command::Patient(args) => commands::patient::run(args).await,
         Command::Why(args) => commands::why::run(args).await,
         Command::Parked(args) => commands::parked::run(args).await,
         Command::Quarantine(args) => commands::quarantine::run(args).await,

@@ -2,6 +2,7 @@
 
 use crate::{
     answering::{Answers, Ended, answering},
+    people::{People, PeopleOfStudy},
     project::HeaderReader,
     query::{Seen, Studies, Walk},
     rows::{Rows, malformed},
@@ -9,7 +10,10 @@ use crate::{
 };
 use cairn_archive::{
     events::InstanceStoredSide,
-    fold::{Corrections, Identity, InstanceState, StoredObject, StudyKey, StudyState, TablesAt, Version},
+    fold::{
+        Corrections, Identity, InstanceState, PatientIdentity, StoredObject, StudyKey, StudyState, TablesAt, Version,
+        applied,
+    },
     index_rows::{
         RowError, VERSION_TABLES,
         access::{Kind, Token, exact},
@@ -30,7 +34,7 @@ use cairn_service_api::{
 };
 use cairn_store_api::ObjectRef;
 use prost::Message;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Gives the instances of a selection.
 pub(crate) async fn run(
@@ -38,21 +42,31 @@ pub(crate) async fn run(
     selection: Selection,
     detail: Detail,
 ) -> Result<AnswerStream<InstanceRecord>, Error> {
-    let plan = plan(&selection)?;
+    let mut plan = plan(&selection)?;
     let place = shared.place().await?;
     let shared = shared.clone();
     Ok(answering(shared.config.answers_ahead_max, Some(place), move |answers| async move {
         let pinned = shared.pinned(None).await?;
-        let mut walk =
-            Walk::new(pinned.rows.clone(), selection.tenant.clone(), plan, sees_rejected(&selection), &shared.config);
+        let people = Arc::new(People::open(&pinned.rows, &selection.tenant).await?);
+        let same = same_patients(&people, &selection).await?;
+        if let (Way::Lists(_), Some((id, _))) = (&plan.way, &selection.patient) {
+            plan.way =
+                Way::Lists(Lists::of_patients(same.iter().map(|patient| patient.id.as_str()).chain([id.as_str()])));
+        }
+        let from = (pinned.rows.clone(), selection.tenant.clone());
+        let mut walk = Walk::new(people, from, plan, sees_rejected(&selection), &shared.config);
         let mut studies: Studies = walk.begin(1).await?;
         while let Some((key, state)) = studies.next().await? {
             // Whose it is, what is seen of it says; which instances are seen, their own facts do.
             let study = match selection.patient {
-                Some(_) => walk.see(key, state).await?.filter(|study| is_of_patient(&study.state, &selection)),
+                Some(_) => walk.see(key, state).await?.filter(|study| is_of_patient(&study.state, &selection, &same)),
                 None => Some(Seen::as_rows_say(key, state)),
             };
-            if let Some(study) = study {
+            if let Some(mut study) = study {
+                study.people = match selection.as_stored {
+                    true => PeopleOfStudy::default(),
+                    false => walk.people.of_study(&study.state).await?,
+                };
                 of_study(&walk, &study, &selection, detail, &answers).await?;
             }
         }
@@ -88,8 +102,16 @@ fn plan(selection: &Selection) -> Result<Plan, Error> {
     Ok(plan)
 }
 
-/// Whether some instance of the study names the patient; without an issuer asked for, any issuer's.
-fn is_of_patient(state: &StudyState, selection: &Selection) -> bool {
+/// Everybody who is the patient that a selection names, where facts say so.
+async fn same_patients(people: &People, selection: &Selection) -> Result<BTreeSet<PatientIdentity>, Error> {
+    match &selection.patient {
+        Some((id, issuer)) => people.named(id, issuer.as_deref()).await,
+        None => Ok(BTreeSet::new()),
+    }
+}
+
+/// Whether some instance of the study names the patient, or somebody who is the same; without an issuer asked for, any issuer's.
+fn is_of_patient(state: &StudyState, selection: &Selection, same: &BTreeSet<PatientIdentity>) -> bool {
     let Some((id, issuer)) = &selection.patient else { return true };
     let key = Key {
         tag: tags::PATIENT_ID,
@@ -97,7 +119,8 @@ fn is_of_patient(state: &StudyState, selection: &Selection) -> bool {
         test: Test::Exact(id.trim_matches([' ', '\0']).to_owned()),
     };
     state.patients().iter().any(|patient| {
-        key.matches_texts(&[&patient.id]) && issuer.as_ref().is_none_or(|issuer| *issuer == patient.issuer)
+        same.contains(&patient.trimmed())
+            || key.matches_texts(&[&patient.id]) && issuer.as_ref().is_none_or(|issuer| *issuer == patient.issuer)
     })
 }
 
@@ -132,7 +155,8 @@ async fn of_series(
     let key = &study.key;
     let corrections = if selection.as_stored { Corrections::default() } else { study.state.corrections.clone() };
     let headers = walk.headers(key);
-    let mut reader = Reader { rows: walk.rows.clone(), headers, key: key.clone(), detail, corrections };
+    let (rows, people) = (walk.rows.clone(), study.people.clone());
+    let mut reader = Reader { rows, headers, key: key.clone(), detail, corrections, people };
     let mut after = None;
     loop {
         let (found, more) = walk.instances(key, series, after.as_ref()).await?;
@@ -169,6 +193,7 @@ pub(crate) struct Reader {
     key: StudyKey,
     detail: Detail,
     corrections: Corrections,
+    people: PeopleOfStudy,
 }
 
 fn object(object: &StoredObject) -> ObjectRef {
@@ -187,11 +212,15 @@ impl Reader {
         if self.detail != Detail::Location {
             tables = self.tables(version).await?;
         }
-        if self.detail == Detail::Header {
+        // Of whom something is said, an instance's header says whether it is that one's.
+        if self.detail == Detail::Header || !self.people.is_empty() {
             header = self.headers.header(&identity.series, version).await?;
-            header = self.corrections.apply(identity, version, header);
         }
-        let corrections = self.corrections.in_force(identity, version);
+        let corrections = self.people.in_force(&self.corrections, identity, version, &header);
+        header = match self.detail {
+            Detail::Header => applied(version, header, &corrections),
+            _ => bytes::Bytes::new(),
+        };
         let is_corrected = |path: &[u32]| matches!(path, [tag] if corrections.iter().any(|one| one.is_of(Tag(*tag))));
         tables.bulk_data.retain(|entry| !is_corrected(&entry.path));
         Ok(InstanceRecord {

@@ -27,6 +27,7 @@ use cairn_service_api::{
         StateDigest, StudyDifference,
     },
     parked::{ParkedEvent, ParkedSelection},
+    patients::{FactsOf, KnownFact},
     survey::{Survey, Surveyed},
 };
 use cairn_store_api::{EventLog, Generation, IndexStore, Membership};
@@ -325,6 +326,10 @@ impl Index for IndexService {
         only: Vec<EventId>,
     ) -> Result<AnswerStream<FoldedEvent>, Error> {
         digests::events(&self.shared, tenant.to_owned(), study, only).await
+    }
+
+    async fn patient_facts(&self, tenant: &str, of: FactsOf) -> Result<AnswerStream<KnownFact>, Error> {
+        crate::facts::run(&self.shared, tenant.to_owned(), of).await
     }
 
     async fn survey(&self, survey: Survey) -> Result<AnswerStream<Surveyed>, Error> {

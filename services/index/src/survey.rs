@@ -2,12 +2,13 @@
 
 use crate::{
     answering::{Answers, Ended, answering},
+    people::{People, PeopleOfStudy},
     query::{Studies, load},
     rows::Rows,
     service::Shared,
 };
 use cairn_archive::{
-    fold::{StudyKey, StudyState},
+    fold::{PatientIdentity, StudyKey, StudyState},
     index_rows::OrderKey,
 };
 use cairn_dicom::{Tag, Uid, dataset::DataSet, tags, temporal::Date};
@@ -33,7 +34,8 @@ pub(crate) async fn run(shared: &Arc<Shared>, survey: Survey) -> Result<AnswerSt
     let place = shared.place().await?;
     let shared = shared.clone();
     Ok(answering(shared.config.answers_ahead_max, Some(place), move |answers| async move {
-        let surveying = Arc::new(Surveying { rows: pinned.rows.clone(), survey, expression });
+        let people = People::open(&pinned.rows, &survey.tenant).await?;
+        let surveying = Arc::new(Surveying { rows: pinned.rows.clone(), people, survey, expression });
         surveying.all(&answers).await?;
         Ok(shared.was_there(&pinned).await?)
     }))
@@ -42,6 +44,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, survey: Survey) -> Result<AnswerSt
 /// A survey under way.
 struct Surveying {
     rows: Rows,
+    people: People,
     survey: Survey,
     expression: Expression,
 }
@@ -79,7 +82,8 @@ impl Surveying {
         let mut part = Surveyed::default();
         for (key, state) in load(&self.rows, &self.survey.tenant, keys, true).await? {
             part.studies += 1;
-            match self.expression.holds(|variable| value(variable.name, &key, &state, self.survey.at_ms)) {
+            let people = self.people.of_study(&state).await?;
+            match self.expression.holds(|variable| value(variable.name, &key, (&state, &people), self.survey.at_ms)) {
                 Ok(true) => part.found.push(found(&key, &state)?),
                 Ok(false) => {}
                 Err(_) => part.undecided += 1,
@@ -105,7 +109,7 @@ fn found(key: &StudyKey, state: &StudyState) -> Result<FoundStudy, Error> {
 
 /// What a variable is for a study. Ages are those of the latest date that is named: where instances disagree, nothing is older
 /// than the youngest of them says.
-fn value(name: &str, key: &StudyKey, state: &StudyState, at_ms: u64) -> Value {
+fn value(name: &str, key: &StudyKey, (state, people): (&StudyState, &PeopleOfStudy), at_ms: u64) -> Value {
     let today = days(at_ms);
     match name {
         "study_uid" => Value::Text(key.study_instance_uid.clone()),
@@ -118,12 +122,18 @@ fn value(name: &str, key: &StudyKey, state: &StudyState, at_ms: u64) -> Value {
         }
         "study_date" => latest(state, tags::STUDY_DATE)
             .map_or(Value::Unknown, |date| Value::Text(format!("{:08}", date.as_number()))),
-        "patient_age_years" => latest(state, tags::PATIENT_BIRTH_DATE)
+        "patient_age_years" => people
+            .said(tags::PATIENT_BIRTH_DATE)
+            .filter_map(|text| Date::parse(&text).map(|period| period.last))
+            .chain(latest(state, tags::PATIENT_BIRTH_DATE))
+            .max()
             .zip(Date::of_days(today))
             .map_or(Value::Unknown, |(birth, today)| Value::Number(years(birth, today))),
-        "patient_sex" => text(state, tags::PATIENT_SEX),
-        "patient_ids" => Value::Texts(state.patients().into_iter().map(|patient| patient.id).collect()),
-        "issuers" => Value::Texts(state.patients().into_iter().map(|patient| patient.issuer).collect()),
+        "patient_sex" => {
+            people.said(tags::PATIENT_SEX).next().map_or_else(|| text(state, tags::PATIENT_SEX), Value::Text)
+        }
+        "patient_ids" => Value::Texts(patients(state, people).into_iter().map(|patient| patient.id).collect()),
+        "issuers" => Value::Texts(patients(state, people).into_iter().map(|patient| patient.issuer).collect()),
         "accession_number" => text(state, tags::ACCESSION_NUMBER),
         "study_description" => text(state, tags::STUDY_DESCRIPTION),
         "referring_physician" => text(state, tags::REFERRING_PHYSICIAN_NAME),
@@ -139,6 +149,18 @@ fn value(name: &str, key: &StudyKey, state: &StudyState, at_ms: u64) -> Value {
         "bytes" => number(state.bytes),
         _ => Value::Unknown,
     }
+}
+
+/// The patients that instances name, and those into whom these were merged.
+fn patients(state: &StudyState, people: &PeopleOfStudy) -> Vec<PatientIdentity> {
+    let mut patients = state.patients();
+    let survivors = people.iter().map(|(patient, resolution)| resolution.survivor(&patient.trimmed()).clone());
+    for survivor in survivors.collect::<Vec<_>>() {
+        if !patients.contains(&survivor) {
+            patients.push(survivor);
+        }
+    }
+    patients
 }
 
 fn days(at_ms: u64) -> i64 {
@@ -175,8 +197,9 @@ mod tests {
     fn every_variable_has_its_kind_or_is_not_known() {
         let key = StudyKey { tenant: "default".into(), study_instance_uid: "1.2".into() };
         let state = StudyState { received_at_ms: 1, ..StudyState::default() };
+        let nobody = PeopleOfStudy::default();
         for variable in VARIABLES {
-            let value = value(variable.name, &key, &state, 10 * DAY_MS);
+            let value = value(variable.name, &key, (&state, &nobody), 10 * DAY_MS);
             let kind = match value {
                 Value::Text(_) => Some(cairn_expression::Kind::Text),
                 Value::Number(_) => Some(cairn_expression::Kind::Number),
@@ -185,10 +208,18 @@ mod tests {
             };
             assert!(kind.is_none_or(|kind| kind == variable.kind), "{}", variable.name);
         }
-        assert_eq!(value("received_days", &key, &StudyState::default(), DAY_MS), Value::Unknown, "of an older fold");
-        assert_eq!(value("received_days", &key, &state, 10 * DAY_MS), Value::Number(9));
+        assert_eq!(
+            value("received_days", &key, (&StudyState::default(), &nobody), DAY_MS),
+            Value::Unknown,
+            "of an older fold"
+        );
+        assert_eq!(value("received_days", &key, (&state, &nobody), 10 * DAY_MS), Value::Number(9));
         let ahead = StudyState { received_at_ms: 20 * DAY_MS, ..StudyState::default() };
-        assert_eq!(value("received_days", &key, &ahead, 10 * DAY_MS), Value::Number(0), "by a clock that was ahead");
+        assert_eq!(
+            value("received_days", &key, (&ahead, &nobody), 10 * DAY_MS),
+            Value::Number(0),
+            "by a clock that was ahead"
+        );
     }
 
     #[test]

@@ -124,6 +124,16 @@ impl Appender {
         Ok(found.and_then(read).map(|(event, envelope)| (envelope.id, event)))
     }
 
+    /// The same with its envelope.
+    pub(crate) async fn fact_at(&self, position: &Position) -> Result<Option<(Envelope, Event)>, Error> {
+        let found = self.record_at(position).await?;
+        let read = |record: Record| {
+            let event = Event::decode(&record.envelope.kind, record.payload).ok()?;
+            Some((record.envelope, event))
+        };
+        Ok(found.and_then(read))
+    }
+
     async fn record_at(&self, position: &Position) -> Result<Option<Record>, Error> {
         let own = (self.log.site(), self.log.incarnation());
         if own != (&position.site, position.incarnation) || position.partition.0 >= self.log.partitions() {

@@ -62,7 +62,7 @@ impl Service {
     }
 }
 
-fn invalid(bad: BadCorrection) -> Error {
+pub(crate) fn invalid(bad: BadCorrection) -> Error {
     let error = Error::new(ErrorKind::Invalid, bad.to_string());
     match bad.tag() {
         Some(tag) => error.about(tag),
@@ -70,7 +70,7 @@ fn invalid(bad: BadCorrection) -> Error {
     }
 }
 
-fn check_reason(reason: &str) -> Result<(), Error> {
+pub(crate) fn check_reason(reason: &str) -> Result<(), Error> {
     if reason.len() <= REASON_BYTES_MAX {
         return Ok(());
     }

@@ -26,6 +26,7 @@ use cairn_service_api::{
     index::{Detail, Selection},
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, Stored},
     parked::Repair,
+    patients::{PatientRevocation, PatientStatement},
     rejection::Revocation,
 };
 use cairn_store_api::{EventLog, ObjectStore};
@@ -265,6 +266,14 @@ impl Ingest for IngestService {
 
     async fn revoke_correction(&self, revocation: CorrectionRevocation) -> Result<Position, Error> {
         crate::correction::revoke(&self.0.appender, revocation).await
+    }
+
+    async fn say_of_patients(&self, statement: PatientStatement) -> Result<Position, Error> {
+        self.0.say_of_patients(statement).await
+    }
+
+    async fn revoke_patient_fact(&self, revocation: PatientRevocation) -> Result<Position, Error> {
+        crate::patients::revoke(&self.0.appender, revocation).await
     }
 
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {

@@ -5,6 +5,7 @@ mod asking;
 pub mod commitment;
 mod correcting;
 pub mod lifecycle;
+mod merging;
 pub mod notary;
 pub mod policies;
 mod rejecting;
@@ -85,6 +86,10 @@ pub fn trials(name: &str, site: impl Fn() -> Making + Clone + Send + 'static) ->
         "a_note_that_names_nothing_is_refused", rejecting::a_note_that_names_nothing_is_refused;
         "a_correction_is_found_and_given_out_until_it_is_taken_back", correcting::a_correction_is_found_and_given_out_until_it_is_taken_back;
         "a_correction_that_says_nothing_usable_is_refused", correcting::a_correction_that_says_nothing_usable_is_refused;
+        "a_merged_patient_is_the_surviving_one_until_that_is_taken_back", merging::a_merged_patient_is_the_surviving_one_until_that_is_taken_back;
+        "an_updated_patient_is_found_and_given_out_so", merging::an_updated_patient_is_found_and_given_out_so;
+        "linked_patients_stay_and_are_found_together", merging::linked_patients_stay_and_are_found_together;
+        "what_can_not_be_said_of_patients_is_refused", merging::what_can_not_be_said_of_patients_is_refused;
         "instances_come_back_byte_for_byte", returning::instances_come_back_byte_for_byte;
         "parts_of_a_file_are_its_bytes", returning::parts_of_a_file_are_its_bytes;
         "frames_are_the_pixels", returning::frames_are_the_pixels;

@@ -6,7 +6,9 @@ use crate::{
 };
 use cairn_archive::{
     ObjectKey, Position, SiteId,
-    events::{Door as By, ReceiptEnd},
+    events::{Door as By, Event, ReceiptEnd},
+    fold::EventOrder,
+    patients::{PatientFact, Resolution},
 };
 use cairn_index::{IndexConfig, IndexService};
 use cairn_ingest::{IngestConfig, IngestService, Quarantine, QuarantineConfig};
@@ -20,6 +22,7 @@ use cairn_service_api::{
     correction::{Correction, CorrectionRevocation},
     index::Conflict,
     ingest::{InstanceOffer, OfferedForm, Sender, Stored},
+    patients::{FactsOf, KnownFact, PatientChange, PatientRevocation, PatientStatement},
     rejection::Revocation,
     replication::ReplicationStatus,
 };
@@ -211,8 +214,30 @@ impl Site {
         self.running()?.ingest.revoke_correction(revocation).await.map(|_| ())
     }
 
+    /// Says something of patients at the site.
+    pub async fn say_of_patients(&self, change: PatientChange) -> Result<Position, Error> {
+        let (by, reason) = ("operator".into(), "simulated".into());
+        let statement = PatientStatement { tenant: "default".into(), change, by, reason };
+        self.running()?.ingest.say_of_patients(statement).await
+    }
+
+    /// Takes back what the site's log has of patients.
+    pub async fn revoke_patient_fact(&self, position: Position) -> Result<(), Error> {
+        let revocation = PatientRevocation { position, by: "operator".into(), reason: "simulated".into() };
+        self.running()?.ingest.revoke_patient_fact(revocation).await.map(|_| ())
+    }
+
     fn running(&self) -> Result<&Running, Error> {
         self.running.as_ref().ok_or_else(|| Error::new(ErrorKind::Unavailable, "the site is down"))
+    }
+
+    /// What the site's log comes to of patients.
+    pub fn patients(&self) -> Resolution {
+        let read = |found: &LogRecord| {
+            let event = Event::decode(&found.record.envelope.kind, found.record.payload.clone()).unwrap();
+            PatientFact::read(EventOrder::of(&found.record.envelope), &event).map(Result::unwrap)
+        };
+        Resolution::of(self.log.records().iter().flatten().filter_map(read))
     }
 
     pub async fn status(&self) -> ReplicationStatus {
@@ -252,7 +277,7 @@ impl Site {
         Ok(found)
     }
 
-    /// An index filled from the whole log: its digest, and the conflicts that it lists.
+    /// An index filled from the whole log: its digest, with what it makes of facts about patients, and the conflicts that it lists.
     pub async fn folded(&self) -> (Vec<u8>, Vec<Conflict>) {
         let log: Arc<dyn EventLog> = self.log.open(&Process::default());
         let mut end = cairn_archive::PositionVector::default();
@@ -266,7 +291,10 @@ impl Site {
         index.wait_for(&end, Duration::from_secs(60)).await.unwrap();
         let (digest, _) = index.digest().await.unwrap();
         let conflicts = index.conflicts("default", true).await.unwrap().try_collect().await.unwrap();
+        let facts: Vec<KnownFact> =
+            index.patient_facts("default", FactsOf::Everybody).await.unwrap().try_collect().await.unwrap();
+        let patients = Resolution::of(facts.iter().map(KnownFact::fact));
         index.close().await.unwrap();
-        (format!("{digest:?}").into_bytes(), conflicts)
+        (format!("{digest:?} {patients:?}").into_bytes(), conflicts)
     }
 }

@@ -6,12 +6,15 @@ use crate::{
     site::{Backup, Site},
 };
 use bytes::Bytes;
-use cairn_archive::{EventId, ObjectKey, Offset, Partition, Position, events::Event, rejection::RejectionTitle};
+use cairn_archive::{
+    EventId, ObjectKey, Offset, Partition, Position, events::Event, fold::PatientIdentity, rejection::RejectionTitle,
+};
 use cairn_dicom::{DataSet, tags};
 use cairn_replication::renew::Found;
 use cairn_service_api::{
     Peer, Replication,
     correction::Correction,
+    patients::PatientChange,
     site::{Decision, Grounds, SiteStatus},
 };
 use cairn_store_api::LogRecord;
@@ -110,12 +113,14 @@ impl World {
     pub async fn step(&mut self) {
         let sites = self.sites.len() as u64;
         let site = self.random.below(sites) as usize;
-        match self.random.below(27) {
+        match self.random.below(30) {
             20 => self.decide(site).await,
             21..=22 => self.reject(site).await,
             23 => self.revoke(site).await,
             24..=25 => self.correct(site).await,
             26 => self.revoke_correction(site).await,
+            27..=28 => self.say_of_patients(site).await,
+            29 => self.revoke_patient_fact(site).await,
             0..=11 => {
                 let instance = Instance {
                     study: self.random.below(6),
@@ -218,6 +223,32 @@ impl World {
         let kind = Event::AttributesCorrected(Box::default()).kind();
         if let Some(position) = self.one_of_kind(site, kind) {
             let _refused_while_down = self.sites[site].revoke_correction(position).await;
+        }
+    }
+
+    /// Patients whom corrections name are merged, linked or updated.
+    async fn say_of_patients(&mut self, site: usize) {
+        let who = |number: u64| PatientIdentity { issuer: String::new(), id: format!("P{number}") };
+        let (one, other) = (who(self.random.below(4)), who(self.random.below(4)));
+        let change = match self.random.below(4) {
+            0..=1 => PatientChange::Merge { prior: one, surviving: other },
+            2 => PatientChange::Link { one, other },
+            _ => {
+                let mut elements = DataSet::new();
+                elements.put_text(tags::PATIENT_NAME, &format!("UPDATED^{}", self.random.below(4)));
+                PatientChange::Update { patient: one, elements }
+            }
+        };
+        let _refused_while_down_or_void = self.sites[site].say_of_patients(change).await;
+    }
+
+    /// What has come to a site of patients is taken back there.
+    async fn revoke_patient_fact(&mut self, site: usize) {
+        let kinds =
+            [Event::PatientsMerged(Default::default()).kind(), Event::PatientUpdated(Default::default()).kind()];
+        let kind = kinds[self.random.below(2) as usize];
+        if let Some(position) = self.one_of_kind(site, kind) {
+            let _refused_while_down = self.sites[site].revoke_patient_fact(position).await;
         }
     }
 

@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
-use cairn_archive::{Incarnation, Offset, Partition, Position, PositionVector, SiteId};
+use cairn_archive::{Incarnation, Offset, Partition, Position, PositionVector, SiteId, fold::PatientIdentity};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Peer, Reason, Replication,
     ingest::Body,
+    patients::PatientChange,
     replication::{Delivered, Delivery, Introduction, Link, Meeting, Report},
     site::{Decision, Grounds},
 };
@@ -74,6 +75,33 @@ fn what_one_site_takes_goes_round_a_ring_once() {
         let ends: Vec<usize> = world.sites.iter().map(|site| site.log.records().iter().map(Vec::len).sum()).collect();
         assert_eq!(ends[0], ends[1]);
         assert_eq!(ends[0], ends[2]);
+        world.check().await;
+    });
+}
+
+/// Of two merges that would close a cycle, made at two sites that are cut off from each other, the earlier counts at both.
+#[test]
+fn patients_merged_both_ways_while_cut_off_come_to_the_same() {
+    simulate(11, || async {
+        let mut world = World::new(11, 2, false).await;
+        world.links.values().for_each(|link| link.faults().requests_cut = true);
+        let who = |id: &str| PatientIdentity { issuer: String::new(), id: id.into() };
+        let merge =
+            |prior: &str, surviving: &str| PatientChange::Merge { prior: who(prior), surviving: who(surviving) };
+        world.sites[0].say_of_patients(merge("A", "B")).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let back = world.sites[1].say_of_patients(merge("B", "A")).await.unwrap();
+        world.sites[1].say_of_patients(merge("C", "A")).await.unwrap();
+        world.heal().await;
+        world.settle().await;
+        world.check().await;
+        for site in &world.sites {
+            let patients = site.patients();
+            assert_eq!(patients.members(&who("C")), [who("A"), who("B"), who("C")]);
+            assert_eq!(patients.survivor(&who("C")), &who("B"), "the later merge is void");
+        }
+        world.sites[1].revoke_patient_fact(back).await.unwrap();
+        world.settle().await;
         world.check().await;
     });
 }

@@ -1,6 +1,10 @@
 //! What corrections, and revocations of them, say of a study.
 
-use super::{EventOrder, Identity, Poison, Version, event::event_id, extract::default_character_set};
+use super::{
+    EventOrder, Identity, PatientIdentity, Poison, Version,
+    event::event_id,
+    extract::{default_character_set, select},
+};
 use crate::{
     correction::{InForce, decode, modifications},
     events::{AttributesCorrected, CorrectionProtected, CorrectionRevoked},
@@ -113,11 +117,15 @@ impl Corrections {
         if header.is_empty() || self.said.is_empty() {
             return header;
         }
-        let in_force = self.in_force(identity, version);
-        if in_force.is_empty() {
-            return header;
-        }
-        rewrite(&header, &modifications(&in_force), default_character_set(&version.default_character_set))
+        applied(version, header, &self.in_force(identity, version))
+    }
+
+    /// Whom an instance names, as corrections have it; `None`: nobody, or its header is not at hand.
+    pub fn patient(&self, identity: &Identity, version: &Version, header: &[u8]) -> Option<PatientIdentity> {
+        let set = select(header, default_character_set(&version.default_character_set), |tag| tag == tags::PATIENT_ID);
+        let id = set.texts(tags::PATIENT_ID).join("\\");
+        let issuer = self.issuer(identity).unwrap_or_else(|| version.issuer_of_patient_id.clone());
+        (!id.is_empty()).then_some(PatientIdentity { issuer, id })
     }
 
     /// The issuer of Patient ID that a correction gives an instance, perhaps none: `Some("")`.
@@ -143,6 +151,14 @@ impl Corrections {
             revoked.corrections.iter().for_each(|id| bytes(id.as_bytes()));
         }
     }
+}
+
+/// A version's header as it is given out. One that is not at hand stays so.
+pub fn applied(version: &Version, header: Bytes, in_force: &[InForce]) -> Bytes {
+    if header.is_empty() || in_force.is_empty() {
+        return header;
+    }
+    rewrite(&header, &modifications(in_force), default_character_set(&version.default_character_set))
 }
 
 /// What a correction says; `None`: that is gone with its key.

@@ -23,7 +23,7 @@ mod tests;
 
 pub use attributes::{Attributes, VALUE_BYTES_MAX, VARIANT_BYTES_MAX, VARIANTS_MAX, Variant};
 pub use condition::Condition;
-pub use correction::{Correction, Corrections, CorrectionsRevoked};
+pub use correction::{Correction, Corrections, CorrectionsRevoked, applied};
 pub use erasing::{Erasing, ErasureStep};
 pub use event::{Identity, Poison, Trace, TraceKind};
 pub use extract::{HEADER_LIMITS, default_character_set, select};

@@ -29,6 +29,15 @@ pub struct PatientIdentity {
     pub id: String,
 }
 
+impl PatientIdentity {
+    /// Without the spaces around either, which mean nothing (PS3.5 section 6.2, LO).
+    #[must_use]
+    pub fn trimmed(&self) -> Self {
+        let trim = |text: &str| text.trim_matches([' ', '\0']).to_owned();
+        Self { issuer: trim(&self.issuer), id: trim(&self.id) }
+    }
+}
+
 /// The chunks of a series' headers that are not sealed yet. Local: layout is no part of the canonical state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct OpenChunks {

@@ -91,6 +91,10 @@ impl Needs {
             | Event::SendersConfigured(_)
             | Event::CheckpointSigned(_)
             | Event::RangeSealed(_)
+            | Event::PatientsMerged(_)
+            | Event::PatientsLinked(_)
+            | Event::PatientUpdated(_)
+            | Event::PatientFactRevoked(_)
             | Event::CommitmentRequested(_)
             | Event::CommitmentDecided(_)
             | Event::CommitmentReported(_) => {
@@ -369,6 +373,10 @@ impl StudyFold {
             | Event::SendersConfigured(_)
             | Event::CheckpointSigned(_)
             | Event::RangeSealed(_)
+            | Event::PatientsMerged(_)
+            | Event::PatientsLinked(_)
+            | Event::PatientUpdated(_)
+            | Event::PatientFactRevoked(_)
             | Event::CommitmentRequested(_)
             | Event::CommitmentDecided(_)
             | Event::CommitmentReported(_) => Err(Poison::Disagreement),

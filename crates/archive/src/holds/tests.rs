@@ -47,6 +47,35 @@ fn placed(hold: u128, studies: &[&str], patient: Option<(&str, Option<&str>)>) -
     })
 }
 
+fn merged(prior: &str, surviving: &str) -> Event {
+    let named = |id: &str| crate::events::NamedPatient { patient_id: id.into(), issuer_of_patient_id: "H".into() };
+    let patients = vec![named(prior), named(surviving)];
+    let protected = crate::events::PatientProtected { patients, ..Default::default() }.encode_to_vec().into();
+    Event::PatientsMerged(crate::events::PatientsMerged { tenant: "default".into(), protected, ..Default::default() })
+}
+
+#[test]
+fn a_hold_of_a_patient_holds_the_studies_of_those_merged_with_it() {
+    let mut holds = Holds::default();
+    let whose = |id: &str| PatientIdentity { issuer: "H".into(), id: id.into() };
+    let (study, mut patients) = ("1.2", Patients::default());
+    patients.add(Named::Patient(whose("OLD")));
+    let authority = Authority::default();
+    for (n, event) in [(1, placed(7, &[], Some(("NEW", Some("H"))))), (2, merged("OLD", "NEW"))] {
+        assert_eq!(holds.held(&authority, "default", study, &patients), None);
+        assert_eq!(holds.lookup(&authority, "default").held(study, &[whose("OLD")]), None);
+        let (envelope, position, payload) = record(n, "east", &event);
+        holds.include(&envelope, &position, payload);
+    }
+    let id = HoldId::from_slice(&hold_id(7)).unwrap();
+    assert_eq!(holds.held(&authority, "default", study, &patients), Some(HeldBy::Hold(id)));
+    assert_eq!(holds.lookup(&authority, "default").held(study, &[whose("OLD")]), Some(HeldBy::Hold(id)));
+    assert_eq!(holds.lookup(&authority, "default").held(study, &[whose("OTHER")]), None);
+    let mut other = Patients::default();
+    other.add(Named::Patient(whose("OTHER")));
+    assert_eq!(holds.held(&authority, "default", study, &other), None);
+}
+
 fn released(hold: u128, under: Option<u128>) -> Event {
     Event::HoldReleased(HoldReleased {
         tenant: "default".into(),

@@ -161,6 +161,14 @@ impl Lists<'_> {
         }
     }
 
+    fn add_name(&mut self, name: &str) {
+        for group in name.split('=').map(fold_name) {
+            self.add_trigrams(Kind::NameTrigram, &group);
+            self.add_starts(&group);
+        }
+        name_words(name).iter().for_each(|word| self.add_starts(word));
+    }
+
     /// All keys in order, each once.
     fn into_keys(self) -> Vec<Bytes> {
         let buffer = Bytes::from(self.keys);
@@ -196,15 +204,18 @@ fn lists(tenant: &str, state: &StudyState, year: Option<u16>) -> Vec<Bytes> {
             lists.add_trigrams(parts, &fold_name(text));
         }
     }
-    for name in attributes.texts(tags::PATIENT_NAME) {
-        for group in name.split('=').map(fold_name) {
-            lists.add_trigrams(Kind::NameTrigram, &group);
-            lists.add_starts(&group);
-        }
-        name_words(name).iter().for_each(|word| lists.add_starts(word));
-    }
+    attributes.texts(tags::PATIENT_NAME).for_each(|name| lists.add_name(name));
     state.modalities.iter().for_each(|modality| lists.add(Kind::Modality, &exact(modality)));
     other_dates(attributes, &mut lists);
+    lists.into_keys()
+}
+
+/// The lists that somebody is in of whom a fact about patients says an ID and names: as those of studies, without a year.
+pub(super) fn lists_of_patient<'a>(tenant: &str, id: &str, names: impl Iterator<Item = &'a str>) -> Vec<Bytes> {
+    let mut lists = Lists { tenant, year: None, keys: Vec::new(), ends: Vec::new() };
+    lists.add(Kind::PatientId, &exact(id));
+    lists.add_trigrams(Kind::PatientIdTrigram, &fold_name(id));
+    names.for_each(|name| lists.add_name(name));
     lists.into_keys()
 }
 
@@ -301,6 +312,8 @@ pub enum BucketList {
     Years = 0,
     /// Buckets of patients.
     Patients = 1,
+    /// Buckets of facts about patients.
+    PatientFacts = 2,
 }
 
 /// Partition key of a list of buckets.

@@ -10,6 +10,7 @@ mod codec;
 mod keys;
 mod parked;
 mod patient;
+mod patient_facts;
 mod rows;
 
 pub use codec::RowError;
@@ -20,6 +21,10 @@ pub use keys::{
 };
 pub use parked::{Parked, decode_parked, encode_parked, parked_ck, parked_prefix, repair_ck, repairs_prefix};
 pub use patient::PatientPart;
+pub use patient_facts::{
+    FactRow, bucket_of_patient, decode_patient, decode_patient_fact, patient_fact_ck, patient_fact_rows,
+    patient_facts_pk, patient_prefix,
+};
 pub use rows::{
     Stamped, decode_fact, decode_leaf, decode_series, decode_study, decode_study_now, decode_trace, encode_fact,
     encode_leaf, encode_series, encode_study, encode_trace,
@@ -61,6 +66,8 @@ tables! {
     PARKED = 14 "parked" "Events that could not be folded.";
     ORIGINS = 15 "origins" "How far events of other sites are folded.";
     REPAIRS = 16 "repairs" "Events that a repair settled.";
+    PATIENT_FACTS = 17 "patient_facts" "Facts about patients, by each whom they name.";
+    PATIENT_LISTS = 18 "patient_lists" "What those are found by whom facts name.";
 }
 
 /// A change of one row.

@@ -19,6 +19,7 @@ use cairn_dicom::{
     tags,
     temporal::Date,
 };
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Lists that are intersected at most: more would cost more than they exclude.
 const LISTS_MAX: usize = 6;
@@ -109,6 +110,37 @@ impl Way {
 /// # Errors
 /// [`UnusableKey`]: a key's value can't be used. It never means "match all".
 pub fn plan(identifier: &DataSet, options: &MatchOptions) -> Result<Plan, UnusableKey> {
+    plan_with(identifier, options, &Otherwise::new())
+}
+
+/// Whom facts about patients make match a key of the patient, beside those whose instances do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// Patients with these IDs.
+    Ids(BTreeSet<String>),
+    /// So many that the key leads nowhere.
+    Anybody,
+}
+
+/// The same for several keys.
+pub type Otherwise = BTreeMap<Tag, Others>;
+
+/// Keys that facts about patients can make match, each with lists of which every match is in all.
+///
+/// # Errors
+/// [`UnusableKey`].
+pub fn lists_of_patients(identifier: &DataSet, options: &MatchOptions) -> Result<Vec<(Tag, Vec<Lists>)>, UnusableKey> {
+    let keys = Keys::parse(identifier, options)?;
+    let of_patients = keys.keys.iter().filter(|key| matches!(key.tag, tags::PATIENT_ID | tags::PATIENT_NAME));
+    let lists = of_patients.map(|key| (key.tag, lists_of(key).into_iter().map(|(_, lists)| lists).collect()));
+    Ok(lists.filter(|(_, lists): &(_, Vec<Lists>)| !lists.is_empty()).collect())
+}
+
+/// Plans a query of which some keys match others too than those whose instances say so.
+///
+/// # Errors
+/// [`UnusableKey`].
+pub fn plan_with(identifier: &DataSet, options: &MatchOptions, others: &Otherwise) -> Result<Plan, UnusableKey> {
     let keys = Keys::parse(identifier, options)?;
     let counts = [
         tags::NUMBER_OF_PATIENT_RELATED_STUDIES,
@@ -116,7 +148,7 @@ pub fn plan(identifier: &DataSet, options: &MatchOptions) -> Result<Plan, Unusab
         tags::NUMBER_OF_PATIENT_RELATED_INSTANCES,
     ];
     Ok(Plan {
-        way: way(&keys),
+        way: way(&keys, others),
         counts_patient: counts.iter().any(|tag| identifier.get(*tag).is_some()),
         study: of_levels(&keys, |level| level <= Level::Study),
         series: of_levels(&keys, |level| level == Level::Series),
@@ -144,7 +176,7 @@ pub fn is_universal(keys: &Keys) -> bool {
 }
 
 /// The most selective way: by UIDs, else by whole identifiers, else by all lists that narrow.
-fn way(keys: &Keys) -> Way {
+fn way(keys: &Keys, others: &Otherwise) -> Way {
     let uids = |tag: Tag| {
         keys.keys.iter().find(|key| key.tag == tag).and_then(|key| match &key.test {
             Test::Uids(uids) => Some(uids.clone()),
@@ -160,7 +192,8 @@ fn way(keys: &Keys) -> Way {
     if let Some(series) = uids(tags::SERIES_INSTANCE_UID) {
         return Way::Series(series);
     }
-    let mut lists: Vec<(Kind, Lists)> = keys.keys.iter().flat_map(lists_of).collect();
+    let lists_with = |key: &Key| with_others(lists_of(key), others.get(&key.tag));
+    let mut lists: Vec<(Kind, Lists)> = keys.keys.iter().flat_map(lists_with).collect();
     lists.sort_by_key(|(kind, _)| rank(*kind));
     if lists.first().is_some_and(|(kind, _)| rank(*kind) == 0) {
         // A whole identifier leads to so few that anything else only costs.
@@ -177,6 +210,32 @@ fn way(keys: &Keys) -> Way {
         Some(dates) => by_date(conjunction, &dates),
         None => conjunction,
     })
+}
+
+/// The lists of a key, and those of whoever matches it otherwise.
+fn with_others(lists: Vec<(Kind, Lists)>, others: Option<&Others>) -> Vec<(Kind, Lists)> {
+    let (Some(others), Some(kind)) = (others, lists.first().map(|(kind, _)| *kind)) else { return lists };
+    let Others::Ids(ids) = others else { return Vec::new() };
+    let own = Lists::And(lists.into_iter().take(LISTS_MAX).map(|(_, list)| list).collect());
+    let of_ids = ids.iter().map(|id| Lists::one(Token::new(Kind::PatientId, exact(id))));
+    vec![(kind, Lists::Or(std::iter::once(own).chain(of_ids).collect()))]
+}
+
+impl Lists {
+    /// Tokens of which every member of these lists is in one.
+    pub fn some_tokens(&self) -> Vec<&Token> {
+        match self {
+            Self::One { token, .. } => vec![token],
+            Self::Or(lists) => lists.iter().flat_map(Self::some_tokens).collect(),
+            Self::And(lists) => lists.first().map(Self::some_tokens).unwrap_or_default(),
+        }
+    }
+
+    /// Lists of patients with these IDs.
+    pub fn of_patients<'a>(ids: impl IntoIterator<Item = &'a str>) -> Self {
+        let of_id = |id| Self::one(Token::new(Kind::PatientId, exact(id)));
+        Self::Or(ids.into_iter().map(of_id).collect())
+    }
 }
 
 /// What narrows most comes first.

@@ -1,10 +1,13 @@
 //! What keys are checked against: a study, a series, an instance as data sets.
 
-use crate::fold::{Attributes, SeriesState, StudyKey, StudyState, Version, default_character_set, select};
+use crate::{
+    fold::{Attributes, PatientIdentity, SeriesState, StudyKey, StudyState, Version, default_character_set, select},
+    patients::{Applied, identity_elements},
+};
 use cairn_dicom::{
     Tag, Vr,
     dataset::{DataSet, Value},
-    matching::Keys,
+    matching::{Key, Keys},
     tags,
 };
 use std::collections::BTreeSet;
@@ -14,26 +17,80 @@ use std::collections::BTreeSet;
 pub struct View {
     /// What counts, computed attributes included.
     pub set: DataSet,
-    /// The same with each disagreement's second, third, ... value.
+    /// The same with each disagreement's second, third, ... value, and as it was before facts about patients were applied.
     others: Vec<DataSet>,
+    /// Whether the patient is another than instances say.
+    is_told_of: bool,
+    /// PatientID and IssuerOfPatientID of everybody who is the same patient, each by itself.
+    identities: Vec<DataSet>,
 }
 
 impl View {
     /// A view without disagreements.
     pub fn of(set: DataSet) -> Self {
-        Self { set, others: Vec::new() }
+        Self { set, ..Self::default() }
     }
 
     /// Whether all keys match, each by any of the variants.
     pub fn matches(&self, keys: &Keys) -> bool {
-        if self.others.is_empty() || keys.matches(&self.set) {
+        if keys.matches(&self.set) || self.others.is_empty() && self.identities.is_empty() {
             return keys.matches(&self.set);
         }
-        let some = |keys: &Keys| std::iter::once(&self.set).chain(&self.others).any(|set| keys.matches(set));
+        let all = || std::iter::once(&self.set).chain(&self.others);
         let alone = |only: Keys| Keys { query_offset: keys.query_offset, assumed_offset: keys.assumed_offset, ..only };
-        keys.keys.iter().all(|key| some(&alone(Keys { keys: vec![key.clone()], ..Keys::default() })))
-            && keys.combined.iter().all(|pair| some(&alone(Keys { combined: vec![*pair], ..Keys::default() })))
+        let one = |key: &Key| alone(Keys { keys: vec![key.clone()], ..Keys::default() });
+        let is_whose = |key: &&Key| !self.identities.is_empty() && is_identity(key.tag);
+        let mut rest = keys.keys.iter().filter(|key| !is_whose(key)).map(one);
+        rest.all(|key| all().any(|set| key.matches(set)))
+            && keys
+                .combined
+                .iter()
+                .map(|pair| alone(Keys { combined: vec![*pair], ..Keys::default() }))
+                .all(|pair| all().any(|set| pair.matches(set)))
+            && self.is_asked_for(&keys.keys.iter().filter(is_whose).map(one).collect::<Vec<_>>())
     }
+
+    /// Whether keys of PatientID and its issuer match: of somebody who is the same patient both do, so that no ID is taken for that
+    /// of another issuer.
+    fn is_asked_for(&self, keys: &[Keys]) -> bool {
+        let of_instances = || (!self.is_told_of).then_some(&self.set).into_iter().chain(&self.others);
+        keys.iter().all(|key| of_instances().any(|set| key.matches(set)))
+            || self.identities.iter().any(|identity| keys.iter().all(|key| key.matches(identity)))
+    }
+
+    /// Applies what facts about patients say: that counts, and what instances say still matches.
+    pub fn tell(&mut self, applied: &[Applied]) {
+        if applied.is_empty() {
+            return;
+        }
+        self.others.insert(0, self.set.clone());
+        self.is_told_of = true;
+        for element in applied.iter().flat_map(|applied| applied.elements.elements()) {
+            match element.value.is_empty() {
+                true => drop(self.set.remove(element.tag)),
+                false => self.set.put(element.tag, element.vr, element.value.clone()),
+            }
+        }
+    }
+
+    /// Adds somebody who is the same patient.
+    pub fn also(&mut self, patient: &PatientIdentity) {
+        self.identities.push(identity_elements(patient));
+    }
+
+    /// Lists the patients that this one is linked with (PS3.3 section C.7.1.1).
+    pub fn put_linked(&mut self, patients: &[PatientIdentity]) {
+        if patients.is_empty() {
+            return;
+        }
+        let known = self.set.items(tags::OTHER_PATIENT_IDS_SEQUENCE).iter().cloned();
+        let items = known.chain(patients.iter().map(identity_elements)).collect();
+        self.set.put(tags::OTHER_PATIENT_IDS_SEQUENCE, Vr::SQ, Value::Sequence(items));
+    }
+}
+
+fn is_identity(tag: Tag) -> bool {
+    matches!(tag, tags::PATIENT_ID | tags::ISSUER_OF_PATIENT_ID)
 }
 
 fn view(attributes: &Attributes) -> View {
@@ -50,7 +107,7 @@ fn view(attributes: &Attributes) -> View {
         }
         other
     });
-    View { others: others.collect(), set }
+    View { others: others.collect(), set, ..View::default() }
 }
 
 impl View {

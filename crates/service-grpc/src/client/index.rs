@@ -14,7 +14,7 @@ use crate::{
     generations::{change_to, changed_from, diff_to, difference_from, generation_from},
     identifier,
     index_proto::{self as pb, index_service_client::IndexServiceClient},
-    parked, survey,
+    parked, patients, survey,
 };
 use async_trait::async_trait;
 use cairn_archive::{EventId, PositionVector};
@@ -27,6 +27,7 @@ use cairn_service_api::{
         StateDigest, StudyDifference,
     },
     parked::{ParkedEvent, ParkedSelection},
+    patients::{FactsOf, KnownFact},
     survey::{Survey, Surveyed},
 };
 use std::time::Duration;
@@ -135,6 +136,11 @@ impl Index for IndexClient {
     ) -> Result<AnswerStream<FoldedEvent>, Error> {
         let found = call!(self.0, Safe, study_events, digests::events_to(tenant, study, &only))?;
         Ok(answers(found, digests::event_from))
+    }
+
+    async fn patient_facts(&self, tenant: &str, of: FactsOf) -> Result<AnswerStream<KnownFact>, Error> {
+        let found = call!(self.0, Safe, patient_facts, patients::facts_to(tenant, of))?;
+        Ok(answers(found, patients::fact_from))
     }
 
     async fn survey(&self, survey: Survey) -> Result<AnswerStream<Surveyed>, Error> {

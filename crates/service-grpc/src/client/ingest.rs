@@ -11,7 +11,7 @@ use crate::{
     correction,
     error::{is_not_sent, malformed},
     ingest_proto::{self as pb, ingest_service_client::IngestServiceClient, store_request::Part},
-    parked, rejection,
+    parked, patients, rejection,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use cairn_service_api::{
     correction::{Correction, CorrectionRevocation},
     ingest::{Body, InstanceOffer, OfferedForm, QuarantineEntry, Sender, Stored},
     parked::Repair,
+    patients::{PatientRevocation, PatientStatement},
     rejection::Revocation,
 };
 use futures_util::{StreamExt, TryStreamExt};
@@ -242,6 +243,17 @@ impl Ingest for IngestClient {
 
     async fn revoke_correction(&self, revocation: CorrectionRevocation) -> Result<Position, Error> {
         let response = call!(self.peers, Unsent, revoke_correction, correction::revocation_to(revocation))?;
+        position_from(response.position.ok_or_else(|| malformed("position"))?)
+    }
+
+    async fn say_of_patients(&self, statement: PatientStatement) -> Result<Position, Error> {
+        let request = patients::statement_to(statement)?;
+        let response = call!(self.peers, Unsent, say_of_patients, request)?;
+        position_from(response.position.ok_or_else(|| malformed("position"))?)
+    }
+
+    async fn revoke_patient_fact(&self, revocation: PatientRevocation) -> Result<Position, Error> {
+        let response = call!(self.peers, Unsent, revoke_patient_fact, patients::revocation_to(revocation))?;
         position_from(response.position.ok_or_else(|| malformed("position"))?)
     }
 

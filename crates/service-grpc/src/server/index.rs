@@ -9,7 +9,7 @@ use crate::{
     generations::{change_from, changed_to, diff_from, difference_to, generation_to},
     identifier,
     index_proto::{self as pb, index_service_server::IndexService},
-    parked, survey,
+    parked, patients, survey,
 };
 use cairn_service_api::{
     Error, Index,
@@ -150,6 +150,17 @@ impl IndexService for IndexServer {
         let (study, only) = digests::events_from(&request).map_err(to_status)?;
         let found = self.0.study_events(&request.tenant, &study, only).await.map_err(to_status)?;
         Ok(Response::new(answers(found, digests::event_to)))
+    }
+
+    type PatientFactsStream = Answers<pb::PatientFactsResponse>;
+
+    async fn patient_facts(
+        &self,
+        request: Request<pb::PatientFactsRequest>,
+    ) -> Result<Response<Self::PatientFactsStream>, Status> {
+        let (tenant, of) = patients::facts_from(request.into_inner()).map_err(to_status)?;
+        let found = self.0.patient_facts(&tenant, of).await.map_err(to_status)?;
+        Ok(Response::new(answers(found, patients::fact_to)))
     }
 
     type SurveyStream = Answers<pb::SurveyResponse>;

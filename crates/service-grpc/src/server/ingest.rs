@@ -11,7 +11,7 @@ use crate::{
         OpenReceiptRequest, OpenReceiptResponse, ReadQuarantinedRequest, ReadQuarantinedResponse, ReadyRequest,
         ReadyResponse, StoreRequest, StoreResponse, ingest_service_server::IngestService, store_request::Part,
     },
-    parked, rejection,
+    parked, patients, rejection,
 };
 use cairn_archive::{
     events::{Door, ReceiptEnd},
@@ -148,6 +148,24 @@ impl IngestService for IngestServer {
         let revocation = correction::revocation_from(request.into_inner()).map_err(to_status)?;
         let position = self.0.revoke_correction(revocation).await.map_err(to_status)?;
         Ok(Response::new(pb::RevokeCorrectionResponse { position: Some(position_to(&position)) }))
+    }
+
+    async fn say_of_patients(
+        &self,
+        request: Request<pb::SayOfPatientsRequest>,
+    ) -> Result<Response<pb::SayOfPatientsResponse>, Status> {
+        let statement = patients::statement_from(request.into_inner()).map_err(to_status)?;
+        let position = self.0.say_of_patients(statement).await.map_err(to_status)?;
+        Ok(Response::new(pb::SayOfPatientsResponse { position: Some(position_to(&position)) }))
+    }
+
+    async fn revoke_patient_fact(
+        &self,
+        request: Request<pb::RevokePatientFactRequest>,
+    ) -> Result<Response<pb::RevokePatientFactResponse>, Status> {
+        let revocation = patients::revocation_from(request.into_inner()).map_err(to_status)?;
+        let position = self.0.revoke_patient_fact(revocation).await.map_err(to_status)?;
+        Ok(Response::new(pb::RevokePatientFactResponse { position: Some(position_to(&position)) }))
     }
 
     type ListQuarantineStream = Answers<ListQuarantineResponse>;

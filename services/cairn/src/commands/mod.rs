@@ -15,6 +15,7 @@ pub mod index;
 pub mod keys;
 pub mod log;
 pub mod parked;
+pub mod patient;
 pub mod policy;
 pub mod quarantine;
 pub mod query;

@@ -3,7 +3,7 @@
 mod history;
 mod words;
 
-use super::{Failure, index, table::Rows};
+use super::{Failure, index, patient::Facts, table::Rows};
 use crate::cli::{Output, ServerArgs};
 use cairn_archive::{envelope::rfc3339, rejection::Titles};
 use cairn_dicom::{Tag, Uid, dataset::DataSet, tags};
@@ -11,6 +11,7 @@ use cairn_service_api::{
     Error, Index,
     index::{Level, Query, QueryOptions, Returning},
     parked::ParkedSelection,
+    patients::FactsOf,
 };
 use cairn_service_grpc::client::IndexClient;
 use clap::Args;
@@ -46,7 +47,8 @@ pub async fn run(args: WhyArgs) -> Result<(), Failure> {
     rows.flush()
 }
 
-/// A line for each event of a study that is about what was asked for, in the order of events; then what could not be folded.
+/// A line for each event of a study that is about what was asked for, in the order of events; then what was said of its patients, and
+/// what could not be folded.
 async fn tell(
     server: &ServerArgs,
     index: &IndexClient,
@@ -61,6 +63,15 @@ async fn tell(
             told.position.to_string(),
             words::of(told, &history),
             told.instance().map(ToString::to_string).unwrap_or_default(),
+            study.to_string(),
+        ])?;
+    }
+    for told in Facts::read(server, FactsOf::Study(study.clone())).await?.told(server).await? {
+        rows.row(&[
+            rfc3339(told.fact.order.hlc.wall_ms),
+            told.position.to_string(),
+            told.words(),
+            String::new(),
             study.to_string(),
         ])?;
     }

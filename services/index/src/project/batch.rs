@@ -1,5 +1,6 @@
 //! A batch of events, by study, and the rows that folding it needs.
 
+use super::patients::PatientFacts;
 use crate::rows::{Identities, Rows, malformed};
 use cairn_archive::{
     Incarnation, Partition,
@@ -7,7 +8,8 @@ use cairn_archive::{
     events::{Event, EventError, EventRepaired, event_repaired::Remedy},
     fold::{EventOrder, InstanceState, Loaded, Needs, PendingHeader, Poison, Stamp, StudyChange, StudyFold, StudyKey},
     ids::EventId,
-    index_rows::{HEADERS, Parked, TRACES, chunks, decode_trace, header_ck, study_pk},
+    index_rows::{FactRow, HEADERS, Parked, TRACES, chunks, decode_trace, header_ck, study_pk},
+    patients::PatientFact,
 };
 use cairn_dicom::Uid;
 use cairn_service_api::Error;
@@ -65,6 +67,7 @@ pub(crate) struct Batch {
     pub(crate) studies: BTreeMap<StudyKey, OfStudy>,
     pub(crate) outcome: Outcome,
     pub(crate) retrials: Vec<Retrial>,
+    pub(crate) patients: PatientFacts,
     pub(crate) origins: Vec<cairn_archive::Position>,
 }
 
@@ -90,6 +93,13 @@ impl Batch {
                 Ok(Checked::OfNoStudy(Some(event))) => {
                     batch.outcome.settled.push(Settled { key, event, by: Some(order.id) });
                 }
+                Ok(Checked::AboutPatients(event)) => match PatientFact::read(order.clone(), &event) {
+                    Some(Ok(fact)) => batch.patients.push((key.tenant, FactRow { fact, stamp })),
+                    Some(Err(why)) => {
+                        batch.outcome.parked.push(parked(order, stamp, why, envelope.kind.into_owned(), key))
+                    }
+                    None => {}
+                },
                 Ok(Checked::OfStudy(event)) => batch.add(key, ToFold { order, stamp, event, again: false }),
                 Err(why) => batch.outcome.parked.push(parked(order, stamp, why, envelope.kind.into_owned(), key)),
             }
@@ -123,10 +133,11 @@ fn repaired(repair: &EventRepaired) -> Option<EventId> {
 }
 
 /// An event that can be folded as far as its envelope says.
-#[expect(clippy::large_enum_variant, reason = "made once an event, and taken apart at once")]
 pub(crate) enum Checked {
     /// It is about a study.
     OfStudy(Event),
+    /// It is about patients, whose facts are of no study.
+    AboutPatients(Event),
     /// It is about none: about sites, objects or storage commitment, the count of a receipt's inputs that named no study (the log
     /// keeps it, no projection shows it), or
     /// the dismissal of an event whose envelope names none.
@@ -152,6 +163,9 @@ pub(crate) fn check(
     }
     if envelope.study_instance_uid.parse::<Uid>().is_err() {
         return match event {
+            event if event.is_of_patients() && envelope.study_instance_uid.is_empty() => {
+                of_patients(event, partition, partitions)
+            }
             event if event.is_of_no_study() => Ok(Checked::OfNoStudy(None)),
             Event::ReceiptClosed(_) if envelope.study_instance_uid.is_empty() => Ok(Checked::OfNoStudy(None)),
             Event::EventRepaired(repair) if matches!(repair.remedy, Some(Remedy::Dismissed(_))) => {
@@ -165,6 +179,14 @@ pub(crate) fn check(
         return Err(Poison::WrongPartition);
     }
     Ok(Checked::OfStudy(event))
+}
+
+/// Facts about patients have one writing partition, as a study has.
+fn of_patients(event: Event, partition: Partition, partitions: u16) -> Result<Checked, Poison> {
+    match Partition::of_study("", partitions) == partition {
+        true => Ok(Checked::AboutPatients(event)),
+        false => Err(Poison::WrongPartition),
+    }
 }
 
 /// Reads what folding needs of the studies of a batch, as of the committed offset.

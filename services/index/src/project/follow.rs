@@ -5,6 +5,7 @@ use super::{
     batch::{self, Batch, OfStudy, Outcome},
     generation::{Part, Project, is_same_log},
     parking::{self, ParkedCount},
+    patients,
     write::{self, Changes, KnownBuckets},
 };
 use crate::{
@@ -308,6 +309,7 @@ async fn commit(
         // A large batch must not keep others of the same thread waiting.
         tokio::task::consume_budget().await;
     }
+    patients::fold(&project.rows, &batch.patients, partition, committed, &follower.buckets, &mut changes).await?;
     let parked = parking::park(&project.rows, partition, follower.parked, &batch, &mut changes).await?;
     for position in latest(&batch.origins) {
         changes.derived.push(write::origin(partition, &position));

@@ -6,6 +6,7 @@ mod batch;
 mod follow;
 mod generation;
 mod parking;
+mod patients;
 mod write;
 
 pub(crate) use batch::{BUILD, HeaderReader};

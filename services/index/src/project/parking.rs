@@ -87,7 +87,10 @@ pub(crate) async fn add_retrials(project: &Project, partition: Partition, batch:
             Ok(Checked::OfStudy(again)) => {
                 batch.add(key, ToFold { order: parked.order, stamp, event: again, again: true });
             }
-            Ok(Checked::OfNoStudy(_)) => batch.outcome.settled.push(Settled { key, event, by: None }),
+            // Nothing asks that one about patients is folded again: that is of no study.
+            Ok(Checked::OfNoStudy(_) | Checked::AboutPatients(_)) => {
+                batch.outcome.settled.push(Settled { key, event, by: None })
+            }
             Err(why) => tracing::warn!(%event, %why, "an event that is tried again stays parked"),
         }
     }

@@ -11,9 +11,15 @@ pub(crate) use run::Walk;
 pub(crate) use seen::Seen;
 pub(crate) use studies::{Studies, load};
 
-use crate::{answering::answering, project::HeaderReader, service::Shared};
+use crate::{
+    answering::answering,
+    people::{People, Unplanned},
+    project::HeaderReader,
+    rows::Rows,
+    service::Shared,
+};
 use cairn_archive::{
-    plan::{self, Returned, Wanted},
+    plan::{self, Plan, Returned, Wanted},
     rejection::Titles,
 };
 use cairn_dicom::{
@@ -64,10 +70,12 @@ pub(crate) fn unusable(key: UnusableKey) -> Error {
 
 /// Answers a query.
 pub(crate) async fn run(shared: &Arc<Shared>, query: Query) -> Result<AnswerStream<DataSet>, Error> {
-    let plan = plan::plan(&query.identifier, &options(query.options)).map_err(unusable)?;
-    let returned = match query.returning {
+    let options = options(query.options);
+    // Refused before anything is answered.
+    plan::plan(&query.identifier, &options).map_err(unusable)?;
+    let returned = match &query.returning {
         Returning::Keys => Returned::Keys,
-        Returning::DefaultAnd(tags) => Returned::DefaultAnd(tags),
+        Returning::DefaultAnd(tags) => Returned::DefaultAnd(tags.clone()),
         Returning::All => Returned::All,
     };
     let wanted = Wanted::new(level(query.level), &query.identifier, &returned);
@@ -82,7 +90,9 @@ pub(crate) async fn run(shared: &Arc<Shared>, query: Query) -> Result<AnswerStre
             Level::Patient => Titles::default(),
             Level::Study | Level::Series | Level::Instance => query.sees_rejected,
         };
-        let walk = Walk::new(pinned.rows.clone(), query.tenant, plan, sees_rejected, &shared.config);
+        let (people, plan) = planned(&pinned.rows, &query, &options).await?;
+        let from = (pinned.rows.clone(), query.tenant);
+        let walk = Walk::new(people, from, plan, sees_rejected, &shared.config);
         let mut out = run::Out::new(answers, query.offset, query.limit);
         if out.is_full() {
             return Ok(());
@@ -95,6 +105,17 @@ pub(crate) async fn run(shared: &Arc<Shared>, query: Query) -> Result<AnswerStre
         }
         Ok(shared.was_there(&pinned).await?)
     }))
+}
+
+/// The plan of a query, with what is said of patients.
+async fn planned(rows: &Rows, query: &Query, options: &MatchOptions) -> Result<(Arc<People>, Plan), Error> {
+    let people = People::open(rows, &query.tenant).await?;
+    let otherwise = people.otherwise(&query.identifier, options).await.map_err(|why| match why {
+        Unplanned::Unusable(key) => unusable(key),
+        Unplanned::Failed(error) => error,
+    })?;
+    let plan = plan::plan_with(&query.identifier, options, &otherwise).map_err(unusable)?;
+    Ok((Arc::new(people), plan))
 }
 
 impl Walk {

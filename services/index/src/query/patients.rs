@@ -14,6 +14,7 @@ use cairn_archive::{
         access::{BucketList, patient_bucket, patient_ck, patients_pk},
         pack_uid, read_patient_ck,
     },
+    patients::Resolution,
     plan::{View, Wanted, answer},
 };
 use cairn_dicom::{
@@ -23,7 +24,7 @@ use cairn_dicom::{
 };
 use cairn_service_api::Error;
 use cairn_store_api::{CkRange, Page, Row};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A patient: by issuer and ID; without an ID by its study. They are ordered as their rows are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,13 +90,7 @@ struct PartsOf<'a> {
 
 impl<'a> PartsOf<'a> {
     fn new(rows: &'a Rows, tenant: &'a str, patient: Patient) -> Self {
-        let mut prefix = Vec::new();
-        Text(&patient.identity.issuer).append(&mut prefix);
-        Text(&patient.identity.id).append(&mut prefix);
-        if let Some(study) = &patient.study {
-            pack_uid(&mut prefix, study);
-        }
-        let pk = patients_pk(tenant, &patient_bucket(&patient.identity));
+        let (pk, prefix) = rows_of(tenant, &patient);
         Self { pages: rows.pages(PATIENTS, pk, prefix_range(&prefix)), rows, tenant, patient }
     }
 
@@ -107,13 +102,15 @@ impl<'a> PartsOf<'a> {
     }
 }
 
-/// Counts over a patient's studies: studies, series, instances.
-async fn counts(rows: &Rows, tenant: &str, patient: Patient) -> Result<[u64; 3], Error> {
+/// Counts over the studies of everybody who is one patient: studies, series, instances.
+async fn counts(walk: &Walk, patient: &Patient) -> Result<[u64; 3], Error> {
     let mut counts = [0; 3];
-    let mut studies = PartsOf::new(rows, tenant, patient);
-    while let Some(parts) = studies.next().await? {
-        for part in parts {
-            counts = [counts[0] + 1, counts[1] + part.series, counts[2] + part.instances];
+    for member in walk.members(patient).await? {
+        let mut studies = PartsOf::new(&walk.rows, &walk.tenant, member);
+        while let Some(parts) = studies.next().await? {
+            for part in parts {
+                counts = [counts[0] + 1, counts[1] + part.series, counts[2] + part.instances];
+            }
         }
     }
     Ok(counts)
@@ -126,8 +123,8 @@ const COUNTS: [Tag; 3] = [
 ];
 
 /// Puts the counts of a study's patient into its view.
-pub(crate) async fn count(rows: &Rows, key: &StudyKey, state: &StudyState, view: &mut View) -> Result<(), Error> {
-    let counts = counts(rows, &key.tenant, Patient::of(key, state)).await?;
+pub(crate) async fn count(walk: &Walk, key: &StudyKey, state: &StudyState, view: &mut View) -> Result<(), Error> {
+    let counts = counts(walk, &Patient::of(key, state)).await?;
     COUNTS.into_iter().zip(counts).for_each(|(tag, count)| view.put_count(tag, count));
     Ok(())
 }
@@ -149,8 +146,16 @@ async fn all(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), Ended
         loop {
             let page = walk.rows.scan(PATIENTS, &pk, &range, page_rows).await?;
             let (patients, after) = patients_of(&walk, &pk, page).await?;
-            for patient in patients.values().filter(|patient| patient.matches) {
-                out.give(|| Ok(answer(wanted, &walk.plan.study, &[&patient.set()?]))).await?;
+            for (patient, merged) in patients.iter() {
+                match walk.people.of(&patient.identity).await? {
+                    None if merged.matches => {
+                        out.give(|| Ok(answer(wanted, &walk.plan.study, &[&merged.set()?]))).await?;
+                    }
+                    Some(_) if is_first_that_matches(&walk, patient, merged.matches).await? => {
+                        give(&walk, wanted, patient.clone(), out).await?;
+                    }
+                    _ => {}
+                }
                 if out.is_full() {
                     return Ok(());
                 }
@@ -163,6 +168,72 @@ async fn all(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), Ended
         bucket = Some(next);
     }
     Ok(())
+}
+
+/// Whether a patient is the first, in the order of rows, of those who are one patient and of whom a study matches: of them all one
+/// answer is given, in its place.
+async fn is_first_that_matches(walk: &Walk, patient: &Patient, matches: bool) -> Result<bool, Error> {
+    if !matches {
+        return Ok(false);
+    }
+    for member in walk.members(patient).await? {
+        if place(&member) < place(patient) && some_study_matches(walk, &member).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Where a patient's rows stand.
+fn place(patient: &Patient) -> (Bytes, &Patient) {
+    (patient_bucket(&patient.identity), patient)
+}
+
+async fn some_study_matches(walk: &Walk, patient: &Patient) -> Result<bool, Error> {
+    let (pk, prefix) = rows_of(&walk.tenant, patient);
+    let mut pages = walk.rows.pages(PATIENTS, pk, prefix_range(&prefix));
+    while let Some(page) = pages.next().await? {
+        for (key, state) in states(&walk.rows, &walk.tenant, &page).await? {
+            if Patient::of(&key, &state) == *patient && matches(walk, key, state).await? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Partition key and beginning of the clustering keys of a patient's rows.
+fn rows_of(tenant: &str, patient: &Patient) -> (Bytes, Bytes) {
+    let mut prefix = Vec::new();
+    Text(&patient.identity.issuer).append(&mut prefix);
+    Text(&patient.identity.id).append(&mut prefix);
+    if let Some(study) = &patient.study {
+        pack_uid(&mut prefix, study);
+    }
+    (patients_pk(tenant, &patient_bucket(&patient.identity)), prefix.into())
+}
+
+impl Walk {
+    /// Everybody who is one patient with this one, itself included.
+    async fn members(&self, patient: &Patient) -> Result<BTreeSet<Patient>, Error> {
+        let mut members = BTreeSet::from([patient.clone()]);
+        if let Some(resolution) = self.people.of(&patient.identity).await? {
+            let named = resolution.members(&patient.identity.trimmed()).into_iter();
+            members.extend(named.map(|identity| Patient { identity, study: None }));
+        }
+        Ok(members)
+    }
+
+    /// The patient whose this one's studies are.
+    async fn survivor(&self, patient: Patient) -> Result<Patient, Error> {
+        Ok(match self.people.of(&patient.identity).await? {
+            Some(resolution) => {
+                let identity = resolution.survivor(&patient.identity.trimmed()).clone();
+                Patient { identity, study: None }
+            }
+            None => patient,
+        })
+    }
 }
 
 /// Patients of a page of rows, in order; and where to go on, if there is more. A patient whose rows go beyond the page is
@@ -226,7 +297,7 @@ async fn found(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Result<(), End
         let mut more = false;
         let mut studies = walk.begin(64).await?;
         while let Some((key, state)) = studies.next().await? {
-            let patient = Patient::of(&key, &state);
+            let patient = walk.survivor(Patient::of(&key, &state)).await?;
             if after.as_ref().is_some_and(|after| patient <= *after) || held.contains_key(&patient) {
                 continue;
             }
@@ -255,12 +326,45 @@ async fn give(walk: &Walk, wanted: &Wanted, patient: Patient, out: &mut Out) -> 
     if out.passes_over() {
         return Ok(());
     }
+    let set = match walk.people.of(&patient.identity).await? {
+        Some(resolution) => of_several(walk, &patient, &resolution).await?,
+        None => gather(walk, patient).await?.set()?,
+    };
+    out.put(answer(wanted, &walk.plan.study, &[&set])).await
+}
+
+/// What the studies of one patient, as instances name it, say.
+async fn gather(walk: &Walk, patient: Patient) -> Result<Merged, Error> {
     let mut merged = Merged::default();
     let mut studies = PartsOf::new(&walk.rows, &walk.tenant, patient);
     while let Some(parts) = studies.next().await? {
         parts.into_iter().try_for_each(|part| merged.add(part))?;
     }
-    out.put(answer(wanted, &walk.plan.study, &[&merged.set()?])).await
+    Ok(merged)
+}
+
+/// A patient of whom something is said: counts are over the studies of all who are the same. Of its attributes those count that the
+/// surviving patient's own studies say, else those of the first who was merged, with what is said of that one.
+async fn of_several(walk: &Walk, patient: &Patient, resolution: &Resolution) -> Result<DataSet, Error> {
+    let survivor = walk.survivor(patient.clone()).await?;
+    let (mut counts, mut told): ([u64; 3], Option<View>) = ([0; 3], None);
+    let others = walk.members(patient).await?.into_iter().filter(|member| *member != survivor);
+    for member in std::iter::once(survivor.clone()).chain(others) {
+        let identity = member.identity.trimmed();
+        let merged = gather(walk, member).await?;
+        (0..3).zip(merged.counts).for_each(|(at, count): (usize, u64)| {
+            counts.get_mut(at).into_iter().for_each(|sum| *sum += count);
+        });
+        if told.is_none() && merged.counts[0] > 0 {
+            let mut view = View::of(merged.set()?);
+            view.tell(&resolution.applied(&identity));
+            told = Some(view);
+        }
+    }
+    let mut view = told.unwrap_or_default();
+    view.put_linked(&resolution.linked(&survivor.identity));
+    COUNTS.into_iter().zip(counts).for_each(|(tag, count)| view.put_count(tag, count));
+    Ok(view.set)
 }
 
 /// A patient's attributes, of each the earliest in event order among all studies; counts; whether a study matches.

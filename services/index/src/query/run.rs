@@ -7,17 +7,18 @@ use super::{
 use crate::{
     answering::{Answers, Ended},
     config::IndexConfig,
+    people::People,
     project::HeaderReader,
     rows::{Identities, Rows, series_of},
 };
 use cairn_archive::{
-    fold::{Identity, InstanceState, SeriesState, StudyKey, Version},
+    fold::{Identity, InstanceState, SeriesState, StudyKey, Version, applied},
     plan::{Plan, View, Wanted, answer, instance_view, is_universal, series_view},
     rejection::Titles,
 };
 use cairn_dicom::{Tag, Uid, dataset::DataSet, matching::Test, tags};
 use cairn_service_api::Error;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What a query works with.
 pub(crate) struct Walk {
@@ -28,6 +29,8 @@ pub(crate) struct Walk {
     pub(crate) sees_rejected: Titles,
     pub(crate) sort_max: usize,
     pub(crate) header_cache_bytes: u64,
+    /// What is said of patients.
+    pub(crate) people: Arc<People>,
     /// Where the SOP Instances that a key names are, if one does.
     places: Option<BTreeMap<Uid, Vec<Identity>>>,
 }
@@ -119,13 +122,20 @@ impl<K: Ord, V> Smallest<K, V> {
 }
 
 impl Walk {
-    pub(crate) fn new(rows: Rows, tenant: String, mut plan: Plan, sees_rejected: Titles, config: &IndexConfig) -> Self {
+    pub(crate) fn new(
+        people: Arc<People>,
+        (rows, tenant): (Rows, String),
+        mut plan: Plan,
+        sees_rejected: Titles,
+        config: &IndexConfig,
+    ) -> Self {
         if !sees_rejected.is_empty() {
             plan.way = plan.way.with_rejected();
         }
         Self {
             rows,
             tenant,
+            people,
             plan,
             sees_rejected,
             sort_max: config.sort_rows_max,
@@ -222,7 +232,8 @@ impl Walk {
     ) -> Result<Option<(Version, View)>, Error> {
         let Some(version) = state.shown_to(self.sees_rejected) else { return Ok(None) };
         let header = headers.header(&identity.series, version).await?;
-        let header = study.state.corrections.apply(identity, version, header);
+        let in_force = study.people.in_force(&study.state.corrections, identity, version, &header);
+        let header = applied(version, header, &in_force);
         let view = instance_view(identity.instance.as_str(), version, &header, wanted);
         Ok(view.matches(&self.plan.instance).then(|| (version.clone(), view)))
     }

@@ -1,7 +1,10 @@
 //! A study as whoever asks sees it.
 
 use super::run::Walk;
-use crate::rows::Identities;
+use crate::{
+    people::{People, PeopleOfStudy},
+    rows::Identities,
+};
 use cairn_archive::{
     fold::{InstanceState, Rescan, SeriesState, StudyKey, StudyState},
     plan::{View, study_view},
@@ -18,12 +21,31 @@ pub(crate) struct Seen {
     pub(crate) view: View,
     /// Its series, where they are not as they stand in their rows.
     pub(crate) series: Option<BTreeMap<Uid, SeriesState>>,
+    /// What is said of its patients.
+    pub(crate) people: PeopleOfStudy,
 }
 
 impl Seen {
     /// As everybody sees it.
     pub(crate) fn as_rows_say(key: StudyKey, state: StudyState) -> Self {
-        Self { view: study_view(&key, &state), key, state, series: None }
+        Self { view: study_view(&key, &state), key, state, series: None, people: PeopleOfStudy::default() }
+    }
+
+    /// Applies what is said of its patients: what of the study's own counts, and whoever is the same patient matches.
+    pub(crate) async fn tell(&mut self, people: &People) -> Result<(), Error> {
+        self.people = people.of_study(&self.state).await?;
+        let own = self.state.patient();
+        for (patient, resolution) in self.people.iter() {
+            let trimmed = patient.trimmed();
+            if *patient == own {
+                self.view.tell(&resolution.applied(&trimmed));
+                self.view.put_linked(&resolution.linked(&trimmed));
+            }
+            for same in std::iter::once(trimmed.clone()).chain(resolution.linked(&trimmed)) {
+                resolution.members(&same).iter().for_each(|member| self.view.also(member));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -43,8 +65,9 @@ impl Walk {
         if seen.state.shown == 0 {
             return Ok(None);
         }
+        seen.tell(&self.people).await?;
         if self.plan.counts_patient {
-            super::patients::count(&self.rows, &seen.key, &seen.state, &mut seen.view).await?;
+            super::patients::count(self, &seen.key, &seen.state, &mut seen.view).await?;
         }
         Ok(Some(seen))
     }

@@ -1,4 +1,4 @@
-//! What follows from the events about sites, holds, erasures and policies, of every partition of the log as far as it was read.
+//! What follows from the events about sites, holds, patients, erasures and policies, of every partition of the log as far as it was read.
 
 use cairn_archive::{
     EventId, Offset, Partition, Position, PositionVector, SiteId,
@@ -31,7 +31,9 @@ pub(crate) struct Known {
 /// Whether a type of event is one that something is known from.
 pub(crate) fn concerns(kind: &str) -> bool {
     let begins_with = |kinds: &str| kind.starts_with(kinds);
-    [SITE_KINDS, cairn_archive::holds::KINDS, cairn_archive::policies::KINDS].into_iter().any(begins_with)
+    [SITE_KINDS, cairn_archive::holds::KINDS, cairn_archive::policies::KINDS, cairn_archive::patients::KINDS]
+        .into_iter()
+        .any(begins_with)
         || Erasures::concern(kind)
 }
 

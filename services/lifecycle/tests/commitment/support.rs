@@ -123,6 +123,14 @@ impl Index for ToldIndex {
         Ok(Box::pin(stream::iter(asked.map(Ok).collect::<Vec<_>>())))
     }
 
+    async fn patient_facts(
+        &self,
+        _: &str,
+        _: cairn_service_api::patients::FactsOf,
+    ) -> Result<AnswerStream<cairn_service_api::patients::KnownFact>, Error> {
+        never()
+    }
+
     async fn survey(
         &self,
         _: cairn_service_api::survey::Survey,

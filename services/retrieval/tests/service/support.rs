@@ -210,6 +210,14 @@ impl Index for Records {
         not_asked()
     }
 
+    async fn patient_facts(
+        &self,
+        _: &str,
+        _: cairn_service_api::patients::FactsOf,
+    ) -> Result<AnswerStream<cairn_service_api::patients::KnownFact>, Error> {
+        not_asked()
+    }
+
     async fn survey(
         &self,
         _: cairn_service_api::survey::Survey,

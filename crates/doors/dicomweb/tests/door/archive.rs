@@ -294,6 +294,14 @@ impl Ingest for Archive {
         Err(Error::new(ErrorKind::Internal, "not asked by this door"))
     }
 
+    async fn say_of_patients(&self, _: cairn_service_api::patients::PatientStatement) -> Result<Position, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked by this door"))
+    }
+
+    async fn revoke_patient_fact(&self, _: cairn_service_api::patients::PatientRevocation) -> Result<Position, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked by this door"))
+    }
+
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {
         Err(Error::new(ErrorKind::Internal, "not asked by this door"))
     }
@@ -424,6 +432,14 @@ impl Index for Archive {
         _: &cairn_dicom::Uid,
         _: Vec<cairn_archive::EventId>,
     ) -> Result<AnswerStream<cairn_service_api::digests::FoldedEvent>, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked by this door"))
+    }
+
+    async fn patient_facts(
+        &self,
+        _: &str,
+        _: cairn_service_api::patients::FactsOf,
+    ) -> Result<AnswerStream<cairn_service_api::patients::KnownFact>, Error> {
         Err(Error::new(ErrorKind::Internal, "not asked by this door"))
     }
 

@@ -146,6 +146,14 @@ impl Ingest for FakeIngest {
         never()
     }
 
+    async fn say_of_patients(&self, _: cairn_service_api::patients::PatientStatement) -> Result<Position, Error> {
+        never()
+    }
+
+    async fn revoke_patient_fact(&self, _: cairn_service_api::patients::PatientRevocation) -> Result<Position, Error> {
+        never()
+    }
+
     async fn quarantine(&self) -> Result<AnswerStream<QuarantineEntry>, Error> {
         never()
     }
@@ -250,6 +258,14 @@ impl Index for FakeIndex {
         _: &cairn_dicom::Uid,
         _: Vec<cairn_archive::EventId>,
     ) -> Result<AnswerStream<cairn_service_api::digests::FoldedEvent>, Error> {
+        never()
+    }
+
+    async fn patient_facts(
+        &self,
+        _: &str,
+        _: cairn_service_api::patients::FactsOf,
+    ) -> Result<AnswerStream<cairn_service_api::patients::KnownFact>, Error> {
         never()
     }
 

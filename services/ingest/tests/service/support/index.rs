@@ -256,6 +256,14 @@ impl Index for MemoryIndex {
         Err(Error::new(ErrorKind::Internal, "not asked in these tests"))
     }
 
+    async fn patient_facts(
+        &self,
+        _: &str,
+        _: cairn_service_api::patients::FactsOf,
+    ) -> Result<AnswerStream<cairn_service_api::patients::KnownFact>, Error> {
+        Err(Error::new(ErrorKind::Internal, "not asked in these tests"))
+    }
+
     async fn survey(
         &self,
         _: cairn_service_api::survey::Survey,
