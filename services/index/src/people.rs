@@ -221,9 +221,11 @@ impl People {
         if self.is_empty() {
             return Ok(of);
         }
-        for patient in state.patients() {
+        let patients = state.patients();
+        of.is_one = patients.len() == 1;
+        for patient in patients {
             if let Some(resolution) = self.of(&patient).await? {
-                of.0.push((patient, resolution));
+                of.of.push((patient, resolution));
             }
         }
         Ok(of)
@@ -252,17 +254,21 @@ impl From<Error> for Unplanned {
 
 /// What is said of the patients whom instances of a study name; those of whom nothing is said are not among them.
 #[derive(Clone, Default)]
-pub(crate) struct PeopleOfStudy(Vec<(PatientIdentity, Arc<Resolution>)>);
+pub(crate) struct PeopleOfStudy {
+    of: Vec<(PatientIdentity, Arc<Resolution>)>,
+    /// Whether the study's instances name one patient.
+    is_one: bool,
+}
 
 impl PeopleOfStudy {
     /// Whether nothing is said of anybody.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.of.is_empty()
     }
 
     /// The patients and what is said of each, in event order of the instances that name them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &(PatientIdentity, Arc<Resolution>)> {
-        self.0.iter()
+        self.of.iter()
     }
 
     /// The texts that facts give an attribute of these patients, of each patient the last.
@@ -271,7 +277,7 @@ impl PeopleOfStudy {
             let applied = resolution.applied(&patient.trimmed());
             applied.iter().rev().find_map(|applied| applied.elements.text(tag).map(str::to_owned))
         };
-        self.0.iter().filter_map(of).collect::<Vec<_>>().into_iter()
+        self.of.iter().filter_map(of).collect::<Vec<_>>().into_iter()
     }
 
     /// What a version is given out with: corrections first, which say whose it is, then what is said of that patient.
@@ -285,8 +291,10 @@ impl PeopleOfStudy {
         let mut in_force = corrections.in_force(identity, version);
         if !self.is_empty() {
             let corrected = corrections.apply(identity, version, header.clone());
-            let patient = corrections.patient(identity, version, &corrected);
-            let said = self.0.iter().find(|(other, _)| patient.as_ref() == Some(other));
+            let named = corrections.patient(identity, version, &corrected);
+            // One whose header is too large to be here is of the patient of whom the others are.
+            let is_the_one = header.is_empty() && self.is_one;
+            let said = self.of.iter().find(|(patient, _)| is_the_one || named.as_ref() == Some(patient));
             in_force.extend(
                 said.iter().flat_map(|(patient, resolution)| {
                     resolution.in_force(&patient.trimmed(), &version.calling_ae_title)
