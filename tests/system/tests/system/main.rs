@@ -26,7 +26,6 @@ mod gateway;
 mod import_sources;
 mod keys;
 mod load;
-mod patients;
 mod poison;
 mod policies;
 mod processes;
