@@ -25,7 +25,7 @@ pub const VARIABLES: &[Variable] = &[
     text("study_date", "StudyDate as YYYYMMDD, the latest one where instances disagree"),
     number("patient_age_years", "whole years since PatientBirthDate, the latest one where instances disagree"),
     text("patient_sex", "PatientSex"),
-    texts("patient_ids", "PatientID"),
+    texts("patient_ids", "PatientID, and those that it was merged into"),
     texts("issuers", "issuers of Patient ID that apply; empty text where none does"),
     text("accession_number", "AccessionNumber"),
     text("study_description", "StudyDescription"),

@@ -26,6 +26,7 @@ mod gateway;
 mod import_sources;
 mod keys;
 mod load;
+mod patients;
 mod poison;
 mod policies;
 mod processes;
