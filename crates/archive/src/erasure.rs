@@ -5,9 +5,11 @@
 //! it is erased: not if a hold covers it, and not if the request did not see everything that came of its instance.
 
 mod judge;
+mod keys;
 mod ledger;
 
 pub use judge::{Judged, StudyFacts, judge};
+pub use keys::{StudyKeys, judged_keys};
 pub use ledger::{Confirmation, Destroyed, Effect, Erasure, Erasures, Requested, Stage};
 
 /// What types of events about erasures begin with; but [`VERSIONS_ERASED`].

@@ -22,13 +22,13 @@ pub use v1::{
     CommitmentRequested, Comparison, CorrectionProtected, CorrectionRevoked, Damage, DamageFoundBy, Door,
     ErasedInstance, ErasedSeries, ErasedVersion, ErasureConfirmed, ErasureRequested, ErasureWithdrawn, EventRepaired,
     Finding, FragmentedFrames, FrameTable, HeldPatient, HoldPlaced, HoldProtected, HoldReleased, InstanceProtected,
-    InstanceReceivedAgain, InstanceStored, InstanceStoredSide, InstancesRejected, KeptBecause, KeptVersion,
-    NamedPatient, NativeFrames, Object, ObjectDamaged, ObjectRepaired, ObjectsDestroyed, OriginEnd, PatientFactRevoked,
-    PatientProtected, PatientUpdated, PatientsLinked, PatientsMerged, PolicyAction, PolicyAdopted, PolicyProtected,
-    PolicyWithdrawn, RangeSealed, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance, RejectedSeries, RejectionNote,
-    RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SealedBlock, SealedFooter, SenderProfile,
-    SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet, VersionChosen, VersionsCompared, VersionsErased,
-    event_repaired, frame_table, object_repaired,
+    InstanceReceivedAgain, InstanceStored, InstanceStoredSide, InstancesRejected, KeptBecause, KeptKey, KeptVersion,
+    KeysDestroyed, KeysJudged, NamedPatient, NativeFrames, Object, ObjectDamaged, ObjectRepaired, ObjectsDestroyed,
+    OriginEnd, PatientFactRevoked, PatientProtected, PatientUpdated, PatientsLinked, PatientsMerged, PolicyAction,
+    PolicyAdopted, PolicyProtected, PolicyWithdrawn, RangeSealed, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance,
+    RejectedSeries, RejectionNote, RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SealedBlock,
+    SealedFooter, SenderProfile, SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet, VersionChosen,
+    VersionsCompared, VersionsErased, event_repaired, frame_table, object_repaired,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -88,6 +88,10 @@ pub enum Event {
     VersionsErased(Box<VersionsErased>),
     /// `cairn.erasure.objects-destroyed.v1`
     ObjectsDestroyed(ObjectsDestroyed),
+    /// `cairn.erasure.keys-judged.v1`
+    KeysJudged(KeysJudged),
+    /// `cairn.erasure.keys-destroyed.v1`
+    KeysDestroyed(KeysDestroyed),
     /// `cairn.policy.adopted.v1`
     PolicyAdopted(PolicyAdopted),
     /// `cairn.policy.withdrawn.v1`
@@ -175,6 +179,8 @@ event_kinds! {
     ErasureConfirmed = "cairn.erasure.confirmed.v1",
     VersionsErased = "cairn.instance.versions-erased.v1",
     ObjectsDestroyed = "cairn.erasure.objects-destroyed.v1",
+    KeysJudged = "cairn.erasure.keys-judged.v1",
+    KeysDestroyed = "cairn.erasure.keys-destroyed.v1",
     PolicyAdopted = "cairn.policy.adopted.v1",
     PolicyWithdrawn = "cairn.policy.withdrawn.v1",
     RangeSealed = "cairn.log.range-sealed.v1",
@@ -241,6 +247,8 @@ impl Event {
             Event::ErasureConfirmed(event) => &event.study_instance_uid,
             Event::VersionsErased(event) => &event.study_instance_uid,
             Event::ObjectsDestroyed(event) => &event.study_instance_uid,
+            Event::KeysJudged(event) => &event.study_instance_uid,
+            Event::KeysDestroyed(event) => &event.study_instance_uid,
             Event::HoldPlaced(_)
             | Event::HoldReleased(_)
             | Event::PolicyAdopted(_)
@@ -292,6 +300,8 @@ impl Event {
             Event::PatientsLinked(event) => &event.tenant,
             Event::PatientUpdated(event) => &event.tenant,
             Event::PatientFactRevoked(event) => &event.tenant,
+            Event::KeysJudged(event) => &event.tenant,
+            Event::KeysDestroyed(event) => &event.tenant,
             Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
@@ -344,7 +354,9 @@ impl Event {
             | Event::ErasureWithdrawn(_)
             | Event::ErasureConfirmed(_)
             | Event::VersionsErased(_)
-            | Event::ObjectsDestroyed(_) => Vec::new(),
+            | Event::ObjectsDestroyed(_)
+            | Event::KeysJudged(_)
+            | Event::KeysDestroyed(_) => Vec::new(),
         }
     }
 

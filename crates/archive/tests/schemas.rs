@@ -681,6 +681,28 @@ fn samples() -> Vec<(&'static str, Event)> {
                 absent: 1,
             }),
         ),
+        (
+            "keys_judged",
+            Event::KeysJudged(events::KeysJudged {
+                tenant: "default".into(),
+                study_instance_uid: "1.2.3".into(),
+                versions_erased_event_id: vec![3; 16].into(),
+                key_ids: vec![vec![4; 16].into(), vec![5; 16].into()],
+                kept: vec![events::KeptKey { key_id: vec![6; 16].into(), needed_by_event_id: vec![7; 16].into() }],
+                correction_event_ids: vec![vec![8; 16].into()],
+            }),
+        ),
+        (
+            "keys_destroyed",
+            Event::KeysDestroyed(events::KeysDestroyed {
+                tenant: "default".into(),
+                study_instance_uid: "1.2.3".into(),
+                keys_judged_event_id: vec![9; 16].into(),
+                site: "west".into(),
+                keys: 2,
+                absent: 1,
+            }),
+        ),
     ];
     samples.extend(of_patients());
     samples

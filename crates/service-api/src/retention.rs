@@ -3,7 +3,7 @@
 use crate::{AnswerStream, Error};
 use async_trait::async_trait;
 use cairn_archive::{
-    EventId, HoldId, SiteId,
+    EventId, HoldId, KeyId, SiteId,
     erasure::{Destroyed, Stage},
     events::KeptVersion,
 };
@@ -115,6 +115,15 @@ pub struct ErasedObject {
     pub is_answered: Option<bool>,
 }
 
+/// A key that an erasure destroyed, as it is in the key store of the site that was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErasedKey {
+    /// The key.
+    pub id: KeyId,
+    /// Whether it is destroyed there; `None`: that site has no key store.
+    pub is_destroyed: Option<bool>,
+}
+
 /// What one site can show of an erasure, by its stores as they are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ErasureReport {
@@ -130,6 +139,12 @@ pub struct ErasureReport {
     pub objects: Vec<ErasedObject>,
     /// What was kept, and why.
     pub kept: Vec<KeptVersion>,
+    /// Keys that are destroyed with it.
+    pub keys: Vec<ErasedKey>,
+    /// Keys that something erased is sealed under and that are kept, and what needs them.
+    pub kept_keys: Vec<(KeyId, EventId)>,
+    /// Sites that say that they destroyed the keys, and when: milliseconds since the Unix epoch by the clock of the order of events.
+    pub keys_destroyed: Vec<(SiteId, u64)>,
 }
 
 /// Holds and erasures.

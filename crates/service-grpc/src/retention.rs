@@ -7,13 +7,15 @@ use crate::{
     replication::site,
 };
 use cairn_archive::{
-    HoldId, ObjectKey,
+    EventId, HoldId, KeyId, ObjectKey, SiteId,
     erasure::{Destroyed, Stage},
     events::{KeptBecause, KeptVersion},
 };
 use cairn_service_api::{
     Error,
-    retention::{ErasedObject, ErasureGrounds, ErasureReport, ErasureScope, ErasureStatus, HoldInForce, NewHold},
+    retention::{
+        ErasedKey, ErasedObject, ErasureGrounds, ErasureReport, ErasureScope, ErasureStatus, HoldInForce, NewHold,
+    },
 };
 
 pub(crate) fn hold_id(bytes: &[u8]) -> Result<HoldId, Error> {
@@ -166,7 +168,22 @@ pub(crate) fn report_to(report: ErasureReport) -> pb::ErasureReportResponse {
         reason: report.reason,
         objects: report.objects.into_iter().map(object).collect(),
         kept: report.kept.into_iter().map(kept).collect(),
+        keys: report.keys.iter().map(erased_key).collect(),
+        kept_keys: report.kept_keys.iter().map(kept_key).collect(),
+        keys_destroyed: report.keys_destroyed.iter().map(keys_destroyed).collect(),
     }
+}
+
+fn erased_key(key: &ErasedKey) -> pb::ErasedKey {
+    pb::ErasedKey { id: copied(key.id.as_bytes()), destroyed: key.is_destroyed }
+}
+
+fn kept_key((id, needed_by): &(KeyId, EventId)) -> pb::KeptKey {
+    pb::KeptKey { id: copied(id.as_bytes()), needed_by_event_id: copied(needed_by.as_bytes()) }
+}
+
+fn keys_destroyed((at, at_ms): &(SiteId, u64)) -> pb::KeysDestroyed {
+    pb::KeysDestroyed { site: at.to_string(), at_ms: *at_ms }
 }
 
 pub(crate) fn report_from(report: pb::ErasureReportResponse) -> Result<ErasureReport, Error> {
@@ -197,5 +214,24 @@ pub(crate) fn report_from(report: pb::ErasureReportResponse) -> Result<ErasureRe
         reason: report.reason,
         objects: report.objects.into_iter().map(object).collect::<Result<_, _>>()?,
         kept: report.kept.into_iter().map(kept).collect::<Result<_, _>>()?,
+        keys: report.keys.iter().map(erased_key_from).collect::<Result<_, _>>()?,
+        kept_keys: report.kept_keys.iter().map(kept_key_from).collect::<Result<_, _>>()?,
+        keys_destroyed: report.keys_destroyed.iter().map(keys_destroyed_from).collect::<Result<_, _>>()?,
     })
+}
+
+fn key_id(bytes: &[u8]) -> Result<KeyId, Error> {
+    KeyId::from_slice(bytes).map_err(|_| malformed("key id"))
+}
+
+fn erased_key_from(key: &pb::ErasedKey) -> Result<ErasedKey, Error> {
+    Ok(ErasedKey { id: key_id(&key.id)?, is_destroyed: key.destroyed })
+}
+
+fn kept_key_from(key: &pb::KeptKey) -> Result<(KeyId, EventId), Error> {
+    Ok((key_id(&key.id)?, event_id(&key.needed_by_event_id)?))
+}
+
+fn keys_destroyed_from(destroyed: &pb::KeysDestroyed) -> Result<(SiteId, u64), Error> {
+    Ok((site(&destroyed.site)?, destroyed.at_ms))
 }

@@ -65,6 +65,8 @@ pub struct Commit {
     pub note: Bytes,
     /// Row changes, in order: derived rows first, state rows next. One row is changed at most once.
     pub mutations: Vec<Mutation>,
+    /// Whether what was overwritten and removed up to now is to leave the store's files as well (IS-14).
+    pub purge: bool,
 }
 
 /// Which rows of a partition key.
@@ -104,6 +106,8 @@ pub struct Page {
 /// * IS-12 Rows and keys over their bounds are `Invalid`, and nothing of that commit is applied.
 /// * IS-13 Where `is_exact`, a page shows each commit wholly or not at all, and a commit that failed shows nothing ever:
 ///   what one row says of another can be taken at its word.
+/// * IS-14 What was overwritten or removed up to a commit with `purge`, that commit included, leaves the store's files soon, also
+///   when a crash comes between; where an engine has a time of its own for that, after that time.
 #[async_trait]
 pub trait IndexStore: Send + Sync {
     /// Whether what rows say of each other needs no look at the other row (IS-13). Where commits can be torn, or come late

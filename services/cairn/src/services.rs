@@ -315,6 +315,7 @@ impl Running {
             let behind = Behind {
                 log: log.clone(),
                 opened_log: opened_log.clone(),
+                keys: stores.keys.clone(),
                 objects: objects.clone(),
                 notes: notes.clone(),
                 index: services.index(),

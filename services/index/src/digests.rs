@@ -203,6 +203,8 @@ fn kind_of_step(step: ErasureStep) -> &'static str {
         ErasureStep::Confirmed => Event::ErasureConfirmed(Default::default()).kind(),
         ErasureStep::Erased => Event::VersionsErased(Default::default()).kind(),
         ErasureStep::Destroyed => Event::ObjectsDestroyed(Default::default()).kind(),
+        ErasureStep::KeysJudged => Event::KeysJudged(Default::default()).kind(),
+        ErasureStep::KeysDestroyed => Event::KeysDestroyed(Default::default()).kind(),
     }
 }
 

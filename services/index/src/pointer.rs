@@ -276,6 +276,35 @@ impl Pointer {
         Err(Error::new(ErrorKind::Conflict, "others keep changing the index pointer"))
     }
 
+    /// Drops what stands still beside a generation, should that be the one that serves: what it erases, they would have for ever. A
+    /// paused rebuild is among it.
+    ///
+    /// # Errors
+    /// As [`Pointer::change`].
+    pub(crate) async fn drop_those_standing_still(
+        store: &dyn IndexStore,
+        beside: Generation,
+        life: Incarnation,
+        now_ms: u64,
+    ) -> Result<(), Error> {
+        let stands_still = |entry: &Entry| {
+            matches!(entry.role, Role::Filling | Role::Kept) && !entry.is_followed(life) || entry.role == Role::Frozen
+        };
+        let serves = |pointer: &Self| pointer.serving().is_some_and(|serving| serving.generation == beside);
+        let found = Self::decode(&store.pointer().await?)?;
+        if !serves(&found) || !found.entries.iter().any(stands_still) {
+            return Ok(());
+        }
+        let drop_them = |pointer: &mut Self| {
+            if serves(pointer) {
+                let standing = pointer.entries.iter_mut().filter(|entry| stands_still(entry));
+                standing.for_each(|entry| entry.become_(Role::Dropping, now_ms));
+            }
+            Ok(())
+        };
+        Self::change(store, drop_them).await.map(drop)
+    }
+
     /// Replaces this pointer by another one, if it is still what is stored.
     pub(crate) async fn replace(&self, found: &[u8], store: &dyn IndexStore) -> Result<bool, Error> {
         Ok(store.compare_and_set_pointer(found, self.encode()).await?)

@@ -132,7 +132,15 @@ impl Notes {
         // Should this fail, or be dropped, nobody knows the number.
         *committed = None;
         let to = from.next();
-        let commit = Commit { incarnation: INCARNATION, partition: PARTITION, from, to, note: Bytes::new(), mutations };
+        let commit = Commit {
+            incarnation: INCARNATION,
+            partition: PARTITION,
+            from,
+            to,
+            note: Bytes::new(),
+            mutations,
+            purge: false,
+        };
         self.store.commit(GENERATION, commit).await?;
         *committed = Some(to);
         Ok(())

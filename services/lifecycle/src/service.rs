@@ -20,7 +20,7 @@ use cairn_service_api::{
     commitment::{Commitment, Outcome, Reported, Reporter, Request, Selection, Transaction},
     lifecycle::{DamagedObject, FixityStatus, NamedObject},
 };
-use cairn_store_api::{EventLog, IndexStore, ObjectStore};
+use cairn_store_api::{EventLog, IndexStore, KeyRing, ObjectStore};
 use futures_util::{StreamExt, stream};
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -37,6 +37,8 @@ pub struct Behind {
     pub log: Arc<dyn EventLog>,
     /// The same, opened by the keys that it is sealed under.
     pub opened_log: Arc<dyn EventLog>,
+    /// What it is sealed under; `None`: there is no key store here.
+    pub keys: Option<Arc<KeyRing>>,
     /// The site's objects.
     pub objects: Arc<dyn ObjectStore>,
     /// Its own notes.
@@ -75,7 +77,8 @@ impl LifecycleService {
     /// # Errors
     /// That of the notes.
     pub async fn open(behind: Behind, config: LifecycleConfig) -> Result<Arc<Self>, Error> {
-        let Behind { log, opened_log, objects, notes, index, replication, reporter, clock, disk, signer } = behind;
+        let Behind { log, opened_log, keys, objects, notes, index, replication, reporter, clock, disk, signer } =
+            behind;
         let store = notes.clone();
         let notes = Arc::new(Notes::new(notes));
         let appender = Arc::new(Appender::new(log.clone(), clock.clone()));
@@ -89,6 +92,7 @@ impl LifecycleService {
         let damages = Arc::new(damages);
         let retaining = retention::With {
             log: opened_log,
+            keys,
             objects: objects.clone(),
             notes: notes.clone(),
             appender: appender.clone(),

@@ -191,7 +191,8 @@ impl Notes {
         }
         let note = own.last.as_ref().map(id_to).unwrap_or_default();
         let to = own.to.max(from);
-        let commit = Commit { incarnation: self.incarnation, partition, from, to, note, mutations: mutations.clone() };
+        let (incarnation, mutations_now) = (self.incarnation, mutations.clone());
+        let commit = Commit { incarnation, partition, from, to, note, mutations: mutations_now, purge: false };
         match self.store.commit(GENERATION, commit).await {
             Ok(()) => {
                 self.committed().insert(partition, (to, mutations));
@@ -234,7 +235,9 @@ impl Notes {
             };
             let (incarnation, partition, to) = (self.incarnation, ERASED_COMMITS, from.next());
             let (note, mutations) = (Bytes::new(), some.iter().map(put).collect());
-            self.store.commit(GENERATION, Commit { incarnation, partition, from, to, note, mutations }).await?;
+            self.store
+                .commit(GENERATION, Commit { incarnation, partition, from, to, note, mutations, purge: false })
+                .await?;
             *erased = Some(to);
         }
         Ok(())

@@ -69,6 +69,7 @@ async fn service(directory: &Path, log: &Arc<dyn EventLog>) -> Arc<LifecycleServ
     let behind = Behind {
         log: log.clone(),
         opened_log: log.clone(),
+        keys: None,
         objects: Arc::new(VolumeStore::open(Arc::new(RealDisk), volumes, clock.clone()).unwrap()),
         notes: Arc::new(notes),
         index: None,

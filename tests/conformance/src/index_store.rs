@@ -66,6 +66,7 @@ pub fn trials(name: &str, backend: impl Fn() -> Backend + Clone + Send + 'static
         "IS-11_a_second_opening_is_a_conflict", |f| f.exclusive, commits::a_second_opening_is_a_conflict;
         "IS-12_over_long_rows_are_invalid", any, rows::over_long_rows_are_invalid;
         "IS-13_where_rows_are_exact_a_page_shows_whole_commits", any, commits::a_page_shows_whole_commits;
+        "IS-14_a_purge_takes_nothing_that_is_there", any, commits::a_purge_takes_nothing_that_is_there;
         "closed_it_refuses", any, commits::closed_it_refuses;
     };
     let trial = |(clause, needs, run): (&str, Needs, Run)| {
@@ -93,7 +94,15 @@ fn delete(table: Table, pk: impl AsRef<[u8]>, ck: impl AsRef<[u8]>) -> Mutation 
 /// A commit of partition 0 in the first life.
 fn commit(from: u64, to: u64, mutations: Vec<Mutation>) -> Commit {
     let note = Bytes::from(format!("note {to}"));
-    Commit { incarnation: LIFE, partition: Partition(0), from: Offset(from), to: Offset(to), note, mutations }
+    Commit {
+        incarnation: LIFE,
+        partition: Partition(0),
+        from: Offset(from),
+        to: Offset(to),
+        note,
+        mutations,
+        purge: false,
+    }
 }
 
 async fn get(store: &dyn IndexStore, pk: impl AsRef<[u8]>, ck: impl AsRef<[u8]>) -> Option<Bytes> {

@@ -5,7 +5,8 @@ use crate::{
     authority::{Authority, Decision, vector},
     envelope::Envelope,
     events::{
-        ErasedSeries, ErasureConfirmed, ErasureRequested, ErasureWithdrawn, Event, ObjectsDestroyed, VersionsErased,
+        ErasedSeries, ErasureConfirmed, ErasureRequested, ErasureWithdrawn, Event, KeysDestroyed, KeysJudged,
+        ObjectsDestroyed, VersionsErased,
     },
     ids::{EventId, SiteId},
     position::{Position, PositionVector},
@@ -113,6 +114,10 @@ pub struct Erasures {
     of: BTreeMap<EventId, EventId>,
     /// What sites destroyed of such events that are not known yet.
     early: BTreeMap<EventId, Vec<(SiteId, EventId, Destroyed)>>,
+    /// What is said to become of the keys of what took effect, by that event.
+    keys: BTreeMap<EventId, BTreeSet<EventId>>,
+    /// When sites destroyed the keys that such an event names, in milliseconds since the Unix epoch.
+    keys_destroyed: BTreeMap<EventId, BTreeMap<SiteId, u64>>,
     /// Events about erasures that this build can't read.
     unreadable: BTreeSet<EventId>,
 }
@@ -134,6 +139,8 @@ impl Erasures {
             Ok(Event::ErasureConfirmed(event)) => self.confirmed(envelope, &event),
             Ok(Event::VersionsErased(event)) => self.erased(envelope, &event),
             Ok(Event::ObjectsDestroyed(event)) => self.destroyed(envelope, &event),
+            Ok(Event::KeysJudged(event)) => self.keys_judged(envelope, &event),
+            Ok(Event::KeysDestroyed(event)) => self.keys_destroyed(envelope, &event),
             _ => None,
         };
         if known.is_none() {
@@ -223,6 +230,42 @@ impl Erasures {
             }
         }
         Some(())
+    }
+
+    fn keys_judged(&mut self, envelope: &Envelope, event: &KeysJudged) -> Option<()> {
+        let of = EventId::from_slice(&event.versions_erased_event_id).ok()?;
+        self.keys.entry(of).or_default().insert(envelope.id);
+        Some(())
+    }
+
+    fn keys_destroyed(&mut self, envelope: &Envelope, event: &KeysDestroyed) -> Option<()> {
+        let of = EventId::from_slice(&event.keys_judged_event_id).ok()?;
+        let at_ms = self.keys_destroyed.entry(of).or_default().entry(envelope.site.clone()).or_default();
+        *at_ms = (*at_ms).max(envelope.hlc.wall_ms);
+        Some(())
+    }
+
+    /// The events that say what becomes of the keys of what took effect; none: that was not concluded yet.
+    pub fn keys_of(&self, effect: EventId) -> impl Iterator<Item = EventId> {
+        self.keys.get(&effect).into_iter().flatten().copied()
+    }
+
+    /// All such events.
+    pub fn all_keys(&self) -> impl Iterator<Item = EventId> {
+        self.keys.values().flatten().copied()
+    }
+
+    /// Where, and when, the keys that such an event names were destroyed: milliseconds since the Unix epoch.
+    pub fn keys_destroyed_at(&self, judged: EventId) -> impl Iterator<Item = (&SiteId, u64)> {
+        let at = self.keys_destroyed.get(&judged).into_iter().flatten();
+        at.map(|(site, at_ms)| (site, *at_ms))
+    }
+
+    /// What took effect of whose keys nothing was concluded yet.
+    pub fn keys_not_judged(&self) -> impl Iterator<Item = EventId> {
+        let effects = self.erasures.values().flat_map(|erasure| erasure.effects.iter());
+        let erased = effects.filter(|(_, effect)| effect.erased > 0).map(|(id, _)| *id);
+        erased.filter(|effect| !self.keys.contains_key(effect))
     }
 
     /// Every erasure, by the id of its request.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     correction::{InForce, decode, modifications},
-    events::{AttributesCorrected, CorrectionProtected, CorrectionRevoked},
+    events::{AttributesCorrected, CorrectionProtected, CorrectionRevoked, KeysJudged},
     ids::EventId,
     sealing::is_shredded,
 };
@@ -31,6 +31,11 @@ pub struct Correction {
 }
 
 impl Correction {
+    /// The event that says so.
+    fn said_by(&self) -> EventId {
+        self.by.unwrap_or(self.order.id)
+    }
+
     /// Whether it is about an instance.
     pub fn is_about(&self, identity: &Identity) -> bool {
         self.series.as_ref().is_none_or(|series| *series == identity.series)
@@ -54,6 +59,8 @@ pub struct CorrectionsRevoked {
 pub struct Corrections {
     pub(crate) said: Vec<Correction>,
     pub(crate) revoked: Vec<CorrectionsRevoked>,
+    /// Events that say what is gone with its key, in the order of their ids.
+    pub(crate) gone: Vec<EventId>,
 }
 
 /// Adds to a list what stands in no place of it yet, or counts in its place: the event itself, else the first of its repairs.
@@ -74,8 +81,11 @@ fn insert<T>(list: &mut Vec<T>, item: T, place: impl Fn(&T) -> (&EventOrder, Opt
 }
 
 impl Corrections {
-    /// Adds a correction. Returns whether that changes anything.
+    /// Adds a correction. Returns whether that changes anything: what is gone with its key stays gone, should it still be read.
     pub fn insert(&mut self, correction: Correction) -> bool {
+        if self.gone.binary_search(&correction.said_by()).is_ok() {
+            return false;
+        }
         insert(&mut self.said, correction, |correction| (&correction.order, correction.by))
     }
 
@@ -84,9 +94,19 @@ impl Corrections {
         insert(&mut self.revoked, revoked, |revoked| (&revoked.order, revoked.by))
     }
 
+    /// What these events say is gone with its key, read before or after or not at all. Returns whether that changes anything.
+    pub(super) fn forget(&mut self, events: Vec<EventId>) -> bool {
+        let known = self.gone.len();
+        self.gone.extend(events);
+        self.gone.sort_unstable();
+        self.gone.dedup();
+        self.said.retain(|correction| self.gone.binary_search(&correction.said_by()).is_err());
+        self.gone.len() > known
+    }
+
     /// Whether nothing was ever said.
     pub fn is_empty(&self) -> bool {
-        self.said.is_empty() && self.revoked.is_empty()
+        self.said.is_empty() && self.revoked.is_empty() && self.gone.is_empty()
     }
 
     /// Whether a correction was taken back.
@@ -184,6 +204,11 @@ pub(super) fn read_correction(
     };
     let (series, instance) = (scope(&event.series_instance_uid)?, scope(&event.sop_instance_uid)?);
     Ok(Some(Correction { order, by, series, instance, elements: protected.elements }))
+}
+
+/// Events that say what is gone with its key.
+pub(super) fn read_gone(event: &KeysJudged) -> Result<Vec<EventId>, Poison> {
+    event.correction_event_ids.iter().map(|id| event_id(id)).collect()
 }
 
 /// What a revocation of corrections says.

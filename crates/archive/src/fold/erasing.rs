@@ -34,11 +34,23 @@ pub enum ErasureStep {
     Erased,
     /// A site destroyed the objects.
     Destroyed,
+    /// It is said which keys go.
+    KeysJudged,
+    /// A site destroyed keys.
+    KeysDestroyed,
 }
 
 impl ErasureStep {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Requested, Self::Withdrawn, Self::Confirmed, Self::Erased, Self::Destroyed];
+    pub const ALL: [Self; 7] = [
+        Self::Requested,
+        Self::Withdrawn,
+        Self::Confirmed,
+        Self::Erased,
+        Self::Destroyed,
+        Self::KeysJudged,
+        Self::KeysDestroyed,
+    ];
 }
 
 /// An instance that an erasure names, and the store events of its versions.

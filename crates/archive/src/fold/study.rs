@@ -68,7 +68,9 @@ impl Needs {
             | Event::CorrectionRevoked(_)
             | Event::ErasureWithdrawn(_)
             | Event::ErasureConfirmed(_)
-            | Event::ObjectsDestroyed(_) => {
+            | Event::ObjectsDestroyed(_)
+            | Event::KeysJudged(_)
+            | Event::KeysDestroyed(_) => {
                 self.traces.insert(id);
                 return;
             }
@@ -360,6 +362,16 @@ impl StudyFold {
             }
             Event::ObjectsDestroyed(event) => {
                 self.step(order, stamp, by, ErasureStep::Destroyed, &event.versions_erased_event_id)
+            }
+            Event::KeysJudged(event) => {
+                let gone = correction::read_gone(&event)?;
+                self.step(order, stamp, by, ErasureStep::KeysJudged, &event.versions_erased_event_id)?;
+                let is_new = self.now.corrections.forget(gone);
+                (self.corrected, self.changed) = (self.corrected | is_new, self.changed | is_new);
+                Ok(())
+            }
+            Event::KeysDestroyed(event) => {
+                self.step(order, stamp, by, ErasureStep::KeysDestroyed, &event.keys_judged_event_id)
             }
             Event::EventRepaired(event) => self.repaired(order, stamp, &event),
             // Of no study.

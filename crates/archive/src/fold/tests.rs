@@ -1,3 +1,5 @@
+mod shredding;
+
 use super::*;
 use crate::{
     digest::HashSum,

@@ -14,6 +14,7 @@ use crate::{
     ids::EventId,
 };
 use bytes::Bytes;
+use std::collections::HashSet;
 
 const VERSION: u8 = 1;
 /// Headers in a sealed chunk at most.
@@ -94,6 +95,13 @@ fn encode(headers: &[PendingHeader]) -> Bytes {
     }
     out.varint(raw.len() as u64).bytes(&lz4_flex::block::compress(&raw));
     out.0.into()
+}
+
+/// A chunk without the headers that these events brought; `None`: none of them is in it. Without any headers it is no chunk.
+pub fn without(chunk: &[u8], gone: &HashSet<EventId>) -> Result<Option<Option<Bytes>>, RowError> {
+    let headers = decode(chunk)?;
+    let left: Vec<PendingHeader> = headers.iter().filter(|header| !gone.contains(&header.id)).cloned().collect();
+    Ok((left.len() < headers.len()).then(|| (!left.is_empty()).then(|| encode(&left))))
 }
 
 /// Headers of a chunk in the order of their stamps. They share one buffer.

@@ -184,6 +184,12 @@ fn write_corrections(out: &mut Writer, corrections: &Corrections) {
             out.fixed(id.as_bytes());
         });
     }
+    if !corrections.gone.is_empty() {
+        out.varint(corrections.gone.len() as u64);
+        corrections.gone.iter().for_each(|id| {
+            out.fixed(id.as_bytes());
+        });
+    }
 }
 
 fn read_corrections(row: &Bytes, reader: &mut Reader<'_>) -> Result<Corrections, RowError> {
@@ -203,6 +209,11 @@ fn read_corrections(row: &Bytes, reader: &mut Reader<'_>) -> Result<Corrections,
         let count = reader.count()?;
         let revoked = (0..count).map(|_| reader.event_id()).collect::<Result<_, _>>()?;
         corrections.revoked.push(CorrectionsRevoked { order, by, corrections: revoked });
+    }
+    // Most rows end here.
+    if !reader.rest().is_empty() {
+        let count = reader.count()?;
+        corrections.gone = (0..count).map(|_| reader.event_id()).collect::<Result<_, _>>()?;
     }
     Ok(corrections)
 }

@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use tokio::sync::Notify;
 use uuid::Builder;
 
 /// How a process holds keys.
@@ -45,32 +46,35 @@ pub struct KeyRing {
     held: Mutex<Held>,
     /// Durable, and not in use.
     spare: tokio::sync::Mutex<Vec<Arc<SealingKey>>>,
+    /// An append is over.
+    ended: Notify,
 }
 
 struct Held {
     sealing: Cache<Subject, Arc<SealingKey>>,
     opening: Cache<KeyId, Opening>,
-    /// Appends under way: the studies for which each seals, and whether keys of one were retired meanwhile.
+    /// Appends under way: the studies for which each seals, and whether keys of one were retired before it reached the log.
     under_way: HashMap<u64, (HashSet<[u8; 32]>, bool)>,
     next: u64,
 }
 
-/// An append for which keys are in use.
-pub(super) struct InUse<'a> {
-    ring: &'a KeyRing,
+/// An append for which keys are in use, until it is over.
+pub(super) struct InUse {
+    ring: Arc<KeyRing>,
     number: u64,
 }
 
-impl InUse<'_> {
-    /// Whether what was sealed may count: no key of it was retired meanwhile.
-    pub(super) fn may_count(&self) -> bool {
+impl InUse {
+    /// Whether what was sealed may be appended: no key of it was retired meanwhile. From then on whoever retires one waits for it.
+    pub(super) fn may_be_appended(&self) -> bool {
         self.ring.held().under_way.get(&self.number).is_some_and(|(_, is_retired)| !is_retired)
     }
 }
 
-impl Drop for InUse<'_> {
+impl Drop for InUse {
     fn drop(&mut self) {
         self.ring.held().under_way.remove(&self.number);
+        self.ring.ended.notify_waiters();
     }
 }
 
@@ -83,7 +87,7 @@ impl KeyRing {
             under_way: HashMap::new(),
             next: 0,
         };
-        Self { store, config, held: Mutex::new(held), spare: tokio::sync::Mutex::default() }
+        Self { store, config, held: Mutex::new(held), spare: tokio::sync::Mutex::default(), ended: Notify::new() }
     }
 
     /// The store.
@@ -100,22 +104,41 @@ impl KeyRing {
     }
 
     /// Begins to seal for studies.
-    pub(super) fn in_use(&self, studies: HashSet<[u8; 32]>) -> InUse<'_> {
+    pub(super) fn in_use(self: &Arc<Self>, studies: HashSet<[u8; 32]>) -> InUse {
         let mut held = self.held();
         held.next += 1;
         let number = held.next;
         held.under_way.insert(number, (studies, false));
-        InUse { ring: self, number }
+        InUse { ring: self.clone(), number }
     }
 
-    /// From now on nothing that is under a key in use so far of a study comes to count: what is under way fails, and what
-    /// comes later is sealed under other keys. So what is under those keys can be told from the log.
-    pub fn retire(&self, tenant: &str, study_instance_uid: &str) {
+    /// Has nothing come under the keys that are in use so far for a study, once it returns: what was sealed under them is in the
+    /// log by then, or never will be, and what comes later is sealed under others. So what is under those keys can be told from the log.
+    ///
+    /// # Cancel safety
+    /// Dropped, those keys are not used for anything new, and something may be under way yet.
+    pub async fn retire(&self, tenant: &str, study_instance_uid: &str) {
         let study = study_of(tenant, study_instance_uid);
-        let mut held = self.held();
-        held.sealing.retain(|subject| subject.study != study);
-        for (studies, is_retired) in held.under_way.values_mut() {
-            *is_retired |= studies.contains(&study);
+        let awaited: Vec<u64> = {
+            let mut held = self.held();
+            held.sealing.retain(|subject| subject.study != study);
+            let of_study = held.under_way.iter_mut().filter(|(_, (studies, _))| studies.contains(&study));
+            of_study
+                .map(|(number, (_, is_retired))| {
+                    *is_retired = true;
+                    *number
+                })
+                .collect()
+        };
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            // What ends from here on is told.
+            ended.as_mut().enable();
+            if awaited.iter().all(|number| !self.held().under_way.contains_key(number)) {
+                return;
+            }
+            ended.await;
         }
     }
 

@@ -98,14 +98,18 @@ impl EventLog for SealedLog {
                 record.payload = sealed(keys, record.envelope.id, event, &subject).await?;
             }
         }
-        let offset = self.log.append(partition, records).await?;
-        match in_use.may_count() {
-            true => Ok(offset),
-            false => {
-                let message = "a key was retired while something was sealed under it: it is to be brought again";
-                Err(StoreError::new(StoreErrorKind::Unavailable, message))
-            }
+        if !in_use.may_be_appended() {
+            let message = "a key was retired while something was sealed under it: it is to be brought again";
+            return Err(StoreError::new(StoreErrorKind::Unavailable, message));
         }
+        let log = self.log.clone();
+        // Dropped by its caller it goes on, and so its keys stay in use.
+        let appended = tokio::spawn(async move {
+            let appended = log.append(partition, records).await;
+            drop(in_use);
+            appended
+        });
+        appended.await.map_err(|_| StoreError::new(StoreErrorKind::Internal, "an append ended abnormally"))?
     }
 
     async fn read(

@@ -25,6 +25,7 @@ fn commit(from: u64) -> Commit {
         to: Offset(from + 1),
         note: Bytes::new(),
         mutations: vec![Mutation::Put { table: TABLE, pk: "s".into(), ck, value: "row".into() }],
+        purge: false,
     }
 }
 

@@ -35,6 +35,7 @@ fn commit(from: u64, to: u64, mutations: Vec<Mutation>) -> Commit {
         to: Offset(to),
         note: Bytes::from_static(b"note"),
         mutations,
+        purge: false,
     }
 }
 

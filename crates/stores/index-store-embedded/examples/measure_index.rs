@@ -81,6 +81,7 @@ async fn fill(dir: &Path, rows: u64) {
             to: Offset(number + 1),
             note: Bytes::new(),
             mutations: mutations.collect(),
+            purge: false,
         };
         let begun = Instant::now();
         store.commit(G, commit).await.unwrap();

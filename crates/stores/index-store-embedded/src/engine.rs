@@ -15,12 +15,15 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 const STORE_KEYSPACE: &str = "store";
 const POINTER: &[u8] = b"pointer";
+/// There while something is to be purged.
+pub(crate) const PURGE: &[u8] = b"purge";
 const GENERATION_KEYSPACE: &str = "generation-";
 const LISTS_KEYSPACE: &str = "lists-";
 /// Rows recovered from the journal beyond this are written to tables at once, so that they leave memory.
@@ -34,7 +37,7 @@ const L0_TABLES: usize = 4;
 const L0_TABLES_MAX: usize = 20;
 
 pub(crate) struct Engine {
-    database: Database,
+    pub(crate) database: Database,
     path: PathBuf,
     reserve_bytes: u64,
     /// The engine takes no more writes since one of its own failed.
@@ -44,11 +47,15 @@ pub(crate) struct Engine {
     /// Why tables can't be merged at present.
     compaction_failure: Mutex<Option<StoreError>>,
     /// Holds the pointer.
-    store: Keyspace,
+    pub(crate) store: Keyspace,
     pointer: Mutex<Bytes>,
-    generations: RwLock<HashMap<Generation, Arc<GenerationState>>>,
+    pub(crate) generations: RwLock<HashMap<Generation, Arc<GenerationState>>>,
     /// Something was committed since the last sync.
     unsynced: AtomicBool,
+    /// Commits so far that asked for a purge.
+    pub(crate) purges: AtomicU64,
+    /// When the next purge may begin.
+    pub(crate) purge_rests_until: Mutex<Option<Instant>>,
 }
 
 impl Engine {
@@ -76,6 +83,8 @@ impl Engine {
             pointer: Mutex::new(pointer),
             generations: RwLock::default(),
             unsynced: AtomicBool::new(false),
+            purges: AtomicU64::new(0),
+            purge_rests_until: Mutex::default(),
         };
         engine.load_generations()?;
         Ok(engine)
@@ -226,7 +235,7 @@ impl Engine {
     }
 
     /// Whether the engine is safe from a full disk for the time being.
-    fn check_room(&self) -> Result<(), StoreError> {
+    pub(crate) fn check_room(&self) -> Result<(), StoreError> {
         self.check_room_of(self.reserve_bytes)
     }
 
@@ -243,7 +252,7 @@ impl Engine {
         self.broken.load(Ordering::Acquire) && self.check_room_of(self.reserve_bytes.max(MENDING_BYTES)).is_ok()
     }
 
-    fn failed(&self, what: &str, error: &fjall::Error) -> StoreError {
+    pub(crate) fn failed(&self, what: &str, error: &fjall::Error) -> StoreError {
         if matches!(error, fjall::Error::Poisoned | fjall::Error::Io(_) | fjall::Error::Storage(_)) {
             self.broken.store(true, Ordering::Release);
         }
@@ -297,7 +306,11 @@ impl Engine {
             }
         }
         batch.insert(&state.rows, &key::offset(commit.partition)[..], encode_offset(commit));
+        if commit.purge {
+            batch.insert(&self.store, PURGE, b"");
+        }
         batch.commit().map_err(|error| self.failed("commit rows", &error))?;
+        self.purges.fetch_add(u64::from(commit.purge), Ordering::AcqRel);
         self.unsynced.store(true, Ordering::Release);
         Ok(())
     }

@@ -138,7 +138,7 @@ mod tests {
     fn commit(from: u64, to: u64, mutations: Vec<Mutation>) -> Commit {
         let note = Bytes::from_static(b"note");
         let (incarnation, partition) = (Incarnation(1), Partition(3));
-        Commit { incarnation, partition, from: Offset(from), to: Offset(to), note, mutations }
+        Commit { incarnation, partition, from: Offset(from), to: Offset(to), note, mutations, purge: false }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod config;
 mod engine;
 mod generation;
 mod key;
+mod purge;
 mod store;
 
 pub use config::IndexStoreConfig;

@@ -14,6 +14,9 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 /// than reading them.
 const INLINE_ROWS_MAX: usize = 256;
 
+/// Erasures come in numbers: one purge is for all that come within this time.
+const PURGE_DELAY: Duration = Duration::from_secs(1);
+
 /// How often, and after what pause, an engine that failed to open anew is tried again.
 const REOPEN_TRIES: u32 = 5;
 const REOPEN_PAUSE: Duration = Duration::from_millis(200);
@@ -26,6 +29,7 @@ pub struct EmbeddedIndexStore {
     slot: Arc<RwLock<Slot>>,
     syncer: Background,
     compactor: Background,
+    purger: Background,
     dir: PathBuf,
     config: IndexStoreConfig,
 }
@@ -44,7 +48,10 @@ impl EmbeddedIndexStore {
         let syncer = Background::start("cairn-index-sync", slot.clone(), interval, sync)?;
         let compactor = Background::start("cairn-index-compact", slot.clone(), Duration::ZERO, Engine::compact)?;
         compactor.wake();
-        Ok(Self { slot, syncer, compactor, dir, config })
+        let purger = Background::start("cairn-index-purge", slot.clone(), PURGE_DELAY, Engine::purge)?;
+        // What an earlier process left to be purged.
+        purger.wake();
+        Ok(Self { slot, syncer, compactor, purger, dir, config })
     }
 
     async fn engine(&self) -> Result<Open, StoreError> {
@@ -169,8 +176,12 @@ impl IndexStore for EmbeddedIndexStore {
             return Err(StoreError::new(StoreErrorKind::Unavailable, what));
         }
         let engine = self.engine().await?;
+        let purge = commit.purge;
         let piled_up = blocking(move || engine.commit(generation, &commit)).await?;
         self.syncer.wake();
+        if purge {
+            self.purger.wake();
+        }
         if piled_up {
             self.compactor.wake();
         }

@@ -3,7 +3,7 @@
 use super::patients::PatientFacts;
 use crate::rows::{Identities, Rows, malformed};
 use cairn_archive::{
-    Incarnation, Partition,
+    Incarnation, Partition, SiteId,
     envelope::Envelope,
     events::{Event, EventError, EventRepaired, event_repaired::Remedy},
     fold::{EventOrder, InstanceState, Loaded, Needs, PendingHeader, Poison, Stamp, StudyChange, StudyFold, StudyKey},
@@ -107,6 +107,13 @@ impl Batch {
         batch
     }
 
+    /// Studies of which a site's keys are destroyed: what was sealed under them is to be nowhere there.
+    pub(crate) fn shredded_at(&self, site: &SiteId) -> Vec<StudyKey> {
+        let is_shredded = |to_fold: &ToFold| is_destroyed_at(site, &to_fold.event);
+        let studies = self.studies.iter().filter(|(_, of)| of.events.iter().any(is_shredded));
+        studies.map(|(key, _)| key.clone()).collect()
+    }
+
     /// Adds an event of a study.
     pub(crate) fn add(&mut self, key: StudyKey, event: ToFold) {
         if let Event::EventRepaired(repair) = &event.event
@@ -118,6 +125,10 @@ impl Batch {
         of.needs.add(event.order.id, &event.event);
         of.events.push(event);
     }
+}
+
+fn is_destroyed_at(site: &SiteId, event: &Event) -> bool {
+    matches!(event, Event::KeysDestroyed(destroyed) if destroyed.site == site.as_str())
 }
 
 fn parked(order: EventOrder, stamp: Stamp, why: Poison, kind: String, key: StudyKey) -> Parked {

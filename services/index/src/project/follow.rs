@@ -17,6 +17,7 @@ use bytes::Bytes;
 use cairn_archive::{
     Offset, Partition, Position,
     digest::{Leaf, Leaves},
+    events::Event,
     fold::{Loaded as LoadedStudy, Stamp, StudyKey},
     index_rows::{BUCKETS, access},
 };
@@ -264,14 +265,26 @@ async fn fold_next(project: &Project, follower: &mut Follower) -> Result<(), Err
     if events_max == 0 {
         return Ok(());
     }
-    let records = project.log.read(partition, follower.end, events_max, bytes_max).await?.records;
+    let mut records = project.log.read(partition, follower.end, events_max, bytes_max).await?.records;
+    let is_cut = begin_with_what_is_destroyed(&mut records);
     let Some(last) = records.last() else { return Ok(()) };
-    let full = records.len() >= events_max;
+    let full = is_cut || records.len() >= events_max;
     let (to, note) = (last.offset.next(), Bytes::copy_from_slice(last.record.envelope.id.as_bytes()));
     commit(project, follower, records, to, note).await?;
     // A backlog is worked off without a pause.
     follower.last_commit = (!full).then(Instant::now);
     Ok(())
+}
+
+/// Ends a batch before the first event, but one that it begins with, that says that keys are destroyed. So what that batch writes
+/// of the state before it has nothing that was sealed under them.
+fn begin_with_what_is_destroyed(records: &mut Vec<LogRecord>) -> bool {
+    let kind = Event::KeysDestroyed(Default::default()).kind();
+    let at = records.iter().skip(1).position(|record| record.record.envelope.kind == kind);
+    if let Some(at) = at {
+        records.truncate(at + 1);
+    }
+    at.is_some()
 }
 
 fn closing() -> Error {
@@ -292,6 +305,14 @@ async fn commit(
     let committed = Stamp::new(incarnation, follower.end);
     let context = Context { partition, committed, to: Stamp::new(incarnation, to), buckets: &follower.buckets };
     let mut batch = Batch::decode(records, incarnation, partition, project.log.partitions());
+    let shredded = batch.shredded_at(project.log.site());
+    let purge = !shredded.is_empty();
+    if purge {
+        // Before the batch is done: cut off, it is done again.
+        let (store, generation) = (&*project.rows.store, project.rows.generation);
+        let now_ms = last_ms.unwrap_or_default();
+        Pointer::drop_those_standing_still(store, generation, incarnation, now_ms).await?;
+    }
     parking::add_retrials(project, partition, &mut batch).await?;
     let mut changes = Changes::default();
     let studies = std::mem::take(&mut batch.studies);
@@ -310,6 +331,9 @@ async fn commit(
         tokio::task::consume_budget().await;
     }
     patients::fold(&project.rows, &batch.patients, partition, committed, &follower.buckets, &mut changes).await?;
+    for study in &shredded {
+        write::series_anew(&project.rows, study, committed, context.to, &mut changes).await?;
+    }
     let parked = parking::park(&project.rows, partition, follower.parked, &batch, &mut changes).await?;
     for position in latest(&batch.origins) {
         changes.derived.push(write::origin(partition, &position));
@@ -318,7 +342,7 @@ async fn commit(
     let buckets = std::mem::take(&mut changes.buckets);
     let mutations: Vec<_> = changes.into_rows().into_iter().map(mutation).collect();
     let rows = mutations.len();
-    let commit = Commit { incarnation, partition, from: follower.end, to, note, mutations };
+    let commit = Commit { incarnation, partition, from: follower.end, to, note, mutations, purge };
     project.rows.store.commit(project.rows.generation, commit).await?;
     follower.end = to;
     if follower.buckets.len() > KNOWN_BUCKETS_MAX {

@@ -5,14 +5,16 @@ use bytes::Bytes;
 use cairn_archive::{
     Partition, Position,
     digest::{Leaf, leaf_of},
-    fold::{InstanceChange, SeriesState, Stamp, StudyChange, StudyKey, StudyState},
+    fold::{FactRef, InstanceChange, PendingHeader, SeriesState, Stamp, StudyChange, StudyKey, StudyState, Version},
+    ids::EventId,
     index_rows::{
         BY_INSTANCE, BY_SERIES, CONFLICTS, FACTS, HEADERS, LEAVES, ORIGINS, RowChange, SERIES, STUDIES, TRACES,
         VERSION_TABLES, access, bucket_of_instance, by_instance_ck, by_instance_pk, by_series_pk, chunks, conflict_ck,
-        encode_fact, encode_leaf, encode_series, encode_study, encode_trace, fact_ck, header_ck, series_ck, study_pk,
-        tenant_pk,
+        decode_series, encode_fact, encode_leaf, encode_series, encode_study, encode_trace, fact_ck, header_ck,
+        series_ck, study_pk, tenant_pk,
     },
 };
+use cairn_dicom::Uid;
 use cairn_service_api::Error;
 use cairn_store_api::CkRange;
 use std::collections::{BTreeMap, HashSet};
@@ -46,13 +48,15 @@ pub(crate) async fn study(
     let key = change.key.clone();
     let pk = study_pk(&key);
     facts(&pk, &key, &change, &mut changes.derived);
-    let leads_otherwise = leads_otherwise(&change);
+    let (leads_otherwise, mut erased) = (leads_otherwise(&change), erased_headers(&change));
     for series in change.series {
-        let mut after = series.after;
-        if !series.pending.is_empty() {
-            let pending = series.pending;
-            headers(rows, &pk, series.uid.as_str(), &pending, &mut after, &mut changes.derived).await?;
+        let (mut after, gone) = (series.after, erased.remove(&series.uid).unwrap_or_default());
+        let pending: Vec<_> = series.pending.into_iter().filter(|header| !gone.contains(&header.id)).collect();
+        let uid = series.uid.as_str();
+        if !pending.is_empty() {
+            headers(rows, &pk, uid, (&pending, &gone), &mut after, &mut changes.derived).await?;
         }
+        erase_headers(rows, &pk, uid, &gone, &mut changes.derived).await?;
         if series.before.is_none() || change.torn {
             let mut study = Vec::new();
             cairn_archive::index_rows::pack_uid(&mut study, &key.study_instance_uid);
@@ -61,6 +65,9 @@ pub(crate) async fn study(
         }
         let row = encode_series(to, &after, series.before.as_ref());
         changes.state.push(RowChange::put(SERIES, pk.clone(), series_ck(series.uid.as_str()), row));
+    }
+    for (series, gone) in erased {
+        erase_headers(rows, &pk, series.as_str(), &gone, &mut changes.derived).await?;
     }
     if leads_otherwise {
         let rows_now = access::AccessRows::of(&key, &change.after);
@@ -86,6 +93,29 @@ pub(crate) async fn study(
     after.add(&change.after.leaf(&key));
     let row = encode_study(to, &change.after, change.before.as_ref());
     changes.state.push(RowChange::put(STUDIES, pk, Bytes::new(), row));
+    Ok(())
+}
+
+/// The rows of a study's series that the commit leaves as they are, written anew: what they were before is as they are now. So
+/// nothing is left in them of what was erased.
+pub(crate) async fn series_anew(
+    rows: &Rows,
+    key: &StudyKey,
+    committed: Stamp,
+    to: Stamp,
+    changes: &mut Changes,
+) -> Result<(), Error> {
+    let pk = study_pk(key);
+    let is_of_study = |row: &&RowChange| row.table == SERIES && row.pk == pk;
+    let written: HashSet<Bytes> = changes.state.iter().filter(is_of_study).map(|row| row.ck.clone()).collect();
+    let mut pages = rows.series(key);
+    while let Some(page) = pages.next().await? {
+        for row in page.into_iter().filter(|row| !written.contains(&row.ck)) {
+            if let (Some(now), _) = decode_series(&row.value).map_err(malformed)?.as_of(committed) {
+                changes.state.push(RowChange::put(SERIES, pk.clone(), row.ck, encode_series(to, &now, Some(&now))));
+            }
+        }
+    }
     Ok(())
 }
 
@@ -136,12 +166,53 @@ fn facts(pk: &Bytes, key: &StudyKey, change: &StudyChange, out: &mut Vec<RowChan
     }
 }
 
-/// Chunks of headers.
+/// By series, the events that brought headers of what the batch says is erased.
+fn erased_headers(change: &StudyChange) -> BTreeMap<Uid, HashSet<EventId>> {
+    let mut erased: BTreeMap<Uid, HashSet<EventId>> = BTreeMap::new();
+    for InstanceChange { identity, state, new } in &change.instances {
+        let erases = |id: &EventId| matches!(state.fact(*id), Some(FactRef::Erasing(erasing)) if erasing.is_done);
+        let gone = state.erased().iter().filter(|version| version.has_header).map(Version::said_by);
+        if new.iter().any(erases) {
+            erased.entry(identity.series.clone()).or_default().extend(gone);
+        }
+    }
+    erased
+}
+
+/// Takes headers out of the chunks that are stored.
+async fn erase_headers(
+    rows: &Rows,
+    pk: &Bytes,
+    series: &str,
+    gone: &HashSet<EventId>,
+    out: &mut Vec<RowChange>,
+) -> Result<(), Error> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    // What this commit writes or removes anyway is without them.
+    let written: HashSet<Bytes> =
+        out.iter().filter(|row| row.table == HEADERS && row.pk == *pk).map(|row| row.ck.clone()).collect();
+    let range = CkRange { from: Some(header_ck(series, Stamp(0))), to: Some(header_ck(series, Stamp(u64::MAX))) };
+    let mut pages = rows.pages(HEADERS, pk.clone(), range);
+    while let Some(page) = pages.next().await? {
+        for row in page.into_iter().filter(|row| !written.contains(&row.ck)) {
+            match chunks::without(&row.value, gone).map_err(malformed)? {
+                None => {}
+                Some(Some(chunk)) => out.push(RowChange::put(HEADERS, pk.clone(), row.ck, chunk)),
+                Some(None) => out.push(RowChange::delete(HEADERS, pk.clone(), row.ck)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Chunks of headers; `gone` are in none of those that are merged.
 async fn headers(
     rows: &Rows,
     pk: &Bytes,
     series: &str,
-    pending: &[cairn_archive::fold::PendingHeader],
+    (pending, gone): (&[PendingHeader], &HashSet<EventId>),
     after: &mut SeriesState,
     out: &mut Vec<RowChange>,
 ) -> Result<(), Error> {
@@ -156,7 +227,7 @@ async fn headers(
             for row in page {
                 // What a torn commit wrote ahead comes again in this one.
                 let committed = chunks::decode(&row.value).map_err(malformed)?.into_iter();
-                found.extend(committed.filter(|header| header.stamp < first));
+                found.extend(committed.filter(|header| header.stamp < first && !gone.contains(&header.id)));
                 replaced.push(row.ck);
             }
         }

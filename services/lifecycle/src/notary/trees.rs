@@ -214,7 +214,7 @@ impl Kept {
         let _one = self.turn.lock().await;
         let from = self.store.offset(GENERATION, COMMITS).await?.map_or(Offset(0), |(_, offset, _)| offset);
         let (incarnation, partition, note) = (INCARNATION, COMMITS, Bytes::new());
-        let commit = Commit { incarnation, partition, from, to: from.next(), note, mutations };
+        let commit = Commit { incarnation, partition, from, to: from.next(), note, mutations, purge: false };
         Ok(self.store.commit(GENERATION, commit).await?)
     }
 }

@@ -188,7 +188,7 @@ impl Turn<'_> {
     }
 
     /// Reads every partition to the end that it has now.
-    async fn read_on(&mut self) -> Result<(), Error> {
+    pub(super) async fn read_on(&mut self) -> Result<(), Error> {
         for partition in 0..self.follower.log.partitions() {
             let partition = Partition(partition);
             let end = self.follower.log.end(partition).await?;

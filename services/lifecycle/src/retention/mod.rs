@@ -2,6 +2,7 @@
 
 mod destroy;
 mod follow;
+mod keys;
 mod known;
 mod report;
 mod service;

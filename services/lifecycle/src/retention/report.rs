@@ -2,34 +2,40 @@
 
 use super::service::RetentionService;
 use cairn_archive::{
-    EventId, ObjectKey,
-    events::{ErasedInstance, ErasedSeries, ErasedVersion, Event},
+    EventId, KeyId, ObjectKey, SiteId,
+    erasure::judged_keys,
+    events::{ErasedInstance, ErasedSeries, ErasedVersion, Event, KeptKey},
 };
 use cairn_dicom::Uid;
 use cairn_service_api::{
     Error, ErrorKind,
     index::{Detail, Selection},
-    retention::{ErasedObject, ErasureReport},
+    retention::{ErasedKey, ErasedObject, ErasureReport},
 };
-use cairn_store_api::StoreErrorKind;
+use cairn_store_api::{KeyState, StoreErrorKind};
 use futures_util::TryStreamExt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl RetentionService {
     /// See `Retention::erasure_report`.
     pub(super) async fn report(&self, id: EventId) -> Result<ErasureReport, Error> {
         let unknown = || Error::new(ErrorKind::NotFound, "no such erasure is known here");
-        let (status, places) = {
+        let (status, places, gone) = {
             let turn = self.follower.turn().await?;
             let status = self.status_of(&turn, id).await?.ok_or_else(unknown)?;
             let known = turn.known();
             let effects = known.erasures.get(id).map(|erasure| erasure.effects().keys().copied().collect::<Vec<_>>());
-            let events = [id].into_iter().chain(effects.unwrap_or_default());
+            let effects = effects.unwrap_or_default();
+            let of_keys: Vec<_> = effects.iter().flat_map(|effect| known.erasures.keys_of(*effect)).collect();
+            let gone = of_keys.iter().flat_map(|judged| known.erasures.keys_destroyed_at(*judged));
+            let gone: BTreeMap<SiteId, u64> = gone.map(|(site, at_ms)| (site.clone(), at_ms)).collect();
+            let events = [id].into_iter().chain(effects).chain(of_keys);
             let places: Vec<_> = events.filter_map(|event| known.places.get(&event).copied()).collect();
-            (status, places)
+            (status, places, gone)
         };
         let answered = self.answered(&status.tenant, &status.study_instance_uid).await;
         let (mut reason, mut objects, mut kept) = (String::new(), Vec::new(), Vec::new());
+        let (mut keys, mut kept_keys) = (Vec::new(), Vec::new());
         for place in places {
             match self.follower.event(place).await? {
                 Event::ErasureRequested(event) if event.key_id.is_empty() => {
@@ -50,10 +56,26 @@ impl RetentionService {
                     }
                     kept.extend(event.kept);
                 }
+                Event::KeysJudged(event) => {
+                    for id in judged_keys(&event) {
+                        keys.push(ErasedKey { id, is_destroyed: self.is_destroyed(id).await? });
+                    }
+                    kept_keys.extend(event.kept.iter().filter_map(needed));
+                }
                 _ => {}
             }
         }
-        Ok(ErasureReport { at_site: self.own().clone(), at_ms: self.clock.unix_ms(), status, reason, objects, kept })
+        let (at_site, at_ms) = (self.own().clone(), self.clock.unix_ms());
+        let keys_destroyed = gone.into_iter().collect();
+        Ok(ErasureReport { at_site, at_ms, status, reason, objects, kept, keys, kept_keys, keys_destroyed })
+    }
+
+    /// Whether a key is destroyed, by the key store itself.
+    async fn is_destroyed(&self, id: KeyId) -> Result<Option<bool>, Error> {
+        match &self.keys {
+            Some(keys) => Ok(Some(keys.store().get(id).await? == KeyState::Destroyed)),
+            None => Ok(None),
+        }
     }
 
     async fn is_stored(&self, key: ObjectKey) -> Result<bool, Error> {
@@ -77,6 +99,10 @@ impl RetentionService {
         let keys: Vec<Vec<ObjectKey>> = keys.try_collect().await.ok()?;
         Some(keys.into_iter().flatten().collect())
     }
+}
+
+fn needed(kept: &KeptKey) -> Option<(KeyId, EventId)> {
+    Some((KeyId::from_slice(&kept.key_id).ok()?, EventId::from_slice(&kept.needed_by_event_id).ok()?))
 }
 
 fn versions(series: &[ErasedSeries]) -> impl Iterator<Item = (&ErasedSeries, &ErasedInstance, &ErasedVersion)> {

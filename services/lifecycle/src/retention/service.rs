@@ -22,10 +22,13 @@ use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index, Replication, Retention,
     retention::{ErasureGrounds, ErasureReport, ErasureScope, ErasureStatus, HoldInForce, NewHold},
 };
-use cairn_store_api::{EventLog, ObjectStore};
+use cairn_store_api::{EventLog, KeyRing, ObjectStore};
 use futures_util::stream;
 use prost::Message;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 /// Studies that one event of a hold names at most, so that the event stays within its bounds.
 const STUDIES_OF_EVENT: usize = 4096;
@@ -43,12 +46,17 @@ pub struct RetentionService {
     pub(super) replication: Option<Arc<dyn Replication>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(crate) worked: Worked,
+    /// `None`: there is no key store here.
+    pub(super) keys: Option<Arc<KeyRing>>,
+    /// Events of whose keys this process knows that they are gone.
+    pub(super) keys_gone: Mutex<BTreeSet<EventId>>,
     pub(super) config: ErasureConfig,
 }
 
 /// What retention works on.
 pub(crate) struct With {
     pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) keys: Option<Arc<KeyRing>>,
     pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) notes: Arc<Notes>,
     pub(crate) appender: Arc<Appender>,
@@ -60,10 +68,11 @@ pub(crate) struct With {
 
 impl RetentionService {
     pub(crate) fn new(with: With, config: ErasureConfig) -> Self {
-        let With { log, objects, notes, appender, damages, index, replication, clock } = with;
+        let With { log, keys, objects, notes, appender, damages, index, replication, clock } = with;
         let worked = Worked::new(notes.clone(), clock.clone());
         let follower = Follower::new(log, notes, appender);
-        Self { follower, objects, damages, index, replication, clock, worked, config }
+        let keys_gone = Mutex::default();
+        Self { follower, objects, damages, index, replication, clock, worked, keys, keys_gone, config }
     }
 
     pub(crate) fn own(&self) -> &SiteId {

@@ -1,8 +1,12 @@
 //! What the log has of a study.
 
 use super::follow::{Follower, READ_BYTES, READ_RECORDS};
-use cairn_archive::{Offset, Partition, erasure::StudyFacts};
+use cairn_archive::{
+    Offset, Partition,
+    erasure::{StudyFacts, StudyKeys},
+};
 use cairn_service_api::Error;
+use cairn_store_api::as_stored;
 use std::collections::HashMap;
 
 impl Follower {
@@ -47,5 +51,28 @@ impl Follower {
             }
         }
         Ok(all)
+    }
+
+    /// Reads what of a study is sealed under which key.
+    ///
+    /// # Errors
+    /// The log's.
+    pub(super) async fn study_keys(&self, tenant: &str, study_instance_uid: &str) -> Result<StudyKeys, Error> {
+        let (log, partition) = (as_stored(&*self.log), Partition::of_study(study_instance_uid, self.log.partitions()));
+        let (mut keys, end, mut from) = (StudyKeys::default(), log.end(partition).await?, Offset(0));
+        while from < end {
+            let batch = log.read(partition, from, READ_RECORDS, READ_BYTES).await?;
+            let Some(last) = batch.records.last() else { break };
+            from = last.offset.next();
+            for record in batch.records.into_iter().map(|read| read.record) {
+                let envelope = &record.envelope;
+                // What nobody can read may be of any study.
+                let is_of_any = envelope.kind == cairn_archive::Envelope::UNREADABLE;
+                if is_of_any || (envelope.study_instance_uid == study_instance_uid && envelope.tenant == tenant) {
+                    keys.include(envelope, record.payload);
+                }
+            }
+        }
+        Ok(keys)
     }
 }

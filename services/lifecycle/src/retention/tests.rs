@@ -9,12 +9,14 @@ use crate::{
 };
 use async_trait::async_trait;
 use cairn_archive::{
-    Digest, EventId, ObjectKey,
+    Digest, EventId, KeyId, ObjectKey, Offset, Partition,
     erasure::Stage,
     events::{Event, InstanceProtected, InstanceStored, Object},
+    sealing::{KeyBytes, is_shredded, keys_of},
 };
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
+use cairn_key_store_embedded::{EmbeddedKeyStore, KeyStoreConfig};
 use cairn_process::{
     clock::Clock,
     disk::{Disk, sim::SimDisk},
@@ -24,8 +26,8 @@ use cairn_service_api::{
     retention::{ErasureGrounds, ErasureScope, NewHold},
 };
 use cairn_store_api::{
-    ByteStream, EventLog, ObjectInfo, ObjectPage, ObjectRef, ObjectStore, ObjectWriter, StoreError, StoreErrorKind,
-    StoreSpace,
+    ByteStream, EventLog, KeyPage, KeyRing, KeyRingConfig, KeyState, KeyStore, ObjectInfo, ObjectPage, ObjectRef,
+    ObjectStore, ObjectWriter, SealedLog, StoreError, StoreErrorKind, StoreSpace, as_stored,
 };
 use prost::Message;
 use std::{
@@ -34,7 +36,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -130,6 +132,40 @@ pub(crate) struct Site {
     pub(crate) clocks: Arc<Clocks>,
     pub(crate) objects: Arc<Objects>,
     notes: TempDir,
+    /// Destroying keys fails while this is set.
+    keeps_keys: Arc<AtomicBool>,
+}
+
+/// A key store that does not destroy keys for a while.
+struct Keys {
+    store: EmbeddedKeyStore,
+    keeps: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl KeyStore for Keys {
+    async fn add(&self, keys: Vec<(KeyId, KeyBytes)>) -> Result<(), StoreError> {
+        self.store.add(keys).await
+    }
+
+    async fn get(&self, id: KeyId) -> Result<KeyState, StoreError> {
+        self.store.get(id).await
+    }
+
+    async fn destroy(&self, ids: Vec<KeyId>) -> Result<(), StoreError> {
+        if self.keeps.load(Ordering::Relaxed) {
+            return Err(unavailable());
+        }
+        self.store.destroy(ids).await
+    }
+
+    async fn list(&self, after: Option<KeyId>, max: usize) -> Result<KeyPage, StoreError> {
+        self.store.list(after, max).await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.store.close().await
+    }
 }
 
 impl Site {
@@ -137,7 +173,8 @@ impl Site {
         let clocks = Arc::new(Clocks::default());
         clocks.set(1_800_000_000_000);
         let objects = Arc::new(Objects { deletes_left: AtomicU64::new(u64::MAX), ..Objects::default() });
-        Self { disk: SimDisk::unrecorded(), clocks, objects, notes: tempfile::tempdir().unwrap() }
+        let (notes, keeps_keys) = (tempfile::tempdir().unwrap(), Arc::default());
+        Self { disk: SimDisk::unrecorded(), clocks, objects, notes, keeps_keys }
     }
 
     async fn open(&self) -> (Arc<dyn EventLog>, RetentionService) {
@@ -150,7 +187,8 @@ impl Site {
         let config = EventLogConfig { partitions: 3, reserve_bytes: 0, ..EventLogConfig::new(site) };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let log = EmbeddedEventLog::open(disk, self.clocks.clone(), Path::new("/log").into(), config).await.unwrap();
-        let log: Arc<dyn EventLog> = Arc::new(log);
+        let keys = self.keys();
+        let log: Arc<dyn EventLog> = Arc::new(SealedLog::new(Arc::new(log), Some(keys.clone())));
         let store = EmbeddedIndexStore::open(self.notes.path().into(), IndexStoreConfig::default()).await.unwrap();
         let notes = Arc::new(Notes::new(Arc::new(store)));
         let appender = Arc::new(Appender::new(log.clone(), self.clocks.clone()));
@@ -158,6 +196,7 @@ impl Site {
         let damages = Damages::open(objects.clone(), notes.clone(), appender.clone(), copies).await.unwrap();
         let with = With {
             log: log.clone(),
+            keys: Some(keys),
             objects,
             notes: notes.clone(),
             appender,
@@ -167,6 +206,14 @@ impl Site {
             clock: self.clocks.clone(),
         };
         (log, notes, RetentionService::new(with, ErasureConfig::default()))
+    }
+
+    fn keys(&self) -> Arc<KeyRing> {
+        let (directory, master) = (Path::new("/keys").into(), KeyBytes([7; 32]));
+        let config = KeyStoreConfig { directory, master, reserve_bytes: 0 };
+        let store = EmbeddedKeyStore::open(Arc::new(self.disk.clone()), config).unwrap();
+        let store = Keys { store, keeps: self.keeps_keys.clone() };
+        Arc::new(KeyRing::new(Arc::new(store), KeyRingConfig::default()))
     }
 
     /// Stores instances of the study.
@@ -259,6 +306,79 @@ async fn a_destruction_that_is_cut_short_goes_on_after_a_restart() {
     // Once more changes nothing.
     service.look().await.unwrap();
     assert_eq!(service.erasure_report(id).await.unwrap().status, report.status);
+}
+
+/// Stored instances as the log has them, opened or not.
+async fn stored(log: &dyn EventLog) -> Vec<InstanceStored> {
+    let mut all = Vec::new();
+    for partition in (0..log.partitions()).map(Partition) {
+        for read in log.read(partition, Offset(0), 100, 1 << 20).await.unwrap().records {
+            if let Ok(Event::InstanceStored(event)) = Event::decode(&read.record.envelope.kind, read.record.payload) {
+                all.push(*event);
+            }
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn keys_go_with_what_is_erased_and_a_destruction_that_is_cut_short_goes_on() {
+    let site = Site::new();
+    let (log, service) = site.open().await;
+    site.store(&log, 2).await;
+    let sealed = stored(as_stored(&*log)).await;
+    assert!(sealed.iter().all(|event| event.key_id == sealed[0].key_id && !event.key_id.is_empty()));
+    let id = requested(&service).await;
+    service.look().await.unwrap();
+    site.clocks.pass(8 * DAY_MS);
+    site.keeps_keys.store(true, Ordering::Relaxed);
+    service.look().await.unwrap_err();
+    let report = service.erasure_report(id).await.unwrap();
+    assert_eq!((report.keys.len(), report.keys[0].is_destroyed), (1, Some(false)), "it is said, and not done");
+    assert_eq!((site.left(), report.keys_destroyed.len()), (0, 0));
+    assert!(stored(&*log).await.iter().all(|event| event.key_id.is_empty()), "they can still be read");
+    drop((log, service));
+
+    let (log, service) = site.open().await;
+    site.keeps_keys.store(false, Ordering::Relaxed);
+    service.look().await.unwrap();
+    let report = service.erasure_report(id).await.unwrap();
+    assert_eq!((report.keys.len(), report.keys[0].is_destroyed), (1, Some(true)));
+    assert_eq!(report.keys_destroyed.len(), 1);
+    assert!(stored(&*log).await.iter().all(|event| is_shredded(&event.key_id, &event.protected)));
+    // What comes again is under another key, and once more changes nothing.
+    site.store(&log, 1).await;
+    service.look().await.unwrap();
+    assert_eq!(service.erasure_report(id).await.unwrap().keys_destroyed, report.keys_destroyed);
+    let last = stored(as_stored(&*log)).await.pop().unwrap();
+    assert_ne!(last.key_id, sealed[0].key_id);
+    let event = Event::InstanceStored(Box::new(last));
+    let key = keys_of(event.kind(), &event.encode())[0];
+    assert!(!report.keys.iter().any(|gone| gone.id == key));
+}
+
+#[tokio::test]
+async fn a_key_that_something_live_is_under_stays_until_that_goes_too() {
+    let site = Site::new();
+    let (log, service) = site.open().await;
+    site.store(&log, 2).await;
+    let (tenant, study) = ("default".to_owned(), STUDY.parse().unwrap());
+    let instances = vec!["1.2.3.1.0".parse().unwrap()];
+    let scope = ErasureScope { tenant, study, series: Vec::new(), instances };
+    let id = service.request_erasure(scope, 0, ErasureGrounds::default()).await.unwrap()[0];
+    service.look().await.unwrap();
+    site.clocks.pass(8 * DAY_MS);
+    service.look().await.unwrap();
+    let report = service.erasure_report(id).await.unwrap();
+    assert_eq!((report.objects.len(), report.keys.len(), report.kept_keys.len()), (1, 0, 1));
+    assert!(stored(&*log).await.iter().all(|event| event.key_id.is_empty()), "all can be read");
+    let rest = requested(&service).await;
+    service.look().await.unwrap();
+    site.clocks.pass(8 * DAY_MS);
+    service.look().await.unwrap();
+    let of_rest = service.erasure_report(rest).await.unwrap();
+    assert_eq!(of_rest.keys.iter().map(|key| key.id).collect::<Vec<_>>(), [report.kept_keys[0].0]);
+    assert!(stored(&*log).await.iter().all(|event| is_shredded(&event.key_id, &event.protected)));
 }
 
 #[tokio::test]

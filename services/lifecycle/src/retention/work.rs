@@ -27,13 +27,16 @@ impl RetentionService {
     /// Does what is to be done now.
     pub(super) async fn look(&self) -> Result<(), Error> {
         self.worked.note_down().await?;
-        // What took effect before a restart, first.
+        // What took effect before a restart, first; also where a key store is an older one again.
         self.destroy_all().await?;
+        self.destroy_keys().await?;
         for id in self.open_erasures().await? {
             self.confirm(id).await?;
             self.conclude(id).await?;
         }
         self.destroy_all().await?;
+        self.judge_keys().await?;
+        self.destroy_keys().await?;
         self.follower.turn().await?.note_down().await
     }
 
@@ -54,13 +57,12 @@ impl RetentionService {
         if erasure.confirmed().contains_key(self.own()) || !self.has_passed(requested, at_work) {
             return Ok(());
         }
-        let confirmed = ErasureConfirmed {
-            tenant: requested.tenant.clone(),
-            study_instance_uid: requested.study_instance_uid.clone(),
-            erasure_event_id: copied(&id),
-            site: self.own().to_string(),
-            holds: turn.known().ends(),
-        };
+        let (tenant, study_instance_uid) = (requested.tenant.clone(), requested.study_instance_uid.clone());
+        // What is under the keys in use so far is in the log by then.
+        self.retire_keys(&tenant, &study_instance_uid).await;
+        turn.read_on().await?;
+        let (site, holds) = (self.own().to_string(), turn.known().ends());
+        let confirmed = ErasureConfirmed { tenant, study_instance_uid, erasure_event_id: copied(&id), site, holds };
         turn.append(&Event::ErasureConfirmed(confirmed), Some(id)).await?;
         Ok(())
     }

@@ -213,6 +213,7 @@ impl Site {
         let behind = Behind {
             log: self.log.clone(),
             opened_log: self.log.clone(),
+            keys: None,
             objects: self.objects.clone(),
             notes,
             index: Some(self.index.clone()),

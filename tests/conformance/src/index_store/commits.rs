@@ -26,6 +26,20 @@ pub(super) async fn generations_do_not_see_each_other(backend: Backend) {
     assert_eq!(store.offsets(G2).await.unwrap(), [(LIFE, Partition(0), Offset(9), Bytes::from("note 9"))]);
 }
 
+pub(super) async fn a_purge_takes_nothing_that_is_there(backend: Backend) {
+    let store = backend.open().await.unwrap();
+    store.commit(G1, commit(0, 1, vec![put(STUDIES, "s", "a", "one"), put(STUDIES, "s", "b", "x")])).await.unwrap();
+    let changes = vec![put(STUDIES, "s", "a", "two"), delete(STUDIES, "s", "b")];
+    store.commit(G1, Commit { purge: true, ..commit(1, 2, changes) }).await.unwrap();
+    for next in 2..20 {
+        assert_eq!(get(store.as_ref(), "s", "a").await, Some(Bytes::from("two")));
+        assert_eq!(get(store.as_ref(), "s", "b").await, None);
+        let purges = Commit { purge: next % 2 == 0, ..commit(next, next + 1, vec![put(NAMES, "n", "c", "row")]) };
+        store.commit(G1, purges).await.unwrap();
+    }
+    assert_eq!(end(store.as_ref()).await, 20);
+}
+
 pub(super) async fn committed_is_seen(backend: Backend) {
     let store = backend.open().await.unwrap();
     let writing = store.clone();

@@ -2,13 +2,15 @@
 
 use async_trait::async_trait;
 use cairn_archive::{
-    EventId, HoldId, ObjectKey,
+    EventId, HoldId, KeyId, ObjectKey,
     erasure::{Destroyed, Stage},
     events::{KeptBecause, KeptVersion},
 };
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Retention,
-    retention::{ErasedObject, ErasureGrounds, ErasureReport, ErasureScope, ErasureStatus, HoldInForce, NewHold},
+    retention::{
+        ErasedKey, ErasedObject, ErasureGrounds, ErasureReport, ErasureScope, ErasureStatus, HoldInForce, NewHold,
+    },
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use libtest_mimic::Trial;
@@ -220,6 +222,11 @@ async fn a_report_comes_whole(scripted: Arc<Scripted>, retention: Arc<dyn Retent
         because_of: vec![8; 16].into(),
     };
     let report = ErasureReport {
+        keys: [Some(true), Some(false), None]
+            .map(|is_destroyed| ErasedKey { id: KeyId::from_slice(&[5; 16]).unwrap(), is_destroyed })
+            .to_vec(),
+        kept_keys: vec![(KeyId::from_slice(&[6; 16]).unwrap(), EventId::from_slice(&[7; 16]).unwrap())],
+        keys_destroyed: vec![("east".parse().unwrap(), 6), ("west".parse().unwrap(), 7)],
         at_site: "west".parse().unwrap(),
         at_ms: 5,
         status: status(Stage::Erased),

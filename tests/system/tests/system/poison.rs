@@ -178,7 +178,7 @@ fn falsify(data: &Path, generation: u32) {
         now.state.add(&[1; 32]);
         let value = encode_leaf(leaf.stamp, &now, leaf.before.as_ref());
         let mutations = vec![Mutation::Put { table: leaves, pk: pk.into(), ck: row.ck.clone(), value }];
-        let commit = Commit { incarnation, partition, from: offset, to: offset, note, mutations };
+        let commit = Commit { incarnation, partition, from: offset, to: offset, note, mutations, purge: false };
         store.commit(generation, commit).await.unwrap();
         store.sync(true).await.unwrap();
     });

@@ -17,10 +17,11 @@ pub(super) fn print(report: &ErasureReport, form: ReportForm) -> Result<(), Fail
         ReportForm::Json => println!("{}", as_json(report)),
         ReportForm::Markdown => print!("{}", as_markdown(report)),
     }
-    let left = report.objects.iter().filter(|object| is_left(object)).count();
-    match left {
-        0 => Ok(()),
-        left => Err(Failure::Differs(format!("{left} objects that were erased are still there"))),
+    let objects = report.objects.iter().filter(|object| is_left(object)).count();
+    let keys = report.keys.iter().filter(|key| key.is_destroyed == Some(false)).count();
+    match (objects, keys) {
+        (0, 0) => Ok(()),
+        _ => Err(Failure::Differs(format!("{objects} objects that were erased are still there, and {keys} keys"))),
     }
 }
 
@@ -63,6 +64,11 @@ fn as_json(report: &ErasureReport) -> Value {
             "BecauseOf": id_text(&kept.because_of),
         })
     });
+    let keys = report.keys.iter().map(|key| json!({ "Key": key.id.to_string(), "Destroyed": key.is_destroyed }));
+    let kept_keys = report.kept_keys.iter();
+    let kept_keys = kept_keys.map(|(key, event)| json!({ "Key": key.to_string(), "NeededBy": event.to_string() }));
+    let keys_destroyed = report.keys_destroyed.iter();
+    let keys_destroyed = keys_destroyed.map(|(site, at_ms)| json!({ "Site": site.as_str(), "At": rfc3339(*at_ms) }));
     json!({
         "Erasure": status.id.to_string(),
         "Stage": stage(status.stage),
@@ -79,6 +85,9 @@ fn as_json(report: &ErasureReport) -> Value {
         "Destroyed": destroyed.collect::<Vec<_>>(),
         "Erased": objects.collect::<Vec<_>>(),
         "Kept": kept.collect::<Vec<_>>(),
+        "Keys": keys.collect::<Vec<_>>(),
+        "KeptKeys": kept_keys.collect::<Vec<_>>(),
+        "KeysDestroyed": keys_destroyed.collect::<Vec<_>>(),
     })
 }
 
@@ -137,5 +146,25 @@ fn as_markdown(report: &ErasureReport) -> String {
         let (event, by) = (id_text(&kept.store_event_id), id_text(&kept.because_of));
         line!(out, "| {} | {event} | {} | {by} |", kept.sop_instance_uid, because(kept));
     }
+    keys_as_markdown(report, &mut out);
     out
+}
+
+fn keys_as_markdown(report: &ErasureReport, out: &mut String) {
+    line!(out, "\n## Keys destroyed: {}\n\n| key | key store |\n|---|---|", report.keys.len());
+    for key in &report.keys {
+        let found = match key.is_destroyed {
+            Some(true) => "destroyed",
+            Some(false) => "STILL THERE",
+            None => "there is none",
+        };
+        line!(out, "| {} | {found} |", key.id);
+    }
+    for (site, at_ms) in &report.keys_destroyed {
+        line!(out, "\n{site} says that it destroyed them at {}.", rfc3339(*at_ms));
+    }
+    line!(out, "\n## Keys kept: {}\n\n| key | live under it |\n|---|---|", report.kept_keys.len());
+    for (key, event) in &report.kept_keys {
+        line!(out, "| {key} | {event} |");
+    }
 }
