@@ -7,7 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={}", root.display());
     let packages = ["common", "ingest", "index", "retrieval", "log", "replication", "lifecycle"];
     let named = packages.map(|package| root.join(format!("cairn/{package}/v1/{package}.proto")));
-    let of_lifecycle = ["commitment", "notary", "policies", "retention"]
+    let of_lifecycle = ["commitment", "notary", "policies", "retention", "tiering"]
         .map(|name| root.join(format!("cairn/lifecycle/v1/{name}.proto")));
     let files = named.into_iter().chain(of_lifecycle);
     let descriptors = protox::compile(files, [root])?;

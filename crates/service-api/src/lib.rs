@@ -20,6 +20,7 @@ pub mod retrieval;
 pub mod schedule;
 pub mod site;
 pub mod survey;
+pub mod tiering;
 
 pub use commitment::Commitments;
 pub use error::{Error, ErrorKind, Reason};
@@ -31,6 +32,7 @@ pub use policies::Policies;
 pub use replication::{Peer, Replication};
 pub use retention::Retention;
 pub use retrieval::Retrieval;
+pub use tiering::Tiering;
 
 use futures_core::Stream;
 use std::pin::Pin;

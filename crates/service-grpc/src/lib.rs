@@ -22,6 +22,7 @@ pub mod server;
 mod site;
 mod streams;
 mod survey;
+mod tiering;
 mod tls;
 
 /// Generated messages and stubs, one module per proto package.

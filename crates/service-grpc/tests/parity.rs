@@ -4,7 +4,7 @@ mod serving;
 
 use async_trait::async_trait;
 use cairn_conformance::services::{
-    Site, commitment, lifecycle, notary, policies, replication, replication::Reached, retention, trials,
+    Site, commitment, lifecycle, notary, policies, replication, replication::Reached, retention, tiering, trials,
 };
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
 use cairn_index::{IndexConfig, IndexService};
@@ -20,7 +20,7 @@ use cairn_service_api::{Index, Ingest, Retrieval};
 use cairn_service_grpc::{
     client::{
         CommitmentsClient, Connection, IndexClient, IngestClient, LifecycleClient, NotaryClient, PeerClient,
-        PoliciesClient, ReplicationClient, RetentionClient, RetrievalClient,
+        PoliciesClient, ReplicationClient, RetentionClient, RetrievalClient, TieringClient,
     },
     server::{Served, ServedLog, ServerConfig},
 };
@@ -93,6 +93,14 @@ fn main() {
         Box::pin(async move {
             let (connection, serving) = reach(Served { policies: Some(scripted), ..Served::default() }).await;
             let client = PoliciesClient::new(&connection).expect("client");
+            (Arc::new(client) as _, Box::pin(serving.stop()) as _)
+        })
+    }));
+    all.extend(tiering::trials("local", |scripted| Box::pin(async move { (scripted as _, Box::pin(ready(())) as _) })));
+    all.extend(tiering::trials("grpc", |scripted| {
+        Box::pin(async move {
+            let (connection, serving) = reach(Served { tiering: Some(scripted), ..Served::default() }).await;
+            let client = TieringClient::new(&connection).expect("client");
             (Arc::new(client) as _, Box::pin(serving.stop()) as _)
         })
     }));

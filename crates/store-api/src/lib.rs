@@ -9,6 +9,7 @@ mod keys;
 mod lives;
 mod membership;
 mod object_store;
+mod tiers;
 pub mod tree;
 
 pub use error::{StoreError, StoreErrorKind};
@@ -18,3 +19,4 @@ pub use keys::{HandedKey, KeyPage, KeyRing, KeyRingConfig, KeyState, KeyStore, S
 pub use lives::{Life, Lives};
 pub use membership::{Membership, Release, ShareChange, WholeLog};
 pub use object_store::{ByteStream, ObjectInfo, ObjectPage, ObjectRef, ObjectStore, ObjectWriter, StoreSpace};
+pub use tiers::{Tier, Tiers};

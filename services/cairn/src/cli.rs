@@ -13,6 +13,7 @@ mod replay;
 mod replication;
 mod retention;
 mod site;
+mod tier;
 
 pub use audit::{AuditAction, AuditArgs};
 pub use commitments::{CommitmentState, CommitmentsAction, CommitmentsArgs};
@@ -27,6 +28,7 @@ pub use replay::{RemoteAe, ReplayAction, ReplayArgs, ReplayRun, Selected, Talk};
 pub use replication::{PlanArgs, ReplicationAction, ReplicationArgs};
 pub use retention::{ErasureAction, ErasureArgs, GroundsArgs, HoldAction, HoldArgs, ReportForm};
 pub use site::{DecidedArgs, SiteAction, SiteArgs, Switch};
+pub use tier::{MovedArgs, TierAction, TierArgs};
 
 use crate::{
     commands::{
@@ -115,6 +117,8 @@ pub enum Command {
     Erasure(ErasureArgs),
     /// What is erased by itself when it is time: adopt a policy, see what it would do, withdraw it
     Policy(PolicyArgs),
+    /// What is in a hot and what in a cold object store: see it, move studies, recall them
+    Tier(TierArgs),
     /// Keys that patient attributes in events are sealed under: count them, back them up, bring them back
     Keys(KeysArgs),
     /// Which site has authority: see it, give it, take it; a site that was restored from a backup
@@ -159,6 +163,7 @@ impl Command {
             Self::Hold(args) => Some(args.action.server()),
             Self::Erasure(args) => Some(args.action.server()),
             Self::Policy(args) => Some(args.action.server()),
+            Self::Tier(args) => Some(args.action.server()),
             Self::Site(args) => args.action.server(),
             Self::Drill(args) => args.action.server(),
             Self::Serve(_)

@@ -8,6 +8,7 @@ mod cluster;
 mod keys;
 mod layers;
 mod roles;
+mod tiers;
 
 pub use ae::{AeConfig, CommitmentReport, Destination, ServiceName, check_ae_title, titles};
 pub use cluster::{
@@ -15,6 +16,7 @@ pub use cluster::{
 };
 pub use keys::KeysConfig;
 pub use layers::{ConfigError, Layers, Loaded};
+pub use tiers::{ColdKind, TiersConfig};
 
 use cairn_dicomweb::DicomWebConfig;
 use cairn_index::IndexConfig;
@@ -40,6 +42,8 @@ pub struct Config {
     pub kafka: KafkaConfig,
     /// The object store in an S3, where `stores.objects` says so.
     pub s3: S3Config,
+    /// A second object store, for what is seldom wanted.
+    pub tiers: TiersConfig,
     /// The index in Cassandra or ScyllaDB, where `stores.index` says so.
     pub cql: CqlConfig,
     /// Where services are that this process does not have.

@@ -10,7 +10,7 @@ use cairn_archive::{
 use cairn_dicom::{Uid, dataset::DataSet};
 use cairn_service_api::{
     AnswerStream, Commitments, Error, ErrorKind, Index, Ingest, Lifecycle, Notary, Peer, Policies, Replication,
-    Retention, Retrieval,
+    Retention, Retrieval, Tiering,
     commitment::{self, Commitment, Reported, Transaction},
     correction::{Correction, CorrectionRevocation},
     digests::{DigestTree, FoldedEvent, Of, StudyDigest},
@@ -30,6 +30,7 @@ use cairn_service_api::{
     retrieval::{Frame, Part, RetrievedInstance},
     site::{Decision, Grounds, SiteStatus},
     survey::{Survey, Surveyed},
+    tiering::{NewMoves, QueuedMove, TieringStatus},
 };
 use cairn_store_api::ObjectRef;
 use std::{
@@ -371,6 +372,21 @@ impl Policies for Late<dyn Policies> {
 
     async fn accept_clock(&self, grounds: ErasureGrounds) -> Result<(), Error> {
         self.get()?.accept_clock(grounds).await
+    }
+}
+
+#[async_trait]
+impl Tiering for Late<dyn Tiering> {
+    async fn tiering(&self) -> Result<TieringStatus, Error> {
+        self.get()?.tiering().await
+    }
+
+    async fn move_studies(&self, moves: NewMoves) -> Result<u64, Error> {
+        self.get()?.move_studies(moves).await
+    }
+
+    async fn moves(&self) -> Result<AnswerStream<QueuedMove>, Error> {
+        self.get()?.moves().await
     }
 }
 

@@ -98,6 +98,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Commitments(args) => commands::commitments::run(args.action).await,
         Command::Hold(args) => commands::retention::hold(args.action).await,
         Command::Policy(args) => commands::policy::run(args.action).await,
+        Command::Tier(args) => commands::tier::run(args.action).await,
         Command::Erasure(args) => commands::retention::erasure(args.action).await,
         Command::Keys(args) => commands::keys::run(args.action).await,
         Command::Site(args) => commands::site::run(args.action).await,

@@ -332,6 +332,7 @@ fn served(roles: Roles, services: &Services, site_certificates: SiteCertificates
         commitments: if all || roles.lifecycle { services.commitments() } else { none.commitments },
         retention: if all || roles.lifecycle { services.retention() } else { none.retention },
         policies: if all || roles.lifecycle { services.policies() } else { none.policies },
+        tiering: if all || roles.lifecycle { services.tiering() } else { none.tiering },
         log: roles.log().then(|| services.log.clone()),
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     cli::DoorName,
     commands::Failure,
-    config::{Config, ConfigError, IndexKind, LogKind, ObjectsKind},
+    config::{ColdKind, Config, ConfigError, IndexKind, LogKind, ObjectsKind},
 };
 
 /// The roles and doors of one process. What it does not have itself it reaches at the configured peers.
@@ -115,6 +115,9 @@ impl Roles {
         }
         if self.objects() && !alone && config.stores.objects == ObjectsKind::Volumes {
             return apart("objects", "stores.objects", "volumes");
+        }
+        if self.objects() && !alone && config.tiers.cold == ColdKind::Directory {
+            return apart("cold objects", "tiers.cold", "directory");
         }
         if self.index && !alone && config.stores.index == IndexKind::Embedded {
             return apart("index", "stores.index", "embedded");

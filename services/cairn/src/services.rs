@@ -19,12 +19,13 @@ use cairn_process::disk::RealDisk;
 use cairn_replication::{PeerConnection, ReplicationService};
 use cairn_retrieval::RetrievalService;
 use cairn_service_api::{
-    Commitments, Index, Ingest, Lifecycle, Notary, Peer, Policies, Replication, Retention, Retrieval, site::SiteStatus,
+    Commitments, Index, Ingest, Lifecycle, Notary, Peer, Policies, Replication, Retention, Retrieval, Tiering,
+    site::SiteStatus,
 };
 use cairn_service_grpc::{
     client::{
         CommitmentsClient, IndexClient, IngestClient, LifecycleClient, NotaryClient, PeerClient, PoliciesClient,
-        ReplicationClient, RetentionClient, RetrievalClient,
+        ReplicationClient, RetentionClient, RetrievalClient, TieringClient,
     },
     server::{LateLog, ServedLog},
 };
@@ -51,6 +52,7 @@ pub struct Services {
     own_commitments: Arc<Late<dyn Commitments>>,
     own_retention: Arc<Late<dyn Retention>>,
     own_policies: Arc<Late<dyn Policies>>,
+    own_tiering: Arc<Late<dyn Tiering>>,
     /// Where there are other sites.
     replication: Option<OwnReplication>,
     pub objects: Arc<Late<dyn ObjectStore>>,
@@ -63,6 +65,7 @@ pub struct Services {
     other_commitments: Option<Arc<CommitmentsClient>>,
     other_retention: Option<Arc<RetentionClient>>,
     other_policies: Option<Arc<PoliciesClient>>,
+    other_tiering: Option<Arc<TieringClient>>,
     other_replication: Option<Arc<ReplicationClient>>,
     /// What is known of sites, once it was asked: where there are others.
     sites: watch::Sender<Option<SiteStatus>>,
@@ -96,6 +99,7 @@ impl Services {
             own_commitments: Late::new("lifecycle"),
             own_retention: Late::new("lifecycle"),
             own_policies: Late::new("lifecycle"),
+            own_tiering: Late::new("lifecycle"),
             replication: (roles.replication && !config.replication.peers.is_empty())
                 .then(|| OwnReplication { operated: Late::new("replication"), peer: Late::new("replication") }),
             objects: Late::new("the object store"),
@@ -106,6 +110,7 @@ impl Services {
             other_notary: lifecycle.as_ref().map(|to| NotaryClient::new(to).map(Arc::new)).transpose()?,
             other_retention: lifecycle.as_ref().map(|to| RetentionClient::new(to).map(Arc::new)).transpose()?,
             other_policies: lifecycle.as_ref().map(|to| PoliciesClient::new(to).map(Arc::new)).transpose()?,
+            other_tiering: lifecycle.as_ref().map(|to| TieringClient::new(to).map(Arc::new)).transpose()?,
             other_lifecycle: lifecycle.as_ref().map(|to| LifecycleClient::new(to).map(Arc::new)).transpose()?,
             other_commitments: lifecycle.map(|to| CommitmentsClient::new(&to).map(Arc::new)).transpose()?,
             other_replication: replication.map(|to| ReplicationClient::new(&to).map(Arc::new)).transpose()?,
@@ -159,6 +164,12 @@ impl Services {
     pub fn policies(&self) -> Option<Arc<dyn Policies>> {
         let other = self.other_policies.clone().map(|client| client as Arc<dyn Policies>);
         if self.roles.lifecycle { Some(self.own_policies.clone()) } else { other }
+    }
+
+    /// Tiering, which is lifecycle's.
+    pub fn tiering(&self) -> Option<Arc<dyn Tiering>> {
+        let other = self.other_tiering.clone().map(|client| client as Arc<dyn Tiering>);
+        if self.roles.lifecycle { Some(self.own_tiering.clone()) } else { other }
     }
 
     /// Replication, if it is here and there are other sites.
@@ -317,6 +328,7 @@ impl Running {
                 opened_log: opened_log.clone(),
                 keys: stores.keys.clone(),
                 objects: objects.clone(),
+                tiers: stores.tiers.clone(),
                 notes: notes.clone(),
                 index: services.index(),
                 replication: services.replication_anywhere(),
@@ -335,6 +347,7 @@ impl Running {
             });
             services.own_retention.set(lifecycle.retention().clone());
             services.own_policies.set(lifecycle.policies().clone());
+            services.own_tiering.set(lifecycle.tiering().clone());
             self.lifecycle = Some(lifecycle);
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod keys;
+mod tiers;
 
 use crate::{
     commands::Failure,
@@ -20,7 +21,7 @@ use cairn_process::{
 };
 use cairn_sealed_log::SealedEventLog;
 use cairn_store_api::{
-    EventLog, IndexStore, KeyRing, Membership, ObjectStore, SealedLog, StoreError, StoreErrorKind, WholeLog,
+    EventLog, IndexStore, KeyRing, Membership, ObjectStore, SealedLog, StoreError, StoreErrorKind, Tiers, WholeLog,
 };
 use std::{path::Path, sync::Arc};
 
@@ -35,6 +36,8 @@ pub struct Stores {
     /// Joins those who share the log's partitions.
     pub join: Option<Join>,
     pub objects: Option<Arc<dyn ObjectStore>>,
+    /// The same as the two stores that it is made of, where it is.
+    pub tiers: Option<Arc<dyn Tiers>>,
     pub index: Option<Arc<dyn IndexStore>>,
     /// Replication's, where there are other sites: of this process alone, whatever the other stores are.
     pub notes: Option<Arc<dyn IndexStore>>,
@@ -69,6 +72,7 @@ impl Stores {
             keys: None,
             join: None,
             objects: None,
+            tiers: None,
             index: None,
             notes: None,
             lifecycle_notes: None,
@@ -76,7 +80,8 @@ impl Stores {
             clock: clock.clone(),
         };
         if roles.objects() {
-            stores.objects = Some(objects(config, &disk, &clock).await?);
+            let tiers::Opened { objects, tiers } = tiers::open(config, &disk, &clock).await?;
+            (stores.objects, stores.tiers) = (Some(objects), tiers);
         }
         if roles.log() {
             let (log, join) = log(config, &disk, &clock).await?;
@@ -173,7 +178,7 @@ async fn with_ranges(
     let ranges_in = match objects_here {
         Some(objects) => objects,
         None if !has_lost(&*log).await.map_err(failed)? => return Ok(log),
-        None => objects(config, disk, clock).await?,
+        None => tiers::open(config, disk, clock).await?.objects,
     };
     Ok(Arc::new(SealedEventLog::open(log, ranges_in).await.map_err(failed)?))
 }
@@ -209,6 +214,7 @@ async fn log(
     }
 }
 
+/// The objects, where they come in.
 async fn objects(
     config: &Config,
     disk: &Arc<dyn Disk>,

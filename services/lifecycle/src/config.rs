@@ -20,6 +20,48 @@ pub struct LifecycleConfig {
     pub erasure: ErasureConfig,
     /// What is done with studies by itself.
     pub policies: PoliciesConfig,
+    /// Moving studies between a hot store and a cold one, where the site has two (`[tiers]`).
+    pub tiering: TieringConfig,
+}
+
+/// Moving studies between a hot store and a cold one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TieringConfig {
+    /// Bytes a second that are moved to the cold store at most, so that what comes in goes first. What is recalled is moved as
+    /// fast as it can be.
+    #[schemars(with = "String")]
+    #[serde(with = "units::size")]
+    pub bytes_per_second_max: u64,
+    /// Objects moved at once.
+    pub objects_at_once: usize,
+    /// Studies that wait to be moved at most; further ones are refused.
+    pub waiting_max: usize,
+    /// Pause after a study could not be moved.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub retry_pause: Duration,
+    /// Time between two looks whether something is to be tried again, and between two looks at both stores.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub look_interval: Duration,
+    /// A store that takes longer to say what room it has is said to be away.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub look_timeout: Duration,
+}
+
+impl Default for TieringConfig {
+    fn default() -> Self {
+        Self {
+            bytes_per_second_max: 64 << 20,
+            objects_at_once: 4,
+            waiting_max: 100_000,
+            retry_pause: Duration::from_secs(60),
+            look_interval: Duration::from_secs(10),
+            look_timeout: Duration::from_secs(5),
+        }
+    }
 }
 
 /// What is done with studies by itself.

@@ -5,7 +5,8 @@ use cairn_archive::{
     commitment::FailureReason,
     events::{CommitmentReportOutcome, Damage, Door},
 };
-use cairn_service_api::{ErrorKind, lifecycle::FixityStatus, notary::NotaryStatus};
+use cairn_service_api::{ErrorKind, lifecycle::FixityStatus, notary::NotaryStatus, tiering::TieringStatus};
+use cairn_store_api::Tier;
 use metrics::{counter, gauge, histogram};
 use std::time::Duration;
 
@@ -54,6 +55,30 @@ pub(crate) fn policies_in_force(count: usize) {
 pub(crate) fn policy_ran(policy: &str, asked: u64, is_halted: bool) {
     gauge!("cairn_policy_halted", "policy" => policy.to_owned()).set(f64::from(u8::from(is_halted)));
     counter!("cairn_policy_erasures_requested_total", "policy" => policy.to_owned()).increment(asked);
+}
+
+fn name(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Hot => "hot",
+        Tier::Cold => "cold",
+    }
+}
+
+/// An object was moved.
+pub(crate) fn moved(to: Tier, bytes: u64) {
+    counter!("cairn_tier_moved_objects_total", "to" => name(to)).increment(1);
+    counter!("cairn_tier_moved_bytes_total", "to" => name(to)).increment(bytes);
+}
+
+pub(crate) fn tiering(status: &TieringStatus) {
+    gauge!("cairn_tier_waiting_studies", "to" => name(Tier::Hot)).set(status.to_hot as f64);
+    gauge!("cairn_tier_waiting_studies", "to" => name(Tier::Cold)).set(status.to_cold as f64);
+    for tier in &status.tiers {
+        gauge!("cairn_tier_reachable", "tier" => name(tier.tier)).set(f64::from(u8::from(tier.space.is_ok())));
+        if let Ok(space) = &tier.space {
+            gauge!("cairn_tier_used_bytes", "tier" => name(tier.tier)).set(space.used as f64);
+        }
+    }
 }
 
 pub(crate) fn sealed(bytes: u64) {

@@ -43,6 +43,9 @@ pub(crate) enum Kind {
     Clock,
     /// The last run of a policy, by tenant and name.
     PolicyRun,
+    /// Studies that wait to be moved to another tier, by tenant and study. These can't be had again: what waits is lost with the notes,
+    /// and stays where it is until somebody asks again.
+    Move,
     /// The last sealed range that an event names, by partition.
     RangeNamed,
 }
@@ -62,6 +65,7 @@ impl Kind {
             Self::Learnt => b"learnt",
             Self::Clock => b"clock",
             Self::PolicyRun => b"policy-run",
+            Self::Move => b"move",
             Self::RangeNamed => b"range-named",
         })
     }

@@ -11,6 +11,7 @@ use crate::{
     policies::{self, PolicyService},
     retention::{self, RetentionService},
     sealing::Sealing,
+    tiering::{self, TieringService},
 };
 use async_trait::async_trait;
 use cairn_archive::events::DamageFoundBy;
@@ -20,7 +21,7 @@ use cairn_service_api::{
     commitment::{Commitment, Outcome, Reported, Reporter, Request, Selection, Transaction},
     lifecycle::{DamagedObject, FixityStatus, NamedObject},
 };
-use cairn_store_api::{EventLog, IndexStore, KeyRing, ObjectStore};
+use cairn_store_api::{EventLog, IndexStore, KeyRing, ObjectStore, Tiers};
 use futures_util::{StreamExt, stream};
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -41,6 +42,8 @@ pub struct Behind {
     pub keys: Option<Arc<KeyRing>>,
     /// The site's objects.
     pub objects: Arc<dyn ObjectStore>,
+    /// The same as the two stores that it is made of; `None`: it is one.
+    pub tiers: Option<Arc<dyn Tiers>>,
     /// Its own notes.
     pub notes: Arc<dyn IndexStore>,
     /// Where instances are; `None`: other copies of this site are not known.
@@ -67,6 +70,7 @@ pub struct LifecycleService {
     committing: Committing,
     retention: Arc<RetentionService>,
     policies: Arc<PolicyService>,
+    tiering: Arc<TieringService>,
     config: LifecycleConfig,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -77,7 +81,7 @@ impl LifecycleService {
     /// # Errors
     /// That of the notes.
     pub async fn open(behind: Behind, config: LifecycleConfig) -> Result<Arc<Self>, Error> {
-        let Behind { log, opened_log, keys, objects, notes, index, replication, reporter, clock, disk, signer } =
+        let Behind { log, opened_log, keys, objects, tiers, notes, index, replication, reporter, clock, disk, signer } =
             behind;
         let store = notes.clone();
         let notes = Arc::new(Notes::new(notes));
@@ -102,9 +106,22 @@ impl LifecycleService {
             clock: clock.clone(),
         };
         let retention = Arc::new(RetentionService::new(retaining, config.erasure.clone()));
-        let deciding =
-            policies::With { retention: retention.clone(), index: index.clone(), notes: notes.clone(), clock };
+        let deciding = policies::With {
+            retention: retention.clone(),
+            index: index.clone(),
+            notes: notes.clone(),
+            clock: clock.clone(),
+        };
         let policies = Arc::new(PolicyService::new(deciding, config.policies.clone()));
+        let moving = tiering::With {
+            tiers,
+            index: index.clone(),
+            notes: notes.clone(),
+            appender: appender.clone(),
+            damages: damages.clone(),
+            clock,
+        };
+        let tiering = Arc::new(TieringService::open(moving, config.tiering.clone()).await?);
         let with = With {
             log: log.clone(),
             objects: objects.clone(),
@@ -119,8 +136,19 @@ impl LifecycleService {
         let (of_damages, fixity) = (damages.clone(), config.fixity.clone());
         let rounds = Rounds::open(log, objects, notes.clone(), appender.clone(), of_damages, fixity).await?;
         let (rounds, notary, tasks) = (Arc::new(rounds), Arc::new(notary), Mutex::default());
-        let this =
-            Arc::new(Self { appender, notes, damages, rounds, notary, committing, retention, policies, config, tasks });
+        let this = Arc::new(Self {
+            appender,
+            notes,
+            damages,
+            rounds,
+            notary,
+            committing,
+            retention,
+            policies,
+            tiering,
+            config,
+            tasks,
+        });
         this.go_to_work();
         Ok(this)
     }
@@ -140,6 +168,11 @@ impl LifecycleService {
         &self.policies
     }
 
+    /// Tiering of the site.
+    pub fn tiering(&self) -> &Arc<TieringService> {
+        &self.tiering
+    }
+
     fn go_to_work(&self) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         self.committing.go_to_work(&mut tasks);
@@ -149,6 +182,17 @@ impl LifecycleService {
         tasks.spawn(async move { retention.run().await });
         let policies = self.policies.clone();
         tasks.spawn(async move { policies.run().await });
+        let tiering = self.tiering.clone();
+        tasks.spawn(async move { tiering.run().await });
+        let (tiering, every) = (self.tiering.clone(), self.config.tiering.look_interval);
+        tasks.spawn(async move {
+            loop {
+                if let Err(error) = tiering.measure().await {
+                    tracing::warn!(%error, "tiers could not be looked at");
+                }
+                tokio::time::sleep(every).await;
+            }
+        });
         let (damages, every) = (self.damages.clone(), self.config.fixity.repair_interval);
         tasks.spawn(async move {
             loop {

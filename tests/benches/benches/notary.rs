@@ -71,6 +71,7 @@ async fn service(directory: &Path, log: &Arc<dyn EventLog>) -> Arc<LifecycleServ
         opened_log: log.clone(),
         keys: None,
         objects: Arc::new(VolumeStore::open(Arc::new(RealDisk), volumes, clock.clone()).unwrap()),
+        tiers: None,
         notes: Arc::new(notes),
         index: None,
         replication: None,

@@ -14,6 +14,7 @@ pub mod replication;
 pub mod retention;
 mod returning;
 mod storing;
+pub mod tiering;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -12,6 +12,7 @@ mod policies;
 mod replication;
 mod retention;
 mod retrieval;
+mod tiering;
 mod upload;
 
 pub use commitment::CommitmentsClient;
@@ -25,6 +26,7 @@ pub use policies::PoliciesClient;
 pub use replication::{PeerClient, ReplicationClient};
 pub use retention::RetentionClient;
 pub use retrieval::RetrievalClient;
+pub use tiering::TieringClient;
 
 use crate::error::from_status;
 use cairn_service_api::{AnswerStream, Error};

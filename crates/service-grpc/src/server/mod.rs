@@ -13,6 +13,7 @@ mod replication;
 mod retention;
 mod retrieval;
 mod serve;
+mod tiering;
 
 pub use callers::SiteCertificates;
 pub use commitment::CommitmentServer;
@@ -26,6 +27,7 @@ pub use replication::{PeerServer, ReplicationServer};
 pub use retention::RetentionServer;
 pub use retrieval::RetrievalServer;
 pub use serve::{Health, Server, ServerConfig};
+pub use tiering::TieringServer;
 
 use crate::{
     error::to_status,
@@ -34,7 +36,7 @@ use crate::{
     lifecycle_proto::{
         commitment_service_server::CommitmentServiceServer, lifecycle_service_server::LifecycleServiceServer,
         notary_service_server::NotaryServiceServer, policy_service_server::PolicyServiceServer,
-        retention_service_server::RetentionServiceServer,
+        retention_service_server::RetentionServiceServer, tiering_service_server::TieringServiceServer,
     },
     log_proto::event_log_service_server::EventLogServiceServer,
     proto::DESCRIPTORS,
@@ -43,7 +45,7 @@ use crate::{
 };
 use cairn_service_api::{
     AnswerStream, Commitments, Error, Index, Ingest, Lifecycle, Notary, Peer, Policies, Replication, Retention,
-    Retrieval,
+    Retrieval, Tiering,
 };
 use futures_util::{Stream, StreamExt};
 use std::{pin::Pin, sync::Arc};
@@ -79,6 +81,8 @@ pub struct Served {
     pub retention: Option<Arc<dyn Retention>>,
     /// Lifecycle's policies.
     pub policies: Option<Arc<dyn Policies>>,
+    /// Lifecycle's tiering.
+    pub tiering: Option<Arc<dyn Tiering>>,
 }
 
 /// Routes for the services there are, with health and reflection beside them, and the handle that sets their health.
@@ -120,6 +124,7 @@ pub(crate) async fn routes(
     serve!(served.commitments, CommitmentServer, CommitmentServiceServer);
     serve!(served.retention, RetentionServer, RetentionServiceServer);
     serve!(served.policies, PolicyServer, PolicyServiceServer);
+    serve!(served.tiering, TieringServer, TieringServiceServer);
     Ok((routes, health))
 }
 

@@ -29,6 +29,7 @@ pub mod retention;
 pub mod site;
 pub mod stores;
 mod table;
+pub mod tier;
 pub mod why;
 
 use crate::{

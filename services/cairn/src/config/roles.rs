@@ -44,6 +44,7 @@ impl Config {
             return wrong("data.partitions".into(), "at least 1".into());
         }
         self.stores.check()?;
+        self.tiers.check()?;
         self.check_replication()?;
         self.check_grpc()?;
         self.check_reach()

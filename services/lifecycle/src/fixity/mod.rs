@@ -5,4 +5,5 @@ mod pace;
 mod round;
 
 pub(crate) use damage::{Copies, Damages};
+pub(crate) use pace::Pace;
 pub(crate) use round::Rounds;

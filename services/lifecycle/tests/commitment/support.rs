@@ -215,6 +215,7 @@ impl Site {
             opened_log: self.log.clone(),
             keys: None,
             objects: self.objects.clone(),
+            tiers: None,
             notes,
             index: Some(self.index.clone()),
             replication: None,

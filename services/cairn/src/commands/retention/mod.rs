@@ -78,7 +78,7 @@ pub(super) fn given(grounds: GroundsArgs) -> ErasureGrounds {
 }
 
 /// Studies that match now.
-async fn found(server: &ServerArgs, keys: &[String]) -> Result<Vec<Uid>, Failure> {
+pub(super) async fn found(server: &ServerArgs, keys: &[String]) -> Result<Vec<Uid>, Failure> {
     let mut identifier = DataSet::default();
     identifier.put_empty(tags::STUDY_INSTANCE_UID);
     for key in keys {

@@ -1,0 +1,78 @@
+//! A second object store.
+
+use super::{ConfigError, S3Config};
+use cairn_process::units;
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, time::Duration};
+
+/// A second object store, for what is seldom wanted. Objects come in where `stores.objects` says, and are moved by lifecycle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TiersConfig {
+    /// Where cold objects are: `none`, there is one store; `directory`, in volume files of `tiers.directory`, for one process;
+    /// `s3`, as `[tiers.s3]` says.
+    pub cold: ColdKind,
+    /// Directory of the cold store, on a disk of its own. It is made the first time; later it must be the one that was made, and while
+    /// it is not there, because its disk is not mounted, what is in it can't be had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+    /// Room left free on that disk.
+    #[schemars(with = "String")]
+    #[serde(with = "units::size")]
+    pub reserve_bytes: u64,
+    /// Bucket and prefix of the cold store: other ones than those of `[s3]`.
+    pub s3: S3Config,
+    /// Time between two attempts to open a cold store that is away.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub open_pause: Duration,
+    /// Time that a process waits for it when it starts.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub open_wait: Duration,
+}
+
+/// Kinds of cold stores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ColdKind {
+    /// There is none.
+    #[default]
+    None,
+    /// Volume files in a directory.
+    Directory,
+    /// A bucket of an S3.
+    S3,
+}
+
+impl Default for TiersConfig {
+    fn default() -> Self {
+        Self {
+            cold: ColdKind::default(),
+            directory: None,
+            reserve_bytes: 512 << 20,
+            s3: S3Config::default(),
+            open_pause: Duration::from_secs(5),
+            open_wait: Duration::from_secs(10),
+        }
+    }
+}
+
+impl TiersConfig {
+    /// Whether what is chosen can be used.
+    ///
+    /// # Errors
+    /// The key that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        match self.cold {
+            ColdKind::Directory if self.directory.is_none() => {
+                Err(ConfigError::new("tiers.directory", "a cold store in a directory needs one"))
+            }
+            ColdKind::S3 if !cfg!(feature = "s3") => {
+                let message = "this executable was built without \"s3\" (cargo build --features cluster)";
+                Err(ConfigError::new("tiers.cold", message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
