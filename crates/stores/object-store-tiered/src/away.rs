@@ -45,6 +45,12 @@ impl AwayStore {
         let opened = tokio::spawn(self.0.clone().open_now());
         opened.await.map_err(|error| StoreError::new(StoreErrorKind::Internal, format!("opening: {error}")))?
     }
+
+    /// The same for those who are not told where it would be.
+    async fn here(&self) -> Result<Arc<dyn ObjectStore>, StoreError> {
+        let away = |_| StoreError::new(StoreErrorKind::Unavailable, "the cold object store is away");
+        self.opened().await.map_err(away)
+    }
 }
 
 impl Shared {
@@ -76,27 +82,27 @@ impl Shared {
 #[async_trait]
 impl ObjectStore for AwayStore {
     async fn put(&self, key: ObjectKey, length_hint: Option<u64>) -> Result<Box<dyn ObjectWriter>, StoreError> {
-        self.opened().await?.put(key, length_hint).await
+        self.here().await?.put(key, length_hint).await
     }
 
     async fn repair(&self, object: &ObjectRef) -> Result<Box<dyn ObjectWriter>, StoreError> {
-        self.opened().await?.repair(object).await
+        self.here().await?.repair(object).await
     }
 
     async fn read(&self, object: &ObjectRef, range: Range<u64>) -> Result<ByteStream, StoreError> {
-        self.opened().await?.read(object, range).await
+        self.here().await?.read(object, range).await
     }
 
     async fn stat(&self, key: ObjectKey) -> Result<ObjectInfo, StoreError> {
-        self.opened().await?.stat(key).await
+        self.here().await?.stat(key).await
     }
 
     async fn list(&self, after: Option<ObjectKey>, max: usize) -> Result<ObjectPage, StoreError> {
-        self.opened().await?.list(after, max).await
+        self.here().await?.list(after, max).await
     }
 
     async fn delete(&self, key: ObjectKey) -> Result<(), StoreError> {
-        self.opened().await?.delete(key).await
+        self.here().await?.delete(key).await
     }
 
     async fn space(&self) -> Result<StoreSpace, StoreError> {
