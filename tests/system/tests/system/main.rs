@@ -51,6 +51,5 @@ mod sites_tls;
 mod sites_verify;
 mod stow;
 mod support;
-mod tiers;
 mod traces;
 mod upgrade;
