@@ -84,8 +84,8 @@ impl Simulated {
 #[async_trait]
 impl ObjectStoreBackend for Simulated {
     async fn open(&self) -> Result<Arc<dyn ObjectStore>, StoreError> {
-        let tiered = open(&self.disk())?.tiered;
-        Ok(if self.moves { Arc::new(Moved(tiered)) } else { tiered })
+        let Opened { tiered: store, cold, .. } = open(&self.disk())?;
+        Ok(if self.moves { Arc::new(Moved { store, cold }) } else { store })
     }
 
     fn faults(&self) -> Faults {
