@@ -10,6 +10,7 @@ pub mod index;
 pub mod ingest;
 pub mod lifecycle;
 pub mod notary;
+pub mod orphans;
 pub mod parked;
 pub mod patients;
 pub mod policies;

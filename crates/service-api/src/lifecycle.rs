@@ -1,9 +1,13 @@
 //! Lifecycle: what was stored stays what it is, and somebody looks.
 
-use crate::{AnswerStream, Error};
+use crate::{
+    AnswerStream, Error,
+    orphans::{Orphan, OrphansStatus},
+};
 use async_trait::async_trait;
+use bytes::Bytes;
 use cairn_archive::{
-    EventId, SiteId,
+    EventId, ObjectKey, SiteId,
     events::{Damage, DamageFoundBy},
 };
 use cairn_store_api::ObjectRef;
@@ -105,4 +109,25 @@ pub trait Lifecycle: Send + Sync {
     /// # Cancel safety
     /// Dropped, what was begun may be done or not.
     async fn suspect(&self, named: NamedObject, found_by: DamageFoundBy) -> Result<bool, Error>;
+
+    /// What is known of objects that no event names.
+    async fn orphans_status(&self) -> Result<OrphansStatus, Error>;
+
+    /// Orphans that the last look found and left, by key.
+    async fn orphans(&self) -> Result<AnswerStream<Orphan>, Error>;
+
+    /// Looks for orphans now.
+    async fn look_for_orphans(&self) -> Result<(), Error>;
+
+    /// Says that the orphans which looks up to this one found may be removed when their time has come, though they would be kept.
+    ///
+    /// # Errors
+    /// `Invalid`: there was no such look.
+    async fn release_orphans(&self, look: u64) -> Result<(), Error>;
+
+    /// Bytes of an orphan, verified.
+    ///
+    /// # Errors
+    /// `NotFound`: the last look did not find it, or it is gone.
+    async fn read_orphan(&self, key: ObjectKey) -> Result<AnswerStream<Bytes>, Error>;
 }

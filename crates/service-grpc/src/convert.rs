@@ -59,9 +59,13 @@ pub(crate) fn object_to(object: &ObjectRef) -> common::Object {
     common::Object { key: copied(object.key.as_bytes()), length_bytes: object.length, blake3: copied(&object.digest.0) }
 }
 
+pub(crate) fn object_key(bytes: &[u8]) -> Result<ObjectKey, Error> {
+    ObjectKey::from_slice(bytes).map_err(|_| malformed("object key"))
+}
+
 pub(crate) fn object_from(object: common::Object) -> Result<ObjectRef, Error> {
     Ok(ObjectRef {
-        key: ObjectKey::from_slice(&object.key).map_err(|_| malformed("object key"))?,
+        key: object_key(&object.key)?,
         length: object.length_bytes,
         digest: digest(&object.blake3)?,
     })

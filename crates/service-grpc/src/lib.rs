@@ -12,6 +12,7 @@ mod generations;
 mod identifier;
 mod lifecycle;
 mod notary;
+mod orphans;
 mod parked;
 mod patients;
 mod policies;

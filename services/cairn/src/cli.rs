@@ -7,6 +7,7 @@ mod fixity;
 mod index;
 mod keys;
 mod log;
+mod orphans;
 mod policy;
 mod receipts;
 mod replay;
@@ -22,6 +23,7 @@ pub use fixity::{FixityAction, FixityArgs};
 pub use index::{Common, IndexAction};
 pub use keys::{KeysAction, KeysArgs};
 pub use log::{LogAction, LogArgs};
+pub use orphans::{OrphansAction, OrphansArgs};
 pub use policy::{PolicyAction, PolicyArgs};
 pub use receipts::{ReceiptsAction, ReceiptsArgs, ReconcileArgs};
 pub use replay::{RemoteAe, ReplayAction, ReplayArgs, ReplayRun, Selected, Talk};
@@ -105,6 +107,8 @@ pub enum Command {
     Lifecycle(ConfigSourceArgs),
     /// Whether what was stored is still what it was: how far reading everything is, what is damaged
     Fixity(FixityArgs),
+    /// Objects that no event names: look for them, release those that are kept, have their bytes
+    Orphans(OrphansArgs),
     /// Prove that history was not altered: sign what the log is, prove what is in it, verify
     Audit(AuditArgs),
     /// What of the event log is in the object store, too, from which it is read should the log lose it
@@ -157,6 +161,7 @@ impl Command {
             Self::Index(args) => args.action.as_ref().map(IndexAction::server),
             Self::Replication(args) => args.action.as_ref().map(ReplicationAction::server),
             Self::Fixity(args) => Some(args.action.server()),
+            Self::Orphans(args) => Some(args.action.server()),
             Self::Audit(args) => args.action.server(),
             Self::Log(args) => Some(args.action.server()),
             Self::Commitments(args) => Some(args.action.server()),

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_archive::{
-    EventId, HoldId, Position, PositionVector, SiteId,
+    EventId, HoldId, ObjectKey, Position, PositionVector, SiteId,
     events::{DamageFoundBy, ReceiptEnd},
     ids::ReceiptId,
 };
@@ -21,6 +21,7 @@ use cairn_service_api::{
     ingest::{Body, InstanceOffer, QuarantineEntry, Sender, Stored},
     lifecycle::{DamagedObject, FixityStatus, NamedObject},
     notary::{LogSealing, NotaryStatus, SignedCheckpoint},
+    orphans::{Orphan, OrphansStatus},
     parked::{ParkedEvent, ParkedSelection, Repair},
     patients::{FactsOf, KnownFact, PatientRevocation, PatientStatement},
     policies::{Forecast, NewPolicy, PolicyStatus, WhatIf},
@@ -263,6 +264,26 @@ impl Lifecycle for Late<dyn Lifecycle> {
 
     async fn suspect(&self, named: NamedObject, found_by: DamageFoundBy) -> Result<bool, Error> {
         self.get()?.suspect(named, found_by).await
+    }
+
+    async fn orphans_status(&self) -> Result<OrphansStatus, Error> {
+        self.get()?.orphans_status().await
+    }
+
+    async fn orphans(&self) -> Result<AnswerStream<Orphan>, Error> {
+        self.get()?.orphans().await
+    }
+
+    async fn look_for_orphans(&self) -> Result<(), Error> {
+        self.get()?.look_for_orphans().await
+    }
+
+    async fn release_orphans(&self, look: u64) -> Result<(), Error> {
+        self.get()?.release_orphans(look).await
+    }
+
+    async fn read_orphan(&self, key: ObjectKey) -> Result<AnswerStream<Bytes>, Error> {
+        self.get()?.read_orphan(key).await
     }
 }
 

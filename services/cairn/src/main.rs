@@ -93,6 +93,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Replication(args) => process::run(commands::load(&args.role)?.config, Roles::replication()).await,
         Command::Lifecycle(args) => process::run(commands::load(&args.source)?.config, Roles::lifecycle()).await,
         Command::Fixity(args) => commands::fixity::run(args.action).await,
+        Command::Orphans(args) => commands::orphans::run(args.action).await,
         Command::Audit(args) => commands::audit::run(args.action).await,
         Command::Log(args) => commands::log::run(args.action).await,
         Command::Commitments(args) => commands::commitments::run(args.action).await,

@@ -10,6 +10,8 @@ use std::{path::PathBuf, time::Duration};
 pub struct LifecycleConfig {
     /// Reading everything, to know that it is still what it was.
     pub fixity: FixityConfig,
+    /// Removing what no event names.
+    pub orphans: OrphansConfig,
     /// Signing what the log is, to prove later that it was not altered.
     pub notary: NotaryConfig,
     /// Keeping what the log has in the object store, too.
@@ -106,6 +108,47 @@ impl Default for PoliciesConfig {
             index_wait: Duration::from_secs(60),
             policies_max: 100,
             studies_max: 100_000,
+        }
+    }
+}
+
+/// Removing objects that no event names: what a store left that failed on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OrphansConfig {
+    /// Whether it is looked for them without being asked (`cairn orphans look`).
+    pub enabled: bool,
+    /// Time at work between two looks. Each reads the whole log.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub interval: Duration,
+    /// Time at work between the look that finds one and its removal, by a later look: far longer than an append may take
+    /// (`ingest.append_deadline`).
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub grace: Duration,
+    /// More of them at once are kept until an operator releases them: something else is wrong then.
+    pub unattended_max: usize,
+    /// Orphans that are noted down at most; the others are found by later looks.
+    pub noted_max: usize,
+    /// Memory for the keys that the log names, during a look. With less than two bytes for each, a look passes over more orphans.
+    #[schemars(with = "String")]
+    #[serde(with = "units::size")]
+    pub memory_max: u64,
+    /// Events a second that a look reads at most.
+    pub events_per_second_max: u64,
+}
+
+impl Default for OrphansConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: Duration::from_secs(7 * 24 * 3600),
+            grace: Duration::from_secs(24 * 3600),
+            unattended_max: 100,
+            noted_max: 100_000,
+            memory_max: 64 << 20,
+            events_per_second_max: 50_000,
         }
     }
 }

@@ -37,6 +37,17 @@ pub(crate) fn measured(status: &FixityStatus) {
     }
 }
 
+/// Orphans that the last look left, and whether they wait for an operator.
+pub(crate) fn orphans(left: u64, are_kept: bool) {
+    gauge!("cairn_orphans").set(left as f64);
+    gauge!("cairn_orphans_kept").set(f64::from(u8::from(are_kept)));
+}
+
+pub(crate) fn orphans_removed(objects: u64, bytes: u64) {
+    counter!("cairn_orphans_removed_total").increment(objects);
+    counter!("cairn_orphans_removed_bytes_total").increment(bytes);
+}
+
 pub(crate) fn notary(status: &NotaryStatus) {
     gauge!("cairn_notary_in_order").set(f64::from(u8::from(status.trouble.is_none())));
     gauge!("cairn_notary_events").set(status.events.0 as f64);

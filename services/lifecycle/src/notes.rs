@@ -48,6 +48,12 @@ pub(crate) enum Kind {
     Move,
     /// The last sealed range that an event names, by partition.
     RangeNamed,
+    /// Objects that no event names, by key.
+    Orphan,
+    /// The last look for them, under no key.
+    OrphanLook,
+    /// Which of them an operator released, under no key.
+    OrphansReleased,
 }
 
 impl Kind {
@@ -67,6 +73,9 @@ impl Kind {
             Self::PolicyRun => b"policy-run",
             Self::Move => b"move",
             Self::RangeNamed => b"range-named",
+            Self::Orphan => b"orphan",
+            Self::OrphanLook => b"orphan-look",
+            Self::OrphansReleased => b"orphans-released",
         })
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 use bytes::Bytes;
 use cairn_archive::{
-    Incarnation, Offset, Partition, authority,
+    Incarnation, ObjectKey, Offset, Partition, authority,
     events::{Event, Object, RangeSealed},
 };
 use cairn_sealed_log::{SealedRange, SealedRanges};
@@ -220,6 +220,15 @@ impl Sealing {
             }
             _ => None,
         }
+    }
+
+    /// Keys of the objects that ranges are in.
+    pub(crate) async fn keys(&self) -> Result<Vec<ObjectKey>, Error> {
+        let mut keys = Vec::new();
+        for partition in (0..self.log.partitions()).map(Partition) {
+            keys.extend(self.ranges.of(partition).await?.iter().map(|range| range.object.key));
+        }
+        Ok(keys)
     }
 
     /// What is sealed of each partition.

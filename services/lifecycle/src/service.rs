@@ -8,18 +8,21 @@ use crate::{
     metrics,
     notary::{NotaryService, Signer},
     notes::Notes,
+    orphans::{self, Orphans},
     policies::{self, PolicyService},
     retention::{self, RetentionService},
     sealing::Sealing,
     tiering::{self, TieringService},
 };
 use async_trait::async_trait;
-use cairn_archive::events::DamageFoundBy;
+use bytes::Bytes;
+use cairn_archive::{ObjectKey, events::DamageFoundBy};
 use cairn_process::{clock::Clock, disk::Disk};
 use cairn_service_api::{
     AnswerStream, Commitments, Error, Index, Lifecycle, Replication,
     commitment::{Commitment, Outcome, Reported, Reporter, Request, Selection, Transaction},
     lifecycle::{DamagedObject, FixityStatus, NamedObject},
+    orphans::{Orphan, OrphansStatus},
 };
 use cairn_store_api::{EventLog, IndexStore, KeyRing, ObjectStore, Tiers};
 use futures_util::{StreamExt, stream};
@@ -71,6 +74,7 @@ pub struct LifecycleService {
     retention: Arc<RetentionService>,
     policies: Arc<PolicyService>,
     tiering: Arc<TieringService>,
+    orphans: Arc<Orphans>,
     config: LifecycleConfig,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -122,6 +126,16 @@ impl LifecycleService {
             clock,
         };
         let tiering = Arc::new(TieringService::open(moving, config.tiering.clone()).await?);
+        let with = orphans::With {
+            log: log.clone(),
+            objects: objects.clone(),
+            notes: notes.clone(),
+            appender: appender.clone(),
+            damages: damages.clone(),
+            sealing: notary.sealing().clone(),
+            retention: retention.clone(),
+        };
+        let orphans = Arc::new(Orphans::new(with, config.orphans.clone()));
         let with = With {
             log: log.clone(),
             objects: objects.clone(),
@@ -146,6 +160,7 @@ impl LifecycleService {
             retention,
             policies,
             tiering,
+            orphans,
             config,
             tasks,
         });
@@ -206,6 +221,8 @@ impl LifecycleService {
         tasks.spawn(async move { notary.run().await });
         let sealing = self.notary.sealing().clone();
         tasks.spawn(async move { sealing.run().await });
+        let orphans = self.orphans.clone();
+        tasks.spawn(async move { orphans.run().await });
         let status = Status::of(self);
         tasks.spawn(async move {
             loop {
@@ -282,6 +299,27 @@ impl Lifecycle for LifecycleService {
             None => self.damages.is_whole(&named.object).await.map(|()| true),
             Some(damage) => self.damages.found(&named, damage, found_by).await,
         }
+    }
+
+    async fn orphans_status(&self) -> Result<OrphansStatus, Error> {
+        self.orphans.status().await
+    }
+
+    async fn orphans(&self) -> Result<AnswerStream<Orphan>, Error> {
+        Ok(self.orphans.list())
+    }
+
+    async fn look_for_orphans(&self) -> Result<(), Error> {
+        self.orphans.ask();
+        Ok(())
+    }
+
+    async fn release_orphans(&self, look: u64) -> Result<(), Error> {
+        self.orphans.release(look).await
+    }
+
+    async fn read_orphan(&self, key: ObjectKey) -> Result<AnswerStream<Bytes>, Error> {
+        self.orphans.read(key).await
     }
 }
 

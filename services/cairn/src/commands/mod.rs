@@ -14,6 +14,7 @@ pub mod import;
 pub mod index;
 pub mod keys;
 pub mod log;
+pub mod orphans;
 pub mod parked;
 pub mod patient;
 pub mod policy;

@@ -1,6 +1,7 @@
 //! Trials of [`Lifecycle`]: on a scripted service, and on a client of it.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use cairn_archive::{
     Digest, EventId, ObjectKey,
     events::{Damage, DamageFoundBy},
@@ -8,8 +9,9 @@ use cairn_archive::{
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Lifecycle,
     lifecycle::{DamagedObject, FixityStatus, NamedObject, Round},
+    orphans::{Orphan, OrphanLook, OrphansKept, OrphansStatus},
 };
-use cairn_store_api::ObjectRef;
+use cairn_store_api::{ObjectInfo, ObjectRef};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use libtest_mimic::Trial;
 use std::{
@@ -25,6 +27,11 @@ pub struct Script {
     scrubs: u32,
     suspects: Vec<(NamedObject, DamageFoundBy)>,
     whole: bool,
+    orphans_status: Option<OrphansStatus>,
+    orphans: Vec<Orphan>,
+    looks: u32,
+    released: Vec<u64>,
+    read: Vec<ObjectKey>,
     failure: Option<Error>,
 }
 
@@ -68,6 +75,29 @@ impl Lifecycle for Scripted {
             script.whole
         })
     }
+
+    async fn orphans_status(&self) -> Result<OrphansStatus, Error> {
+        self.answer(|script| script.orphans_status.clone().unwrap())
+    }
+
+    async fn orphans(&self) -> Result<AnswerStream<Orphan>, Error> {
+        let orphans = self.answer(|script| script.orphans.clone())?;
+        Ok(Box::pin(stream::iter(orphans.into_iter().map(Ok))))
+    }
+
+    async fn look_for_orphans(&self) -> Result<(), Error> {
+        self.answer(|script| script.looks += 1)
+    }
+
+    async fn release_orphans(&self, look: u64) -> Result<(), Error> {
+        self.answer(|script| script.released.push(look))
+    }
+
+    async fn read_orphan(&self, key: ObjectKey) -> Result<AnswerStream<Bytes>, Error> {
+        self.answer(|script| script.read.push(key))?;
+        let broken = Error::new(ErrorKind::Corrupt, "damaged");
+        Ok(Box::pin(stream::iter([Ok(Bytes::from_static(b"DI")), Ok(Bytes::from_static(b"CM")), Err(broken)])))
+    }
 }
 
 /// A scripted service as its callers hold it, and what stops what is between.
@@ -90,6 +120,8 @@ pub fn trials(
         how_far_everything_is_read_comes_whole;
         what_is_damaged_comes_in_order_and_breaks_off_with_its_reason;
         what_is_asked_for_arrives;
+        orphans_come_whole_and_in_order;
+        what_is_asked_of_orphans_arrives_and_their_bytes_break_off_with_their_reason;
         every_failure_comes_back_as_it_was;
     };
     let trial = |(what, run): (&str, Run)| {
@@ -182,6 +214,56 @@ async fn what_is_asked_for_arrives(scripted: Arc<Scripted>, lifecycle: Arc<dyn L
     assert_eq!(scripted.script().suspects, vec![(named(9), DamageFoundBy::Retrieval); 2]);
 }
 
+async fn orphans_come_whole_and_in_order(scripted: Arc<Scripted>, lifecycle: Arc<dyn Lifecycle>) {
+    let last = OrphanLook {
+        number: 1,
+        began_at_ms: 2,
+        ended_at_ms: 3,
+        events: 4,
+        objects: u64::MAX,
+        removed: 5,
+        removed_bytes: 6,
+    };
+    let never = OrphansStatus {
+        site: "east".parse().unwrap(),
+        at_ms: 9,
+        last: None,
+        orphans: 0,
+        bytes: 0,
+        kept: None,
+        grace: Duration::from_millis(1),
+    };
+    let reasons = [OrphansKept::TooMany, OrphansKept::NewLife, OrphansKept::UnreadableRecords];
+    let looked =
+        reasons.map(|kept| OrphansStatus { last: Some(last), orphans: 7, bytes: 8, kept: Some(kept), ..never.clone() });
+    for status in looked.into_iter().chain([never]) {
+        scripted.script().orphans_status = Some(status.clone());
+        assert_eq!(lifecycle.orphans_status().await.unwrap(), status);
+    }
+    let orphan = |n: u8| {
+        let info = ObjectInfo { object: named(n).object, put_ended_at_ms: u64::from(n) << 40 };
+        Orphan { info, found_at_ms: u64::from(n), look: u64::from(n) << 50 }
+    };
+    scripted.script().orphans = vec![orphan(0), orphan(1), orphan(255)];
+    let found: Vec<_> = lifecycle.orphans().await.unwrap().map(Result::unwrap).collect().await;
+    assert_eq!(found, [orphan(0), orphan(1), orphan(255)]);
+}
+
+async fn what_is_asked_of_orphans_arrives_and_their_bytes_break_off_with_their_reason(
+    scripted: Arc<Scripted>,
+    lifecycle: Arc<dyn Lifecycle>,
+) {
+    lifecycle.look_for_orphans().await.unwrap();
+    lifecycle.release_orphans(u64::MAX).await.unwrap();
+    let key = named(9).object.key;
+    let mut bytes = lifecycle.read_orphan(key).await.unwrap();
+    assert_eq!(bytes.next().await.unwrap().unwrap().as_ref(), b"DI");
+    assert_eq!(bytes.next().await.unwrap().unwrap().as_ref(), b"CM");
+    assert_eq!(bytes.next().await.unwrap().unwrap_err().kind, ErrorKind::Corrupt);
+    let script = scripted.script();
+    assert_eq!((script.looks, script.released.as_slice(), script.read.as_slice()), (1, &[u64::MAX][..], &[key][..]));
+}
+
 async fn every_failure_comes_back_as_it_was(scripted: Arc<Scripted>, lifecycle: Arc<dyn Lifecycle>) {
     for kind in [ErrorKind::Unavailable, ErrorKind::Corrupt, ErrorKind::Conflict] {
         scripted.script().failure = Some(Error::new(kind, "because"));
@@ -190,6 +272,11 @@ async fn every_failure_comes_back_as_it_was(scripted: Arc<Scripted>, lifecycle: 
             lifecycle.damaged().await.err(),
             lifecycle.scrub().await.err(),
             lifecycle.suspect(named(1), DamageFoundBy::Commitment).await.err(),
+            lifecycle.orphans_status().await.err(),
+            lifecycle.orphans().await.err(),
+            lifecycle.look_for_orphans().await.err(),
+            lifecycle.release_orphans(1).await.err(),
+            lifecycle.read_orphan(named(1).object.key).await.err(),
         ];
         for failure in failures {
             let failure = failure.unwrap();
