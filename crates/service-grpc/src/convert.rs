@@ -64,11 +64,7 @@ pub(crate) fn object_key(bytes: &[u8]) -> Result<ObjectKey, Error> {
 }
 
 pub(crate) fn object_from(object: common::Object) -> Result<ObjectRef, Error> {
-    Ok(ObjectRef {
-        key: object_key(&object.key)?,
-        length: object.length_bytes,
-        digest: digest(&object.blake3)?,
-    })
+    Ok(ObjectRef { key: object_key(&object.key)?, length: object.length_bytes, digest: digest(&object.blake3)? })
 }
 
 pub(crate) fn position_to(position: &Position) -> common::Position {

@@ -27,6 +27,7 @@ mod import_sources;
 mod keys;
 mod load;
 mod patients;
+mod orphans;
 mod poison;
 mod policies;
 mod processes;
