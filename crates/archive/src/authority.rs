@@ -58,6 +58,26 @@ struct ReadOnly {
     read_only: bool,
 }
 
+/// What was said of one site's death.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Declared {
+    site: SiteId,
+    under: Option<EventId>,
+    position: Position,
+    dead: bool,
+}
+
+/// A site that is gone for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadSite {
+    /// The site.
+    pub site: SiteId,
+    /// `ce_id` of the event that says so.
+    pub declared: EventId,
+    /// When, by the clock of the site that decided it, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
 /// What is known of sites.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Authority {
@@ -67,6 +87,7 @@ pub struct Authority {
     /// Of promotions that were given up: who said so, and in whose favour.
     given_up: BTreeMap<EventId, BTreeMap<Order, String>>,
     read_only: BTreeMap<Order, ReadOnly>,
+    declared: BTreeMap<Order, Declared>,
     senders: BTreeMap<SiteId, (Order, SendersConfigured)>,
     last: Hlc,
 }
@@ -124,6 +145,12 @@ impl Authority {
                     let under = EventId::from_slice(&event.promotion_event_id).ok();
                     let (position, read_only) = (position.clone(), event.read_only);
                     self.read_only.insert(order, ReadOnly { site, by, under, position, read_only });
+                }
+            }
+            Event::SiteDeclaredDead(event) => {
+                if let Ok(site) = event.site.parse() {
+                    let under = EventId::from_slice(&event.promotion_event_id).ok();
+                    self.declared.insert(order, Declared { site, under, position: position.clone(), dead: event.dead });
                 }
             }
             Event::SendersConfigured(event)
@@ -195,6 +222,17 @@ impl Authority {
                 && (set.by == *site || !self.is_void(Decision { under: set.under, position: &set.position }))
         };
         self.read_only.values().rev().find(counts).is_some_and(|set| set.read_only)
+    }
+
+    /// Sites that are gone for good: of each what was decided last counts.
+    pub fn dead(&self) -> Vec<DeadSite> {
+        let counts = |said: &Declared| !self.is_void(Decision { under: said.under, position: &said.position });
+        let mut last = BTreeMap::new();
+        for ((hlc, _, declared), said) in self.declared.iter().filter(|(_, said)| counts(said)) {
+            last.insert(&said.site, (said.dead, *declared, hlc.wall_ms));
+        }
+        let dead = last.into_iter().filter(|(_, (dead, ..))| *dead);
+        dead.map(|(site, (_, declared, at_ms))| DeadSite { site: site.clone(), declared, at_ms }).collect()
     }
 
     /// What each site last said of its senders.

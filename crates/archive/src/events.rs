@@ -27,8 +27,8 @@ pub use v1::{
     OriginEnd, PatientFactRevoked, PatientProtected, PatientUpdated, PatientsLinked, PatientsMerged, PolicyAction,
     PolicyAdopted, PolicyProtected, PolicyWithdrawn, RangeSealed, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance,
     RejectedSeries, RejectionNote, RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SealedBlock,
-    SealedFooter, SenderProfile, SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet, VersionChosen,
-    VersionsCompared, VersionsErased, event_repaired, frame_table, object_repaired,
+    SealedFooter, SenderProfile, SendersConfigured, SiteDeclaredDead, SiteDemoted, SitePromoted, SiteReadOnlySet,
+    VersionChosen, VersionsCompared, VersionsErased, event_repaired, frame_table, object_repaired,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -60,6 +60,8 @@ pub enum Event {
     SiteDemoted(SiteDemoted),
     /// `cairn.site.read-only-set.v1`
     SiteReadOnlySet(SiteReadOnlySet),
+    /// `cairn.site.declared-dead.v1`
+    SiteDeclaredDead(SiteDeclaredDead),
     /// `cairn.site.senders-configured.v1`
     SendersConfigured(SendersConfigured),
     /// `cairn.checkpoint.signed.v1`
@@ -165,6 +167,7 @@ event_kinds! {
     SitePromoted = "cairn.site.promoted.v1",
     SiteDemoted = "cairn.site.demoted.v1",
     SiteReadOnlySet = "cairn.site.read-only-set.v1",
+    SiteDeclaredDead = "cairn.site.declared-dead.v1",
     SendersConfigured = "cairn.site.senders-configured.v1",
     CheckpointSigned = "cairn.checkpoint.signed.v1",
     ObjectDamaged = "cairn.object.damaged.v1",
@@ -195,7 +198,11 @@ impl Event {
     pub fn is_of_sites(&self) -> bool {
         matches!(
             self,
-            Event::SitePromoted(_) | Event::SiteDemoted(_) | Event::SiteReadOnlySet(_) | Event::SendersConfigured(_)
+            Event::SitePromoted(_)
+                | Event::SiteDemoted(_)
+                | Event::SiteReadOnlySet(_)
+                | Event::SiteDeclaredDead(_)
+                | Event::SendersConfigured(_)
         )
     }
 
@@ -256,6 +263,7 @@ impl Event {
             | Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
+            | Event::SiteDeclaredDead(_)
             | Event::SendersConfigured(_)
             | Event::CheckpointSigned(_)
             | Event::RangeSealed(_)
@@ -305,6 +313,7 @@ impl Event {
             Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
+            | Event::SiteDeclaredDead(_)
             | Event::SendersConfigured(_)
             | Event::CheckpointSigned(_)
             | Event::RangeSealed(_) => "",
@@ -334,6 +343,7 @@ impl Event {
             | Event::SitePromoted(_)
             | Event::SiteDemoted(_)
             | Event::SiteReadOnlySet(_)
+            | Event::SiteDeclaredDead(_)
             | Event::SendersConfigured(_)
             | Event::CheckpointSigned(_)
             | Event::PatientsMerged(_)

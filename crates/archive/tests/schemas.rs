@@ -423,6 +423,16 @@ fn samples() -> Vec<(&'static str, Event)> {
             }),
         ),
         (
+            "site_declared_dead",
+            Event::SiteDeclaredDead(events::SiteDeclaredDead {
+                site: "east".into(),
+                dead: true,
+                promotion_event_id: vec![9; 16].into(),
+                decided_by: "operator".into(),
+                reason: "the building burned down".into(),
+            }),
+        ),
+        (
             "checkpoint_signed",
             Event::CheckpointSigned(events::CheckpointSigned {
                 site: "west".into(),

@@ -1,6 +1,6 @@
 //! Sites: which of them has authority, and what is decided about them.
 
-use cairn_archive::{EventId, SiteId, events::SendersConfigured};
+use cairn_archive::{EventId, SiteId, authority::DeadSite, events::SendersConfigured};
 
 /// A promotion, as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct SiteStatus {
     pub primary: Option<SiteId>,
     /// Whether this site takes no instances from senders.
     pub read_only: bool,
+    /// Sites that are gone for good.
+    pub dead: Vec<DeadSite>,
     /// The promotions, the highest first, at most [`SiteStatus::PROMOTIONS_MAX`].
     pub promotions: Vec<Promoted>,
     /// What each site says of its senders, this one included.
@@ -68,6 +70,13 @@ pub enum Decision {
         site: SiteId,
         /// Whether it takes none.
         read_only: bool,
+    },
+    /// Another site is gone for good, or is not: nothing that is to be erased waits for it. The site with authority decides.
+    DeclareDead {
+        /// The site.
+        site: SiteId,
+        /// Whether it is gone.
+        dead: bool,
     },
 }
 

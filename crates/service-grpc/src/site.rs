@@ -6,7 +6,7 @@ use crate::{
     replication::site,
     replication_proto::{self as pb, decide_request::Decision as Kind},
 };
-use cairn_archive::events::SendersConfigured;
+use cairn_archive::{authority::DeadSite, events::SendersConfigured};
 use cairn_service_api::{
     Error,
     site::{Decision, Grounds, Promoted, SiteStatus},
@@ -31,6 +31,9 @@ pub(crate) fn decision_to(decision: &Decision) -> Kind {
         Decision::SetReadOnly { site, read_only } => {
             Kind::SetReadOnly(pb::SetReadOnly { site: site.to_string(), read_only: *read_only })
         }
+        Decision::DeclareDead { site, dead } => {
+            Kind::DeclareDead(pb::DeclareDead { site: site.to_string(), dead: *dead })
+        }
     }
 }
 
@@ -41,7 +44,17 @@ pub(crate) fn decision_from(decision: Option<Kind>) -> Result<Decision, Error> {
         Kind::TakeOver(_) => Decision::TakeOver,
         Kind::Demote(_) => Decision::Demote,
         Kind::SetReadOnly(set) => Decision::SetReadOnly { site: site(&set.site)?, read_only: set.read_only },
+        Kind::DeclareDead(said) => Decision::DeclareDead { site: site(&said.site)?, dead: said.dead },
     })
+}
+
+fn dead_to(dead: &DeadSite) -> pb::DeadSite {
+    let DeadSite { site, declared, at_ms } = dead;
+    pb::DeadSite { site: site.to_string(), declared_event_id: copied(declared.as_bytes()), at_ms: *at_ms }
+}
+
+fn dead_from(dead: pb::DeadSite) -> Result<DeadSite, Error> {
+    Ok(DeadSite { site: site(&dead.site)?, declared: event_id(&dead.declared_event_id)?, at_ms: dead.at_ms })
 }
 
 fn promoted_to(promoted: &Promoted) -> pb::Promoted {
@@ -64,6 +77,7 @@ pub(crate) fn site_to(status: &SiteStatus) -> pb::SiteResponse {
         epoch: status.epoch,
         primary: status.primary.as_ref().map(ToString::to_string).unwrap_or_default(),
         read_only: status.read_only,
+        dead: status.dead.iter().map(dead_to).collect(),
         promotions: status.promotions.iter().map(promoted_to).collect(),
         senders: status.senders.iter().map(|senders| senders.encode_to_vec().into()).collect(),
     }
@@ -78,6 +92,7 @@ pub(crate) fn site_from(response: pb::SiteResponse) -> Result<SiteStatus, Error>
         epoch: response.epoch,
         primary: (!response.primary.is_empty()).then(|| site(&response.primary)).transpose()?,
         read_only: response.read_only,
+        dead: response.dead.into_iter().map(dead_from).collect::<Result<_, _>>()?,
         promotions: response.promotions.into_iter().map(promoted_from).collect::<Result<_, _>>()?,
         senders: response.senders.into_iter().map(senders).collect::<Result<_, _>>()?,
     })

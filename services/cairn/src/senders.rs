@@ -157,6 +157,7 @@ mod tests {
             epoch: primary.is_some().into(),
             primary: primary.map(|site| site.parse().unwrap()),
             read_only: false,
+            dead: Vec::new(),
             promotions: Vec::new(),
             senders: configs.iter().map(|config| of(config)).collect(),
         }

@@ -226,6 +226,11 @@ pub struct ErasureConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub delay: Duration,
+    /// Time that passes, counted in the same way, after a site was declared dead (`cairn site dead`), before an erasure takes effect
+    /// without its word.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub dead_site_delay: Duration,
     /// Time between two looks at what is to be done.
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
@@ -240,6 +245,7 @@ impl Default for ErasureConfig {
     fn default() -> Self {
         Self {
             delay: Duration::from_secs(7 * 24 * 3600),
+            dead_site_delay: Duration::from_secs(7 * 24 * 3600),
             look_interval: Duration::from_secs(30),
             holds_max: 10_000,
             hold_studies_max: 100_000,

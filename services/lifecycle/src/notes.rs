@@ -37,7 +37,7 @@ pub(crate) enum Kind {
     Erased,
     /// How long lifecycle of this site has been at work, under no key.
     Worked,
-    /// How long it had been when it learnt of an erasure, by the id of its request.
+    /// How long it had been when it learnt of the request of an erasure, or of a site's death, by the id of the event.
     Learnt,
     /// The wall clock when it was last found right, under no key.
     Clock,

@@ -1,11 +1,11 @@
-//! Deciding about sites: who has authority, who gives it up, who takes no instances.
+//! Deciding about sites: who has authority, who gives it up, who takes no instances, which are gone for good.
 
 use crate::service::ReplicationService;
 use bytes::Bytes;
 use cairn_archive::{
     EventId, PositionVector, SiteId,
     authority::{Authority, Promotion},
-    events::{Event, OriginEnd, SendersConfigured, SiteDemoted, SitePromoted, SiteReadOnlySet},
+    events::{Event, OriginEnd, SendersConfigured, SiteDeclaredDead, SiteDemoted, SitePromoted, SiteReadOnlySet},
 };
 use cairn_service_api::{
     Error, ErrorKind,
@@ -27,6 +27,7 @@ impl ReplicationService {
             Decision::TakeOver => self.take_over(grounds).await?,
             Decision::Demote => drop(self.give_up("", grounds).await?),
             Decision::SetReadOnly { site, read_only } => self.set_read_only(site, read_only, grounds).await?,
+            Decision::DeclareDead { site, dead } => self.declare_dead(site, dead, grounds).await?,
         }
         Ok(self.site_status())
     }
@@ -40,6 +41,7 @@ impl ReplicationService {
             epoch: authority.epoch(),
             primary: authority.primary().cloned(),
             read_only: authority.is_read_only(site),
+            dead: authority.dead(),
             promotions: authority.promotions().take(SiteStatus::PROMOTIONS_MAX).map(promoted).collect(),
             senders: authority.senders().map(|(_, senders)| senders.clone()).collect(),
             site: site.clone(),
@@ -164,13 +166,45 @@ impl ReplicationService {
         self.held().await
     }
 
+    /// Who has authority, and the promotion under which something is decided now.
+    fn primary_and_promotion(&self) -> (Option<SiteId>, Bytes) {
+        self.sites.ask(|authority| {
+            let under = authority.current().map(|current| id(&current.id)).unwrap_or_default();
+            (authority.primary().cloned(), under)
+        })
+    }
+
+    async fn declare_dead(&self, site: SiteId, dead: bool, grounds: Grounds) -> Result<(), Error> {
+        let turn = self.turn().await?;
+        let own = self.own();
+        let (primary, promotion_event_id) = self.primary_and_promotion();
+        if primary.as_ref() != Some(own) {
+            return Err(conflict(format!("{own} has no authority: whether a site is dead is decided at the primary")));
+        }
+        if site == *own {
+            return Err(conflict(format!("{own} has authority, and is not dead")));
+        }
+        // One that is gone may not be configured any more; but a name that nobody ever heard of is a mistake.
+        if self.sending(&site).is_err() && !self.held().await?.0.keys().any(|(known, ..)| *known == site) {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("{site} is no peer of this site, and nothing here is of it"),
+            ));
+        }
+        if dead && self.peers.get(&site).is_some_and(|peer| peer.link() == Link::Up) {
+            return Err(conflict(format!("{site} answers: it is not dead")));
+        }
+        let Grounds { decided_by, reason, .. } = grounds;
+        let site = site.to_string();
+        tracing::warn!(site, dead, "whether a site is gone for good is decided");
+        let said = SiteDeclaredDead { site, dead, promotion_event_id, decided_by, reason };
+        self.sites.append(&turn, Event::SiteDeclaredDead(said)).await
+    }
+
     async fn set_read_only(&self, site: SiteId, read_only: bool, grounds: Grounds) -> Result<(), Error> {
         let turn = self.turn().await?;
         let own = self.own();
-        let (primary, under) = self.sites.ask(|authority| {
-            let under = authority.current().map(|current| id(&current.id)).unwrap_or_default();
-            (authority.primary().cloned(), under)
-        });
+        let (primary, under) = self.primary_and_promotion();
         if site != *own {
             self.sending(&site)?;
             if primary.as_ref() != Some(own) {

@@ -6,6 +6,7 @@
 
 pub mod instances;
 pub mod link;
+mod retention;
 pub mod site;
 pub mod stores;
 pub mod world;

@@ -12,6 +12,7 @@ use cairn_archive::{
 };
 use cairn_index::{IndexConfig, IndexService};
 use cairn_ingest::{IngestConfig, IngestService, Quarantine, QuarantineConfig};
+use cairn_lifecycle::{Behind, LifecycleConfig, LifecycleService, RetentionService};
 use cairn_process::{clock::Clock, disk::sim::SimDisk};
 use cairn_replication::{
     PeerConfig, PeerConnection, ReplicationConfig, ReplicationService,
@@ -82,6 +83,7 @@ impl Door {
 struct Running {
     ingest: IngestService,
     replication: Arc<ReplicationService>,
+    lifecycle: Option<Arc<LifecycleService>>,
     crash: watch::Sender<bool>,
     process: Process,
 }
@@ -96,6 +98,9 @@ pub struct Site {
     /// Limit of what it sends to each peer, from its next start on.
     pub bytes_per_second: Option<u64>,
     notes: Arc<MemoryRows>,
+    /// With it the site holds and erases.
+    lifecycle: Option<LifecycleConfig>,
+    lifecycle_notes: Arc<MemoryRows>,
     disk: SimDisk,
     running: Option<Running>,
 }
@@ -119,10 +124,17 @@ impl Site {
             door: Arc::default(),
             bytes_per_second: None,
             notes: Arc::default(),
+            lifecycle: None,
+            lifecycle_notes: Arc::default(),
             disk: SimDisk::new(),
             running: None,
             name,
         }
+    }
+
+    /// A site that has lifecycle, too.
+    pub fn with_lifecycle(name: &str, config: LifecycleConfig) -> Self {
+        Self { lifecycle: Some(config), ..Self::new(name) }
     }
 
     pub fn set_skew(&self, skew_ms: i64) {
@@ -156,8 +168,8 @@ impl Site {
             peer,
         });
         let replication = ReplicationService::open(
-            log,
-            objects,
+            log.clone(),
+            objects.clone(),
             self.notes.open(&process),
             self.clock.clone(),
             None,
@@ -166,9 +178,27 @@ impl Site {
         );
         let replication = replication.await.unwrap();
         ingest.set_replication(replication.clone());
+        let lifecycle = match &self.lifecycle {
+            None => None,
+            Some(config) => {
+                let behind = Behind {
+                    log: log.clone(),
+                    opened_log: log,
+                    objects,
+                    notes: self.lifecycle_notes.open(&process),
+                    index: None,
+                    replication: Some(replication.clone()),
+                    reporter: None,
+                    clock: self.clock.clone(),
+                    disk: Arc::new(self.disk.clone()),
+                    signer: None,
+                };
+                Some(LifecycleService::open(behind, config.clone()).await.unwrap())
+            }
+        };
         let (crash, crashed) = watch::channel(false);
         *self.door.0.lock().unwrap() = Some((replication.clone(), crashed));
-        self.running = Some(Running { ingest, replication, crash, process });
+        self.running = Some(Running { ingest, replication, lifecycle, crash, process });
     }
 
     /// Ends the services where they are.
@@ -246,6 +276,18 @@ impl Site {
 
     pub fn replication(&self) -> &Arc<ReplicationService> {
         &self.running.as_ref().unwrap().replication
+    }
+
+    /// What holds and erases here, while it is up.
+    pub fn retention(&self) -> Option<Arc<RetentionService>> {
+        Some(self.running.as_ref()?.lifecycle.as_ref()?.retention().clone())
+    }
+
+    /// Ends what lifecycle does by itself.
+    pub async fn rest(&self) {
+        if let Some(lifecycle) = self.running.as_ref().and_then(|running| running.lifecycle.as_ref()) {
+            lifecycle.close().await.unwrap();
+        }
     }
 
     pub fn backup(&self) -> Backup {

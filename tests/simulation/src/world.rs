@@ -3,6 +3,7 @@
 use crate::{
     instances::{Instance, Note},
     link::{Faults, Link},
+    retention::erased_objects,
     site::{Backup, Site},
 };
 use bytes::Bytes;
@@ -38,7 +39,13 @@ pub struct World {
 impl World {
     /// Sites that all know each other, or that stand in a ring in which each sends to the next alone.
     pub async fn new(seed: u64, count: usize, ring: bool) -> Self {
-        let sites: Vec<_> = (0..count).map(|n| Site::new(&format!("site-{n}"))).collect();
+        let sites = (0..count).map(|n| Site::new(&format!("site-{n}"))).collect();
+        Self::of(sites, seed, ring).await
+    }
+
+    /// The same of these sites.
+    pub async fn of(sites: Vec<Site>, seed: u64, ring: bool) -> Self {
+        let count = sites.len();
         let mut random = Random::new(seed);
         let mut links = BTreeMap::new();
         for from in 0..count {
@@ -255,10 +262,14 @@ impl World {
     /// Something is decided about sites, if it can be.
     async fn decide(&mut self, site: usize) {
         let other = self.random.below(self.sites.len() as u64) as usize;
-        let decision = match self.random.below(6) {
+        let decision = match self.random.below(7) {
             0..=1 => Decision::Promote { force: true },
             2 => Decision::TakeOver,
             3 => Decision::Demote,
+            4 => {
+                let dead = self.random.below(3) != 0;
+                Decision::DeclareDead { site: self.sites[other].name.clone(), dead }
+            }
             _ => {
                 let read_only = self.random.below(2) == 0;
                 Decision::SetReadOnly { site: self.sites[other].name.clone(), read_only }
@@ -382,9 +393,16 @@ fn check_log(site: &Site) {
     }
 }
 
-/// I1: every object that an event names is there, with the bytes that the event says.
+/// I1: every object that an event names is there, with the bytes that the event says; but what is erased, which is not.
 pub fn check_objects(site: &Site) {
+    let erased = erased_objects(site);
+    for key in &erased {
+        assert!(site.objects.bytes(*key).is_none(), "{} has an object that is erased", site.name);
+    }
     for LogRecord { record, .. } in site.log.records().into_iter().flatten() {
+        if record.envelope.object_keys.iter().any(|key| erased.contains(key)) {
+            continue;
+        }
         for key in &record.envelope.object_keys {
             assert!(site.objects.bytes(*key).is_some(), "I1: {} has an event without its bytes", site.name);
         }

@@ -64,6 +64,35 @@ fn three_sites_come_to_the_same_whatever_happened() {
     }
 }
 
+/// Holds and erasures at any site at any time: nothing is destroyed that a site had not confirmed, or held when it did.
+async fn hold_and_erase(seed: u64, sites: usize) -> usize {
+    let mut world = World::erasing(seed, sites).await;
+    for step in 0..STEPS {
+        world.step().await;
+        if step % 2 == 0 {
+            world.hold_or_erase().await;
+        }
+    }
+    world.heal().await;
+    world.come_to_rest().await;
+    world.check().await;
+    world.check_erasures()
+}
+
+#[test]
+fn what_is_held_or_erased_at_both_sides_of_a_cut_comes_to_the_same() {
+    let erased = AtomicU32::new(0);
+    for (from, sites) in [(4_000, 2), (5_000, 3)] {
+        for seed in seeds(from..from + 20) {
+            simulate(seed, || async {
+                let count = hold_and_erase(seed, sites).await;
+                erased.fetch_add(count.try_into().unwrap(), Ordering::Relaxed);
+            });
+        }
+    }
+    assert!(erased.into_inner() > 0, "nothing was ever erased");
+}
+
 #[test]
 fn what_one_site_takes_goes_round_a_ring_once() {
     simulate(7, || async {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::events::{SiteDemoted, SiteReadOnlySet};
+use crate::events::{SiteDeclaredDead, SiteDemoted, SiteReadOnlySet};
 use proptest::prelude::*;
 
 /// What a site did, as the generator says it.
@@ -10,6 +10,10 @@ enum Act {
     SetReadOnly {
         site: usize,
         read_only: bool,
+    },
+    DeclareDead {
+        site: usize,
+        dead: bool,
     },
     /// Everything that the site does not have from another.
     Fetch {
@@ -92,6 +96,16 @@ impl Site {
         })
     }
 
+    fn declared_dead(&self, site: &str, dead: bool) -> Event {
+        let promotion_event_id = self.under();
+        let said = SiteDeclaredDead { site: site.into(), dead, promotion_event_id, ..SiteDeclaredDead::default() };
+        Event::SiteDeclaredDead(said)
+    }
+
+    fn dead(&self) -> Vec<String> {
+        self.authority.dead().iter().map(|dead| dead.site.to_string()).collect()
+    }
+
     fn demoted(&self) -> Event {
         let promotion_event_id = self.under();
         Event::SiteDemoted(SiteDemoted { site: self.name.to_string(), promotion_event_id, ..SiteDemoted::default() })
@@ -110,6 +124,7 @@ fn acts() -> impl Strategy<Value = Vec<(usize, Act, u64)>> {
     let act = prop_oneof![
         Just(Act::Promote),
         Just(Act::Demote),
+        (0..3_usize, any::<bool>()).prop_map(|(site, dead)| Act::DeclareDead { site, dead }),
         (0..3_usize, any::<bool>()).prop_map(|(site, read_only)| Act::SetReadOnly { site, read_only }),
         (0..3_usize).prop_map(|from| Act::Fetch { from }),
     ];
@@ -127,6 +142,7 @@ fn played(acts: &[(usize, Act, u64)]) -> Vec<Site> {
                     Act::Promote => site.promoted(),
                     Act::Demote => site.demoted(),
                     Act::SetReadOnly { site: of, read_only } => site.read_only_set(SITES[*of], *read_only),
+                    Act::DeclareDead { site: of, dead } => site.declared_dead(SITES[*of], *dead),
                     Act::Fetch { .. } => unreachable!(),
                 };
                 site.append(number, *wall_ms, &event);
@@ -220,6 +236,27 @@ fn what_a_cut_off_primary_decided_is_void_when_it_returns() {
     let given_up = sites[1].demoted();
     sites[1].append(6, 70, &given_up);
     assert_eq!((sites[1].authority.epoch(), sites[1].authority.primary()), (2, None));
+}
+
+/// A site is thought lost, by one that is not primary any more, and by the one that is.
+#[test]
+fn a_site_is_dead_when_who_has_authority_says_so_until_it_says_otherwise() {
+    let mut sites = [Site::new("east"), Site::new("west")];
+    let promoted = sites[0].promoted();
+    sites[0].append(1, 10, &promoted);
+    fetch(&mut sites, 1, 0);
+    let promoted = sites[1].promoted();
+    sites[1].append(2, 20, &promoted);
+    let (stale, right) = (sites[0].declared_dead("north", true), sites[1].declared_dead("south", true));
+    sites[0].append(3, 30, &stale);
+    sites[1].append(4, 30, &right);
+    assert_eq!(sites[0].dead(), ["north"]);
+    fetch(&mut sites, 0, 1);
+    fetch(&mut sites, 1, 0);
+    assert!(sites.iter().all(|site| site.dead() == ["south"]), "east was not primary any more");
+    let back = sites[1].declared_dead("south", false);
+    sites[1].append(5, 40, &back);
+    assert!(sites[1].dead().is_empty());
 }
 
 /// Both sites are promoted while the link is cut.

@@ -45,6 +45,17 @@ pub enum SiteAction {
         #[command(flatten)]
         decided: DecidedArgs,
     },
+    /// Say that another site is gone for good, or is not: what is to be erased waits for no dead site, once
+    /// `lifecycle.erasure.dead_site_delay` has passed. For the site with authority alone
+    Dead {
+        /// Whether it is
+        switch: Switch,
+        /// The site
+        #[arg(long)]
+        site: SiteId,
+        #[command(flatten)]
+        decided: DecidedArgs,
+    },
     /// Begin a new life of this site's log, which was restored from a backup: what it lost then comes back from the others.
     /// The site's processes must be stopped
     Renew {
@@ -90,7 +101,8 @@ impl SiteAction {
             Self::Promote { decided, .. }
             | Self::Demote { decided }
             | Self::Failback { decided }
-            | Self::ReadOnly { decided, .. } => &decided.common.server,
+            | Self::ReadOnly { decided, .. }
+            | Self::Dead { decided, .. } => &decided.common.server,
         })
     }
 }

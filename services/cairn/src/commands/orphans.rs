@@ -119,7 +119,7 @@ async fn export(common: &Common, directory: &Path) -> Result<(), Failure> {
         written += 1;
     }
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(Failure::failed)?;
-    one(common.output, &[("Written", written.into()), ("ThereAlready", there.into())])
+    one(common.output, &[("Written", Cell::from(written)), ("ThereAlready", there.into())])
 }
 
 /// Under its name the file is whole.

@@ -4,6 +4,7 @@ use super::{Failure, connection};
 use crate::cli::{Common, DecidedArgs, Output, SiteAction, Switch};
 use cairn_archive::{
     SiteId,
+    authority::DeadSite,
     envelope::rfc3339,
     events::{Event, SendersConfigured},
 };
@@ -30,6 +31,9 @@ pub async fn run(action: SiteAction) -> Result<(), Failure> {
                 None => client(&decided.common)?.site().await?.site,
             };
             (decided, Decision::SetReadOnly { site, read_only: switch == Switch::On })
+        }
+        SiteAction::Dead { switch, site, decided } => {
+            (decided, Decision::DeclareDead { site, dead: switch == Switch::On })
         }
     };
     decide(&decided, decision).await
@@ -90,6 +94,11 @@ fn consequences(decision: &Decision, site: &SiteStatus, replication: &Replicatio
             vec![format!("{site} refuses instances from senders (A700, 503) until this is taken back")]
         }
         Decision::SetReadOnly { site, read_only: false } => vec![format!("{site} takes instances from senders")],
+        Decision::DeclareDead { site, dead: true } => vec![
+            format!("{site} is gone for good: after a delay nothing that is to be erased waits for it"),
+            format!("what {site} holds and no other site, a hold among it, keeps nothing from being destroyed then"),
+        ],
+        Decision::DeclareDead { site, dead: false } => vec![format!("what is to be erased waits for {site} again")],
     }
 }
 
@@ -113,6 +122,9 @@ fn print_lines(status: &SiteStatus) {
         let drill = if drill.is_empty() { String::new() } else { format!("  drill {drill}") };
         let (decided_by, reason) = (printable(decided_by), printable(reason));
         println!("epoch {epoch:<4} {site}  {}  by {decided_by}: {reason}{drill}{void}", rfc3339(*at_ms));
+    }
+    for DeadSite { site, at_ms, .. } in &status.dead {
+        println!("dead       {site}  {}", rfc3339(*at_ms));
     }
     for senders in &status.senders {
         let SendersConfigured { site, ae_titles, application_entities, .. } = senders;
@@ -150,6 +162,7 @@ fn to_json(status: &SiteStatus) -> Value {
     json!({
         "site": status.site.to_string(), "at": rfc3339(status.at_ms), "epoch": status.epoch,
         "primary": status.primary.as_ref().map(SiteId::to_string), "read_only": status.read_only,
+        "dead": status.dead.iter().map(|dead| dead.site.to_string()).collect::<Vec<_>>(),
         "promotions": status.promotions.iter().map(promotion).collect::<Vec<_>>(),
         "senders": status.senders.iter().map(senders).collect::<Vec<_>>(),
     })

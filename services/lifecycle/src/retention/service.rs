@@ -28,6 +28,7 @@ use prost::Message;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 /// Studies that one event of a hold names at most, so that the event stays within its bounds.
@@ -86,6 +87,20 @@ impl RetentionService {
             sites.extend(replication.status().await?.peers.into_iter().map(|peer| peer.site));
         }
         sites.remove(self.own());
+        Ok(sites)
+    }
+
+    /// Every site that an erasure waits for: not those that were declared dead, once a delay has passed since this site learnt of it.
+    pub(super) async fn awaited(&self, turn: &Turn<'_>) -> Result<BTreeSet<SiteId>, Error> {
+        let mut sites = self.others(turn).await?;
+        for dead in turn.known().authority.dead() {
+            let by_the_wall = self.clock.unix_ms().saturating_sub(dead.at_ms);
+            let at_work = self.worked.since_learnt(dead.declared).await?;
+            if at_work.min(Duration::from_millis(by_the_wall)) >= self.config.dead_site_delay {
+                sites.remove(&dead.site);
+            }
+        }
+        sites.insert(self.own().clone());
         Ok(sites)
     }
 
@@ -167,8 +182,7 @@ impl RetentionService {
         let stage = erasure.stage(&known.authority);
         let mut waits_for = BTreeSet::new();
         if stage == Stage::Requested {
-            waits_for = self.others(turn).await?;
-            waits_for.insert(self.own().clone());
+            waits_for = self.awaited(turn).await?;
             waits_for.retain(|site| !erasure.confirmed().contains_key(site));
         }
         Ok(Some(ErasureStatus {

@@ -9,9 +9,9 @@ use crate::{
 };
 use async_trait::async_trait;
 use cairn_archive::{
-    Digest, EventId, KeyId, ObjectKey, Offset, Partition,
+    Digest, Envelope, EventId, Hlc, Incarnation, KeyId, ObjectKey, Offset, Partition, Position, SiteId,
     erasure::Stage,
-    events::{Event, InstanceProtected, InstanceStored, Object},
+    events::{Event, InstanceProtected, InstanceStored, Object, SiteDeclaredDead, SitePromoted},
     sealing::{KeyBytes, is_shredded, keys_of},
 };
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
@@ -27,7 +27,7 @@ use cairn_service_api::{
 };
 use cairn_store_api::{
     ByteStream, EventLog, KeyPage, KeyRing, KeyRingConfig, KeyState, KeyStore, ObjectInfo, ObjectPage, ObjectRef,
-    ObjectStore, ObjectWriter, SealedLog, StoreError, StoreErrorKind, StoreSpace, as_stored,
+    ObjectStore, ObjectWriter, Record, SealedLog, StoreError, StoreErrorKind, StoreSpace, as_stored,
 };
 use prost::Message;
 use std::{
@@ -276,6 +276,73 @@ async fn a_clock_that_is_set_a_year_ahead_or_back_erases_nothing_early() {
     service.look().await.unwrap();
     assert_eq!((stage(&service, id).await, site.left()), (Stage::Requested, 2), "by the wall clock it is too early");
     site.clocks.set(1_800_000_000_000 + 8 * DAY_MS);
+    service.look().await.unwrap();
+    assert_eq!((stage(&service, id).await, site.left()), (Stage::Erased, 0));
+}
+
+/// Something of another site comes, which so is a site.
+async fn heard_of(log: &Arc<dyn EventLog>, site: &SiteId) {
+    let promoted = Event::SitePromoted(SitePromoted { site: "nobody".into(), ..SitePromoted::default() });
+    let partition = Partition::of_study("", log.partitions());
+    let origin = Position { site: site.clone(), incarnation: Incarnation(1), partition, offset: Offset(0) };
+    let envelope = Envelope {
+        id: EventId(uuid::Uuid::now_v7()),
+        kind: promoted.kind().into(),
+        site: site.clone(),
+        study_instance_uid: String::new(),
+        tenant: String::new(),
+        hlc: Hlc::default(),
+        traceparent: None,
+        correlation_id: None,
+        causation_id: None,
+        object_keys: Vec::new(),
+        origin: Some(origin),
+    };
+    log.append(partition, vec![Record { envelope, payload: promoted.encode() }]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_erasure_waits_for_a_site_until_it_is_declared_dead_and_a_delay_has_passed() {
+    let site = Site::new();
+    let (log, service) = site.open().await;
+    let appender = Appender::new(log.clone(), site.clocks.clone());
+    let south: SiteId = "south".parse().unwrap();
+    heard_of(&log, &south).await;
+    let promoted = SitePromoted { site: "main".into(), epoch: 1, ..SitePromoted::default() };
+    let promotion = appender.append(&Event::SitePromoted(promoted), None).await.unwrap();
+    site.store(&log, 2).await;
+    let id = requested(&service).await;
+    service.look().await.unwrap();
+    site.clocks.pass(30 * DAY_MS);
+    service.look().await.unwrap();
+    let waits_for = service.erasure_report(id).await.unwrap().status.waits_for;
+    assert_eq!((waits_for, site.left()), (vec![south.clone()], 2));
+
+    let declared = |dead| {
+        Event::SiteDeclaredDead(SiteDeclaredDead {
+            site: south.to_string(),
+            dead,
+            promotion_event_id: bytes::Bytes::copy_from_slice(promotion.as_bytes()),
+            ..SiteDeclaredDead::default()
+        })
+    };
+    appender.append(&declared(true), None).await.unwrap();
+    service.look().await.unwrap();
+    site.clocks.pass(6 * DAY_MS);
+    service.look().await.unwrap();
+    // A year ahead by the wall clock alone, which is set right again.
+    site.clocks.set(site.clocks.unix_ms() + 365 * DAY_MS);
+    service.look().await.unwrap();
+    site.clocks.set(site.clocks.unix_ms() - 365 * DAY_MS);
+    assert_eq!(site.left(), 2);
+    // Thought dead by mistake, and then again: the delay begins anew.
+    appender.append(&declared(false), None).await.unwrap();
+    appender.append(&declared(true), None).await.unwrap();
+    service.look().await.unwrap();
+    site.clocks.pass(2 * DAY_MS);
+    service.look().await.unwrap();
+    assert_eq!(site.left(), 2);
+    site.clocks.pass(5 * DAY_MS);
     service.look().await.unwrap();
     assert_eq!((stage(&service, id).await, site.left()), (Stage::Erased, 0));
 }

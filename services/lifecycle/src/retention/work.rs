@@ -30,6 +30,8 @@ impl RetentionService {
         // What took effect before a restart, first; also where a key store is an older one again.
         self.destroy_all().await?;
         self.destroy_keys().await?;
+        // A site's death is learnt of from here on, also while nothing waits for that site.
+        self.awaited(&self.follower.turn().await?).await?;
         for id in self.open_erasures().await? {
             self.confirm(id).await?;
             self.conclude(id).await?;
@@ -76,10 +78,10 @@ impl RetentionService {
     /// Has an erasure take effect, where this site has authority and everybody has confirmed.
     async fn conclude(&self, id: EventId) -> Result<(), Error> {
         let mut turn = self.follower.turn().await?;
-        let others = self.others(&turn).await?;
+        let (others, awaited) = (self.others(&turn).await?, self.awaited(&turn).await?);
         let known = turn.known();
         let Some((_, erasure)) = open(&turn, id) else { return Ok(()) };
-        if known.may_decide(self.own(), &others).is_err() || !self.is_confirmed(&turn, erasure, others) {
+        if known.may_decide(self.own(), &others).is_err() || !is_confirmed(&turn, erasure, &awaited) {
             return Ok(());
         }
         let place = known.places.get(&id).copied();
@@ -100,13 +102,12 @@ impl RetentionService {
         tracing::info!(erasure = %id, series = erased, versions_kept = kept, "an erasure takes effect");
         Ok(())
     }
+}
 
-    /// Whether every site confirmed an erasure, and everything that they held then is here.
-    fn is_confirmed(&self, turn: &Turn<'_>, erasure: &Erasure, mut sites: BTreeSet<SiteId>) -> bool {
-        sites.insert(self.own().clone());
-        let (confirmed, held) = (erasure.confirmed(), &turn.known().held);
-        sites.iter().all(|site| confirmed.get(site).is_some_and(|confirmed| held.covers(&confirmed.holds)))
-    }
+/// Whether every site confirmed an erasure, and everything that they held then is here.
+fn is_confirmed(turn: &Turn<'_>, erasure: &Erasure, sites: &BTreeSet<SiteId>) -> bool {
+    let (confirmed, held) = (erasure.confirmed(), &turn.known().held);
+    sites.iter().all(|site| confirmed.get(site).is_some_and(|confirmed| held.covers(&confirmed.holds)))
 }
 
 /// An erasure that may take effect.

@@ -44,13 +44,13 @@ impl Worked {
         Ok(self.notes.get::<WorkedNote>(kind, key).await?.map(duration).unwrap_or_default())
     }
 
-    /// Time at work since this site learnt of an erasure: from now on, if it learns of it now.
-    pub(super) async fn since_learnt(&self, erasure: EventId) -> Result<Duration, Error> {
+    /// Time at work since this site learnt of an event: from now on, if it learns of it now.
+    pub(super) async fn since_learnt(&self, event: EventId) -> Result<Duration, Error> {
         let now = self.now().await?;
-        match self.notes.get::<WorkedNote>(Kind::Learnt, erasure.as_bytes()).await? {
+        match self.notes.get::<WorkedNote>(Kind::Learnt, event.as_bytes()).await? {
             Some(learnt) => Ok(now.saturating_sub(duration(learnt))),
             None => {
-                self.notes.change(vec![Change::put(Kind::Learnt, erasure.as_bytes(), &note(now))]).await?;
+                self.notes.change(vec![Change::put(Kind::Learnt, event.as_bytes(), &note(now))]).await?;
                 Ok(Duration::ZERO)
             }
         }

@@ -9,6 +9,7 @@ use super::all;
 use bytes::Bytes;
 use cairn_archive::{
     Digest, EventId, Incarnation, KeyId, ObjectKey, Offset, Partition, Position, PositionVector, SiteId,
+    authority::DeadSite,
     envelope::Envelope,
     events::{ApplicationEntity, EVENT_TYPES, SendersConfigured},
     hlc::Hlc,
@@ -442,6 +443,7 @@ fn site_status() -> SiteStatus {
         epoch: 3,
         primary: Some(site("south")),
         read_only: true,
+        dead: vec![DeadSite { site: site("west"), declared: EventId::from_slice(&[8; 16]).unwrap(), at_ms: 7 }],
         promotions: vec![promoted(3, false), promoted(2, true)],
         senders: vec![SendersConfigured { site: "south".into(), application_entities: table, ..Default::default() }],
     }
@@ -460,6 +462,8 @@ async fn what_is_decided_of_sites_arrives(
         Decision::Demote,
         Decision::SetReadOnly { site: site("south"), read_only: true },
         Decision::SetReadOnly { site: site("north"), read_only: false },
+        Decision::DeclareDead { site: site("south"), dead: true },
+        Decision::DeclareDead { site: site("north"), dead: false },
     ];
     scripted.script().site = Some(site_status());
     for decision in decisions.clone() {

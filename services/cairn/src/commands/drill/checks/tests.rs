@@ -50,6 +50,7 @@ fn facts(own: &str, other: &str) -> Facts {
             epoch: 4,
             primary: Some(site("east")),
             read_only: false,
+            dead: Vec::new(),
             promotions: Vec::new(),
             senders: vec![says("east"), says("west")],
         },
