@@ -192,6 +192,8 @@ impl Site {
                     clock: self.clock.clone(),
                     disk: Arc::new(self.disk.clone()),
                     signer: None,
+                    keys: None,
+                    tiers: None,
                 };
                 Some(LifecycleService::open(behind, config.clone()).await.unwrap())
             }
