@@ -260,7 +260,12 @@ fn resident_mib() -> usize {
 /// 210 MB, in memory of two parts and their reserve; alone in its process, since it measures it.
 pub(crate) async fn memory_is_bounded_whatever_the_length() {
     const PIECES: u64 = 210;
-    let site = site(|config| (config.memory_bytes_max, config.parts_in_flight_max) = (24 << 20, 2)).await;
+    let site = site(|config| {
+        (config.memory_bytes_max, config.parts_in_flight_max) = (24 << 20, 2);
+        // It is not about time: other tests may keep the disk busy.
+        (config.deadline, config.attempt_timeout) = (Duration::from_secs(120), Duration::from_secs(60));
+    })
+    .await;
     let before = resident_mib();
     let mut writer = site.store.put(key(1), None).await.unwrap();
     let mut most = 0;
