@@ -127,7 +127,7 @@ pub struct OrphansConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub grace: Duration,
-    /// More of them at once are kept until an operator releases them: something else is wrong then.
+    /// More of them at once, or more than half of all objects, are kept until an operator releases them: something else is wrong then.
     pub unattended_max: usize,
     /// Orphans that are noted down at most; the others are found by later looks.
     pub noted_max: usize,

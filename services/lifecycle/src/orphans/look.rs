@@ -168,7 +168,8 @@ impl Orphans {
             Some(OrphansKept::UnreadableRecords)
         } else if self.with.log.incarnation().0 != released.incarnation {
             Some(OrphansKept::NewLife)
-        } else if others.len() > self.config.unattended_max {
+        // Most of what there is: a log that was begun anew over the objects of another.
+        } else if others.len() > self.config.unattended_max || others.len() as u64 > note.objects / 2 {
             Some(OrphansKept::TooMany)
         } else {
             None

@@ -204,10 +204,23 @@ async fn many_are_kept_until_an_operator_releases_those_that_a_look_found() {
 }
 
 #[tokio::test]
+async fn most_of_what_there_is_does_not_go_by_itself() {
+    let (site, disk) = (Site::new(), SimDisk::unrecorded());
+    let running = Running::new(&site, &disk, 100).await;
+    let (orphans, named) = ([running.put(1).await, running.put(2).await], running.put(3).await);
+    name(&running.appender, named).await;
+    running.look().await;
+    running.clocks.pass(GRACE_MS);
+    assert_eq!(running.look().await, (0, 2, Some(OrphansKept::TooMany)));
+    assert!(running.has(orphans[0]).await && running.has(orphans[1]).await);
+}
+
+#[tokio::test]
 async fn in_a_new_life_of_the_log_nothing_goes_by_itself() {
     let (site, disk) = (Site::new(), SimDisk::unrecorded());
     let running = Running::new(&site, &disk, 100).await;
-    let orphan = running.put(1).await;
+    let (orphan, named) = (running.put(1).await, running.put(9).await);
+    name(&running.appender, named).await;
     assert_eq!(running.look().await, (0, 1, None));
     let mut ends = Vec::new();
     for partition in 0..running.log.partitions() {
@@ -246,7 +259,8 @@ async fn a_range_of_the_log_is_no_orphan_though_no_event_names_it_yet() {
 async fn what_is_named_in_the_moment_of_its_removal_is_had_again_as_what_is_gone_is() {
     let (site, disk) = (Site::new(), SimDisk::unrecorded());
     let running = Running::new(&site, &disk, 100).await;
-    let orphan = running.put(1).await;
+    let (orphan, named) = (running.put(1).await, running.put(2).await);
+    name(&running.appender, named).await;
     running.look().await;
     running.clocks.pass(GRACE_MS);
     *running.objects.named_when_removed.lock().unwrap() = Some((running.appender.clone(), orphan));
