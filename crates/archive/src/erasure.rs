@@ -9,7 +9,7 @@ mod keys;
 mod ledger;
 
 pub use judge::{Judged, StudyFacts, judge};
-pub use keys::{StudyKeys, judged_keys};
+pub use keys::{NeededBy, StudyKeys, judged_keys};
 pub use ledger::{Confirmation, Destroyed, Effect, Erasure, Erasures, Requested, Stage};
 
 /// What types of events about erasures begin with; but [`VERSIONS_ERASED`].

@@ -124,6 +124,17 @@ pub struct ErasedKey {
     pub is_destroyed: Option<bool>,
 }
 
+/// A key that something erased is sealed under, and that stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptKey {
+    /// The key: of one patient's part of the erasure's study.
+    pub id: KeyId,
+    /// `ce_id` of the event that shows why: of one that stored what is live, of one that can't be read, or of the last under the key.
+    pub needed_by: EventId,
+    /// A site that may seal something live under it, that is not known yet: it has neither confirmed nor destroyed.
+    pub may_be_used_at: Option<SiteId>,
+}
+
 /// What one site can show of an erasure, by its stores as they are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ErasureReport {
@@ -141,8 +152,8 @@ pub struct ErasureReport {
     pub kept: Vec<KeptVersion>,
     /// Keys that are destroyed with it.
     pub keys: Vec<ErasedKey>,
-    /// Keys that something erased is sealed under and that are kept, and what needs them.
-    pub kept_keys: Vec<(KeyId, EventId)>,
+    /// Keys that something erased is sealed under and that are kept, and why, as the log now is.
+    pub kept_keys: Vec<KeptKey>,
     /// Sites that say that they destroyed the keys, and when: milliseconds since the Unix epoch by the clock of the order of events.
     pub keys_destroyed: Vec<(SiteId, u64)>,
 }

@@ -14,7 +14,8 @@ use cairn_archive::{
 use cairn_service_api::{
     Error,
     retention::{
-        ErasedKey, ErasedObject, ErasureGrounds, ErasureReport, ErasureScope, ErasureStatus, HoldInForce, NewHold,
+        ErasedKey, ErasedObject, ErasureGrounds, ErasureReport, ErasureScope, ErasureStatus, HoldInForce, KeptKey,
+        NewHold,
     },
 };
 
@@ -178,8 +179,12 @@ fn erased_key(key: &ErasedKey) -> pb::ErasedKey {
     pb::ErasedKey { id: copied(key.id.as_bytes()), destroyed: key.is_destroyed }
 }
 
-fn kept_key((id, needed_by): &(KeyId, EventId)) -> pb::KeptKey {
-    pb::KeptKey { id: copied(id.as_bytes()), needed_by_event_id: copied(needed_by.as_bytes()) }
+fn kept_key(key: &KeptKey) -> pb::KeptKey {
+    pb::KeptKey {
+        id: copied(key.id.as_bytes()),
+        needed_by_event_id: copied(key.needed_by.as_bytes()),
+        may_be_used_at: key.may_be_used_at.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
 }
 
 fn keys_destroyed((at, at_ms): &(SiteId, u64)) -> pb::KeysDestroyed {
@@ -228,8 +233,9 @@ fn erased_key_from(key: &pb::ErasedKey) -> Result<ErasedKey, Error> {
     Ok(ErasedKey { id: key_id(&key.id)?, is_destroyed: key.destroyed })
 }
 
-fn kept_key_from(key: &pb::KeptKey) -> Result<(KeyId, EventId), Error> {
-    Ok((key_id(&key.id)?, event_id(&key.needed_by_event_id)?))
+fn kept_key_from(key: &pb::KeptKey) -> Result<KeptKey, Error> {
+    let may_be_used_at = (!key.may_be_used_at.is_empty()).then(|| site(&key.may_be_used_at)).transpose()?;
+    Ok(KeptKey { id: key_id(&key.id)?, needed_by: event_id(&key.needed_by_event_id)?, may_be_used_at })
 }
 
 fn keys_destroyed_from(destroyed: &pb::KeysDestroyed) -> Result<(SiteId, u64), Error> {

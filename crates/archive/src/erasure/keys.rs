@@ -3,16 +3,22 @@
 use crate::{
     envelope::Envelope,
     events::{ErasedSeries, Event, EventRepaired, KeptKey, KeysJudged, VersionsErased, event_repaired::Remedy},
-    ids::{EventId, KeyId},
+    ids::{EventId, KeyId, SiteId},
+    position::{Incarnation, Offset, Position},
     sealing::keys_of,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A place in what one site appended of a study: all of a study is in one partition.
+type Place = (Incarnation, Offset);
+
 /// What of one study is sealed under which key, by its events as they are stored. A function of the set of events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StudyKeys {
     sealed: BTreeMap<KeyId, Sealed>,
+    /// The last place where a site says that it seals no more under any key that it had in use for the study.
+    retired: BTreeMap<SiteId, Place>,
     versions: BTreeSet<EventId>,
     erased: BTreeSet<EventId>,
     judged: BTreeSet<KeyId>,
@@ -29,6 +35,27 @@ struct Sealed {
     versions: BTreeSet<EventId>,
     /// Events that correct attributes.
     corrections: BTreeSet<EventId>,
+    /// By site that seals with it, the last event under it.
+    last: BTreeMap<SiteId, (Place, EventId)>,
+}
+
+/// What keeps a key from being destroyed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NeededBy {
+    /// This event: it stored what is live, or can't be read.
+    Event(EventId),
+    /// The site may seal something live under it that is not known yet: it has not said behind this event, the last under the key,
+    /// that it does so no more.
+    Site(SiteId, EventId),
+}
+
+impl NeededBy {
+    /// The event that shows it.
+    pub fn event(&self) -> EventId {
+        match self {
+            Self::Event(event) | Self::Site(_, event) => *event,
+        }
+    }
 }
 
 /// What an event says, as far as keys go.
@@ -41,11 +68,15 @@ enum Says {
 }
 
 impl StudyKeys {
-    /// Takes in an event of the study, as it is stored.
-    pub fn include(&mut self, envelope: &Envelope, payload: Bytes) {
+    /// Takes in an event of the study, as it is stored. `position`: where it became a fact.
+    pub fn include(&mut self, envelope: &Envelope, position: &Position, payload: Bytes) {
         let keys = keys_of(&envelope.kind, &payload);
+        let place = (position.incarnation, position.offset);
         let says = match Event::decode(&envelope.kind, payload) {
-            Ok(event) => self.event(envelope.id, &event),
+            Ok(event) => {
+                self.retires(&position.site, place, &event);
+                self.event(envelope.id, &event)
+            }
             Err(_) => {
                 self.unreadable.insert(envelope.id);
                 Says::Nothing
@@ -53,11 +84,26 @@ impl StudyKeys {
         };
         for key in keys {
             let sealed = self.sealed.entry(key).or_default();
+            let last = sealed.last.entry(position.site.clone()).or_insert((place, envelope.id));
+            *last = (*last).max((place, envelope.id));
             match says {
                 Says::Version(version) => drop(sealed.versions.insert(version)),
                 Says::Correction => drop(sealed.corrections.insert(envelope.id)),
                 Says::Nothing => {}
             }
+        }
+    }
+
+    /// A site retires the keys that it has in use for the study before it says either.
+    fn retires(&mut self, site: &SiteId, place: Place, event: &Event) {
+        let says_so = match event {
+            Event::ErasureConfirmed(event) => event.site == site.as_str(),
+            Event::ObjectsDestroyed(event) => event.site == site.as_str(),
+            _ => false,
+        };
+        if says_so {
+            let retired = self.retired.entry(site.clone()).or_insert(place);
+            *retired = (*retired).max(place);
         }
     }
 
@@ -100,11 +146,29 @@ impl StudyKeys {
         }
     }
 
-    /// What needs a key: something live that it seals. What was written about the study is needed while anything of it is live.
-    fn needed_by(&self, sealed: &Sealed) -> Option<EventId> {
-        let versions = if sealed.versions.is_empty() { &self.versions } else { &sealed.versions };
-        let live = versions.difference(&self.erased).next();
+    /// What needs a key; `None`: nothing, or nothing is under it.
+    pub fn needed_by(&self, key: KeyId) -> Option<NeededBy> {
+        let sealed = self.sealed.get(&key)?;
+        self.live(sealed).map(NeededBy::Event).or_else(|| self.may_seal(sealed))
+    }
+
+    /// Something live that a key seals. What was written about the study is needed while anything of it is live.
+    fn live(&self, sealed: &Sealed) -> Option<EventId> {
+        let live = self.versions_of(sealed).difference(&self.erased).next();
         live.or_else(|| self.unreadable.difference(&self.settled).next()).copied()
+    }
+
+    fn versions_of<'a>(&'a self, sealed: &'a Sealed) -> &'a BTreeSet<EventId> {
+        if sealed.versions.is_empty() { &self.versions } else { &sealed.versions }
+    }
+
+    /// A site that may seal with a key yet. Everything that a site appended of the study before it said that it does not is
+    /// known once that is: a log holds a prefix of each site's.
+    fn may_seal(&self, sealed: &Sealed) -> Option<NeededBy> {
+        let has_not_said = |site: &SiteId, place| self.retired.get(site).is_none_or(|retired| *retired < place);
+        let mut sites = sealed.last.iter();
+        let found = sites.find(|(site, (place, _))| has_not_said(site, *place));
+        found.map(|(site, (_, event))| NeededBy::Site(site.clone(), *event))
     }
 
     /// What becomes of the keys with what took effect: those that nothing needs go, of the others those that seal something
@@ -118,18 +182,26 @@ impl StudyKeys {
         };
         let erased: BTreeSet<EventId> = store_events(&erased.series).collect();
         for (key, sealed) in self.sealed.iter().filter(|(key, _)| !self.judged.contains(key)) {
-            match self.needed_by(sealed) {
+            match self.needed_by(*key) {
                 None => {
                     judged.key_ids.push(copied(key.as_bytes()));
                     judged.correction_event_ids.extend(sealed.corrections.iter().map(|id| copied(id.as_bytes())));
                 }
-                Some(event) if !sealed.versions.is_disjoint(&erased) => judged
-                    .kept
-                    .push(KeptKey { key_id: copied(key.as_bytes()), needed_by_event_id: copied(event.as_bytes()) }),
+                Some(needed_by) if !self.gone_of(sealed).is_disjoint(&erased) => judged.kept.push(KeptKey {
+                    key_id: copied(key.as_bytes()),
+                    needed_by_event_id: copied(needed_by.event().as_bytes()),
+                }),
                 Some(_) => {}
             }
         }
         judged
+    }
+
+    /// What of a key's is gone: what was written about the study is, once all of that is.
+    fn gone_of<'a>(&'a self, sealed: &'a Sealed) -> &'a BTreeSet<EventId> {
+        const NOTHING: &BTreeSet<EventId> = &BTreeSet::new();
+        let is_whole = sealed.versions.is_empty() && self.live(sealed).is_some();
+        if is_whole { NOTHING } else { self.versions_of(sealed) }
     }
 }
 

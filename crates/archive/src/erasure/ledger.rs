@@ -55,6 +55,8 @@ pub struct Effect {
     pub erased: u64,
     /// Versions kept.
     pub kept: u64,
+    /// The confirmations that it follows from.
+    confirmations: BTreeSet<EventId>,
 }
 
 /// That a site confirmed an erasure.
@@ -114,8 +116,8 @@ pub struct Erasures {
     of: BTreeMap<EventId, EventId>,
     /// What sites destroyed of such events that are not known yet.
     early: BTreeMap<EventId, Vec<(SiteId, EventId, Destroyed)>>,
-    /// What is said to become of the keys of what took effect, by that event.
-    keys: BTreeMap<EventId, BTreeSet<EventId>>,
+    /// What is said to become of the keys of what took effect, by that event, and the event that each follows from.
+    keys: BTreeMap<EventId, BTreeMap<EventId, Option<EventId>>>,
     /// When sites destroyed the keys that such an event names, in milliseconds since the Unix epoch.
     keys_destroyed: BTreeMap<EventId, BTreeMap<SiteId, u64>>,
     /// Events about erasures that this build can't read.
@@ -196,6 +198,7 @@ impl Erasures {
             site: envelope.site.clone(),
             erased: versions(&event.series),
             kept: event.kept.len() as u64,
+            confirmations: event.confirmation_event_ids.iter().filter_map(|id| EventId::from_slice(id).ok()).collect(),
         };
         let erasure = self.erasures.entry(id).or_default();
         erasure.effects.insert(envelope.id, effect);
@@ -234,7 +237,7 @@ impl Erasures {
 
     fn keys_judged(&mut self, envelope: &Envelope, event: &KeysJudged) -> Option<()> {
         let of = EventId::from_slice(&event.versions_erased_event_id).ok()?;
-        self.keys.entry(of).or_default().insert(envelope.id);
+        self.keys.entry(of).or_default().insert(envelope.id, envelope.causation_id);
         Some(())
     }
 
@@ -247,12 +250,12 @@ impl Erasures {
 
     /// The events that say what becomes of the keys of what took effect; none: that was not concluded yet.
     pub fn keys_of(&self, effect: EventId) -> impl Iterator<Item = EventId> {
-        self.keys.get(&effect).into_iter().flatten().copied()
+        self.keys.get(&effect).into_iter().flat_map(BTreeMap::keys).copied()
     }
 
     /// All such events.
     pub fn all_keys(&self) -> impl Iterator<Item = EventId> {
-        self.keys.values().flatten().copied()
+        self.keys.values().flat_map(BTreeMap::keys).copied()
     }
 
     /// Where, and when, the keys that such an event names were destroyed: milliseconds since the Unix epoch.
@@ -261,11 +264,18 @@ impl Erasures {
         at.map(|(site, at_ms)| (site, *at_ms))
     }
 
-    /// What took effect of whose keys nothing was concluded yet.
-    pub fn keys_not_judged(&self) -> impl Iterator<Item = EventId> {
-        let effects = self.erasures.values().flat_map(|erasure| erasure.effects.iter());
-        let erased = effects.filter(|(_, effect)| effect.erased > 0).map(|(id, _)| *id);
-        erased.filter(|effect| !self.keys.contains_key(effect))
+    /// What took effect of whose keys something is to be concluded, with the event that it follows from: the effect itself; then
+    /// that a site which it did not wait for is back, and has done its part.
+    pub fn keys_to_judge(&self) -> impl Iterator<Item = (EventId, EventId)> {
+        let effects = self.erasures.values().flat_map(|erasure| {
+            let erased = erasure.effects.iter().filter(|(_, effect)| effect.erased > 0);
+            erased.map(move |(id, effect)| (erasure, *id, effect))
+        });
+        effects.filter_map(|(erasure, id, effect)| {
+            let Some(judged) = self.keys.get(&id) else { return Some((id, id)) };
+            let mut late = erasure.destroyed_late(id, effect);
+            late.find(|event| !judged.values().any(|follows| *follows == Some(*event))).map(|event| (id, event))
+        })
     }
 
     /// Every erasure, by the id of its request.
@@ -335,6 +345,15 @@ impl Erasure {
             }
         }
         sums
+    }
+
+    /// Events by which sites that had not confirmed what took effect say that they destroyed it.
+    fn destroyed_late(&self, id: EventId, effect: &Effect) -> impl Iterator<Item = EventId> {
+        let is_late = |site: &SiteId| {
+            !self.confirmed.get(site).is_some_and(|confirmed| effect.confirmations.contains(&confirmed.event))
+        };
+        let all = self.destroyed.iter().filter(move |((site, of), _)| *of == id && is_late(site));
+        all.flat_map(|(_, events)| events.keys().copied())
     }
 
     /// What took effect of which a site has not said that it destroyed it.

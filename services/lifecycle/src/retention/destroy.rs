@@ -28,6 +28,8 @@ impl RetentionService {
     }
 
     async fn destroy(&self, effect: EventId, event: &VersionsErased) -> Result<(), Error> {
+        // A site that was away when it took effect says by this event what others said when they confirmed.
+        self.retire_keys(&event.tenant, &event.study_instance_uid).await;
         let mut destroyed = ObjectsDestroyed {
             tenant: event.tenant.clone(),
             study_instance_uid: event.study_instance_uid.clone(),

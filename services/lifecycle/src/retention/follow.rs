@@ -149,7 +149,7 @@ impl Follower {
     }
 
     /// Where an event became a fact.
-    fn origin(&self, partition: Partition, record: &LogRecord) -> Position {
+    pub(super) fn origin(&self, partition: Partition, record: &LogRecord) -> Position {
         let here = || Position {
             site: self.log.site().clone(),
             incarnation: self.log.lives().at(partition, record.offset),

@@ -22,8 +22,8 @@ impl RetentionService {
 
     /// Concludes what becomes of the keys of what took effect, where this site has authority.
     ///
-    /// Every site retired the keys that it had in use before it confirmed, and all that it held then is here: so what is under a key
-    /// that seals nothing but what is erased, is known.
+    /// A site retires the keys that it has in use before it confirms, or says that it destroyed what another site erased, and all that
+    /// it appended before is here: so what is under its keys is known. Those of a site that said neither stay, until it is back.
     pub(super) async fn judge_keys(&self) -> Result<(), Error> {
         while self.keys.is_some() {
             let mut turn = self.follower.turn().await?;
@@ -32,15 +32,17 @@ impl RetentionService {
             if known.is_unreadable() || known.may_decide(self.own(), &others).is_err() {
                 break;
             }
-            let next = known.erasures.keys_not_judged().find_map(|effect| Some((effect, *known.places.get(&effect)?)));
-            let Some((effect, place)) = next else { break };
+            let mut to_judge = known.erasures.keys_to_judge();
+            let next = to_judge.find_map(|(effect, follows)| Some((effect, follows, *known.places.get(&effect)?)));
+            drop(to_judge);
+            let Some((effect, follows, place)) = next else { break };
             let Event::VersionsErased(erased) = self.follower.event(place).await? else {
                 return Err(Error::new(ErrorKind::Corrupt, "what took effect can't be read again"));
             };
             let keys = self.follower.study_keys(&erased.tenant, &erased.study_instance_uid).await?;
             let judged = keys.judge(effect, &erased);
             let (count, left) = (judged.key_ids.len(), judged.kept.len());
-            turn.append(&Event::KeysJudged(judged), Some(effect)).await?;
+            turn.append(&Event::KeysJudged(judged), Some(follows)).await?;
             tracing::info!(event = %effect, keys = count, kept = left, "keys of what is erased are to be destroyed");
         }
         Ok(())

@@ -3,14 +3,14 @@
 use super::service::RetentionService;
 use cairn_archive::{
     EventId, KeyId, ObjectKey, SiteId,
-    erasure::judged_keys,
-    events::{ErasedInstance, ErasedSeries, ErasedVersion, Event, KeptKey},
+    erasure::{NeededBy, judged_keys},
+    events::{ErasedInstance, ErasedSeries, ErasedVersion, Event},
 };
 use cairn_dicom::Uid;
 use cairn_service_api::{
     Error, ErrorKind,
     index::{Detail, Selection},
-    retention::{ErasedKey, ErasedObject, ErasureReport},
+    retention::{ErasedKey, ErasedObject, ErasureReport, ErasureStatus, KeptKey},
 };
 use cairn_store_api::{KeyState, StoreErrorKind};
 use futures_util::TryStreamExt;
@@ -35,7 +35,7 @@ impl RetentionService {
         };
         let answered = self.answered(&status.tenant, &status.study_instance_uid).await;
         let (mut reason, mut objects, mut kept) = (String::new(), Vec::new(), Vec::new());
-        let (mut keys, mut kept_keys) = (Vec::new(), Vec::new());
+        let (mut keys, mut left) = (Vec::new(), BTreeSet::new());
         for place in places {
             match self.follower.event(place).await? {
                 Event::ErasureRequested(event) if event.key_id.is_empty() => {
@@ -60,11 +60,12 @@ impl RetentionService {
                     for id in judged_keys(&event) {
                         keys.push(ErasedKey { id, is_destroyed: self.is_destroyed(id).await? });
                     }
-                    kept_keys.extend(event.kept.iter().filter_map(needed));
+                    left.extend(event.kept.iter().filter_map(|kept| KeyId::from_slice(&kept.key_id).ok()));
                 }
                 _ => {}
             }
         }
+        let kept_keys = self.kept_keys(&status, left).await?;
         let (at_site, at_ms) = (self.own().clone(), self.clock.unix_ms());
         let keys_destroyed = gone.into_iter().collect();
         Ok(ErasureReport { at_site, at_ms, status, reason, objects, kept, keys, kept_keys, keys_destroyed })
@@ -76,6 +77,24 @@ impl RetentionService {
             Some(keys) => Ok(Some(keys.store().get(id).await? == KeyState::Destroyed)),
             None => Ok(None),
         }
+    }
+
+    /// Of the keys that were left those that something still needs, as it is now. What nothing needs went with a later erasure,
+    /// or is about to.
+    async fn kept_keys(&self, status: &ErasureStatus, left: BTreeSet<KeyId>) -> Result<Vec<KeptKey>, Error> {
+        if left.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known = self.follower.study_keys(&status.tenant, &status.study_instance_uid).await?;
+        let kept = left.into_iter().filter_map(|id| {
+            let needed_by = known.needed_by(id)?;
+            let may_be_used_at = match &needed_by {
+                NeededBy::Site(site, _) => Some(site.clone()),
+                NeededBy::Event(_) => None,
+            };
+            Some(KeptKey { id, needed_by: needed_by.event(), may_be_used_at })
+        });
+        Ok(kept.collect())
     }
 
     async fn is_stored(&self, key: ObjectKey) -> Result<bool, Error> {
@@ -99,10 +118,6 @@ impl RetentionService {
         let keys: Vec<Vec<ObjectKey>> = keys.try_collect().await.ok()?;
         Some(keys.into_iter().flatten().collect())
     }
-}
-
-fn needed(kept: &KeptKey) -> Option<(KeyId, EventId)> {
-    Some((KeyId::from_slice(&kept.key_id).ok()?, EventId::from_slice(&kept.needed_by_event_id).ok()?))
 }
 
 fn versions(series: &[ErasedSeries]) -> impl Iterator<Item = (&ErasedSeries, &ErasedInstance, &ErasedVersion)> {

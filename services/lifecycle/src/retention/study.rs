@@ -64,12 +64,13 @@ impl Follower {
             let batch = log.read(partition, from, READ_RECORDS, READ_BYTES).await?;
             let Some(last) = batch.records.last() else { break };
             from = last.offset.next();
-            for record in batch.records.into_iter().map(|read| read.record) {
-                let envelope = &record.envelope;
+            for read in batch.records {
+                let position = self.origin(partition, &read);
+                let (envelope, payload) = (&read.record.envelope, read.record.payload);
                 // What nobody can read may be of any study.
                 let is_of_any = envelope.kind == cairn_archive::Envelope::UNREADABLE;
                 if is_of_any || (envelope.study_instance_uid == study_instance_uid && envelope.tenant == tenant) {
-                    keys.include(envelope, record.payload);
+                    keys.include(envelope, &position, payload);
                 }
             }
         }

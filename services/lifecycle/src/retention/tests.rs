@@ -10,9 +10,9 @@ use crate::{
 use async_trait::async_trait;
 use cairn_archive::{
     Digest, Envelope, EventId, Hlc, Incarnation, KeyId, ObjectKey, Offset, Partition, Position, SiteId,
-    erasure::Stage,
-    events::{Event, InstanceProtected, InstanceStored, Object, SiteDeclaredDead, SitePromoted},
-    sealing::{KeyBytes, is_shredded, keys_of},
+    erasure::{Stage, VERSIONS_ERASED},
+    events::{Event, InstanceProtected, InstanceStored, Object, ObjectsDestroyed, SiteDeclaredDead, SitePromoted},
+    sealing::{KeyBytes, SealingKey, is_shredded, keys_of, seal},
 };
 use cairn_event_log_embedded::{EmbeddedEventLog, EventLogConfig};
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
@@ -220,19 +220,23 @@ impl Site {
     async fn store(&self, log: &Arc<dyn EventLog>, count: u8) {
         let appender = Appender::new(log.clone(), self.clocks.clone());
         for n in 0..count {
-            let key = ObjectKey::from_slice(&[n + 1; 16]).unwrap();
-            self.objects.there.lock().unwrap().insert(key, 100);
-            let stored = InstanceStored {
-                tenant: "default".into(),
-                study_instance_uid: STUDY.into(),
-                series_instance_uid: "1.2.3.1".into(),
-                sop_instance_uid: format!("1.2.3.1.{n}"),
-                object: Some(Object { key: vec![n + 1; 16].into(), length_bytes: 100, blake3: vec![1; 32].into() }),
-                protected: InstanceProtected { header: vec![0; 8].into(), extractor_version: 1 }.encode_to_vec().into(),
-                ..InstanceStored::default()
-            };
-            appender.append(&Event::InstanceStored(Box::new(stored)), None).await.unwrap();
+            appender.append(&self.stored(n), None).await.unwrap();
         }
+    }
+
+    /// An instance of the study, whose object is here.
+    fn stored(&self, n: u8) -> Event {
+        let key = ObjectKey::from_slice(&[n + 1; 16]).unwrap();
+        self.objects.there.lock().unwrap().insert(key, 100);
+        Event::InstanceStored(Box::new(InstanceStored {
+            tenant: "default".into(),
+            study_instance_uid: STUDY.into(),
+            series_instance_uid: "1.2.3.1".into(),
+            sop_instance_uid: format!("1.2.3.1.{n}"),
+            object: Some(Object { key: vec![n + 1; 16].into(), length_bytes: 100, blake3: vec![1; 32].into() }),
+            protected: InstanceProtected { header: vec![0; 8].into(), extractor_version: 1 }.encode_to_vec().into(),
+            ..InstanceStored::default()
+        }))
     }
 
     fn left(&self) -> usize {
@@ -283,14 +287,23 @@ async fn a_clock_that_is_set_a_year_ahead_or_back_erases_nothing_early() {
 /// Something of another site comes, which so is a site.
 async fn heard_of(log: &Arc<dyn EventLog>, site: &SiteId) {
     let promoted = Event::SitePromoted(SitePromoted { site: "nobody".into(), ..SitePromoted::default() });
-    let partition = Partition::of_study("", log.partitions());
-    let origin = Position { site: site.clone(), incarnation: Incarnation(1), partition, offset: Offset(0) };
+    brought(log, site, 0, promoted, None).await;
+}
+
+/// An event of another site comes, the one at this place there, sealed there.
+async fn brought(log: &Arc<dyn EventLog>, site: &SiteId, at: u64, mut event: Event, key: Option<&SealingKey>) {
+    let partition = Partition::of_study(event.study_instance_uid(), log.partitions());
+    let id = EventId(uuid::Uuid::now_v7());
+    if let Some(key) = key {
+        seal(&mut event, id, key, [[1; 12], [2; 12]]).unwrap();
+    }
+    let origin = Position { site: site.clone(), incarnation: Incarnation(1), partition, offset: Offset(at) };
     let envelope = Envelope {
-        id: EventId(uuid::Uuid::now_v7()),
-        kind: promoted.kind().into(),
+        id,
+        kind: event.kind().into(),
         site: site.clone(),
-        study_instance_uid: String::new(),
-        tenant: String::new(),
+        study_instance_uid: event.study_instance_uid().into(),
+        tenant: event.tenant().into(),
         hlc: Hlc::default(),
         traceparent: None,
         correlation_id: None,
@@ -298,7 +311,23 @@ async fn heard_of(log: &Arc<dyn EventLog>, site: &SiteId) {
         object_keys: Vec::new(),
         origin: Some(origin),
     };
-    log.append(partition, vec![Record { envelope, payload: promoted.encode() }]).await.unwrap();
+    log.append(partition, vec![Record { envelope, payload: event.encode() }]).await.unwrap();
+}
+
+/// This site has authority.
+async fn promoted(site: &Site, log: &Arc<dyn EventLog>) -> EventId {
+    let promoted = SitePromoted { site: "main".into(), epoch: 1, ..SitePromoted::default() };
+    let appender = Appender::new(log.clone(), site.clocks.clone());
+    appender.append(&Event::SitePromoted(promoted), None).await.unwrap()
+}
+
+fn declared(site: &SiteId, dead: bool, under: EventId) -> Event {
+    Event::SiteDeclaredDead(SiteDeclaredDead {
+        site: site.to_string(),
+        dead,
+        promotion_event_id: bytes::Bytes::copy_from_slice(under.as_bytes()),
+        ..SiteDeclaredDead::default()
+    })
 }
 
 #[tokio::test]
@@ -308,8 +337,7 @@ async fn an_erasure_waits_for_a_site_until_it_is_declared_dead_and_a_delay_has_p
     let appender = Appender::new(log.clone(), site.clocks.clone());
     let south: SiteId = "south".parse().unwrap();
     heard_of(&log, &south).await;
-    let promoted = SitePromoted { site: "main".into(), epoch: 1, ..SitePromoted::default() };
-    let promotion = appender.append(&Event::SitePromoted(promoted), None).await.unwrap();
+    let promotion = promoted(&site, &log).await;
     site.store(&log, 2).await;
     let id = requested(&service).await;
     service.look().await.unwrap();
@@ -318,14 +346,7 @@ async fn an_erasure_waits_for_a_site_until_it_is_declared_dead_and_a_delay_has_p
     let waits_for = service.erasure_report(id).await.unwrap().status.waits_for;
     assert_eq!((waits_for, site.left()), (vec![south.clone()], 2));
 
-    let declared = |dead| {
-        Event::SiteDeclaredDead(SiteDeclaredDead {
-            site: south.to_string(),
-            dead,
-            promotion_event_id: bytes::Bytes::copy_from_slice(promotion.as_bytes()),
-            ..SiteDeclaredDead::default()
-        })
-    };
+    let declared = |dead| declared(&south, dead, promotion);
     appender.append(&declared(true), None).await.unwrap();
     service.look().await.unwrap();
     site.clocks.pass(6 * DAY_MS);
@@ -444,8 +465,71 @@ async fn a_key_that_something_live_is_under_stays_until_that_goes_too() {
     site.clocks.pass(8 * DAY_MS);
     service.look().await.unwrap();
     let of_rest = service.erasure_report(rest).await.unwrap();
-    assert_eq!(of_rest.keys.iter().map(|key| key.id).collect::<Vec<_>>(), [report.kept_keys[0].0]);
+    assert_eq!(of_rest.keys.iter().map(|key| key.id).collect::<Vec<_>>(), [report.kept_keys[0].id]);
     assert!(stored(&*log).await.iter().all(|event| is_shredded(&event.key_id, &event.protected)));
+}
+
+/// What took effect of an erasure.
+async fn effects(log: &dyn EventLog) -> Vec<EventId> {
+    let partition = Partition::of_study(STUDY, log.partitions());
+    let all = as_stored(log).read(partition, Offset(0), 100, 1 << 20).await.unwrap().records;
+    let envelopes = all.into_iter().map(|read| read.record.envelope);
+    envelopes.filter(|envelope| envelope.kind == VERSIONS_ERASED).map(|envelope| envelope.id).collect()
+}
+
+#[tokio::test]
+async fn what_a_dead_site_sealed_meanwhile_is_whole_when_it_is_back_and_its_key_goes_with_the_last_of_it() {
+    let site = Site::new();
+    let (log, service) = site.open().await;
+    let south: SiteId = "south".parse().unwrap();
+    let (id, secret) = (KeyId(uuid::Uuid::from_u128(7)), KeyBytes([9; 32]));
+    let key = SealingKey::new(id, &secret).unwrap();
+    service.keys.as_ref().unwrap().store().add(vec![(id, secret)]).await.unwrap();
+    let promotion = promoted(&site, &log).await;
+    site.store(&log, 1).await;
+    brought(&log, &south, 0, site.stored(1), Some(&key)).await;
+    let appender = Appender::new(log.clone(), site.clocks.clone());
+    appender.append(&declared(&south, true, promotion), None).await.unwrap();
+    let first = requested(&service).await;
+    service.look().await.unwrap();
+    site.clocks.pass(30 * DAY_MS);
+    service.look().await.unwrap();
+    let report = service.erasure_report(first).await.unwrap();
+    assert_eq!((report.status.stage, site.left(), report.keys.len()), (Stage::Erased, 0, 1), "{report:?}");
+    let kept = report.kept_keys.first().map(|kept| (kept.id, kept.may_be_used_at.clone()));
+    assert_eq!(kept, Some((id, Some(south.clone()))));
+    assert!(report.keys.iter().all(|gone| gone.id != id && gone.is_destroyed == Some(true)));
+
+    // It is back, with what it took meanwhile under that key, and does its part.
+    brought(&log, &south, 1, site.stored(2), Some(&key)).await;
+    let destroyed = |effect: EventId| {
+        Event::ObjectsDestroyed(ObjectsDestroyed {
+            tenant: "default".into(),
+            study_instance_uid: STUDY.into(),
+            versions_erased_event_id: bytes::Bytes::copy_from_slice(effect.as_bytes()),
+            site: south.to_string(),
+            ..ObjectsDestroyed::default()
+        })
+    };
+    brought(&log, &south, 2, destroyed(effects(&*log).await[0]), None).await;
+    service.look().await.unwrap();
+    let kept = service.erasure_report(first).await.unwrap().kept_keys;
+    assert_eq!((kept.len(), kept[0].id, &kept[0].may_be_used_at), (1, id, &None), "what is live needs it");
+    let live = stored(&*log).await.pop().unwrap();
+    assert!(live.key_id.is_empty() && !live.protected.is_empty(), "it can be read");
+
+    let rest = requested(&service).await;
+    service.look().await.unwrap();
+    site.clocks.pass(30 * DAY_MS);
+    service.look().await.unwrap();
+    let report = service.erasure_report(rest).await.unwrap();
+    assert_eq!((report.keys.len(), report.keys[0].id, report.keys[0].is_destroyed), (1, id, Some(true)));
+    assert!(service.erasure_report(first).await.unwrap().kept_keys.is_empty());
+    assert!(stored(&*log).await.iter().all(|event| is_shredded(&event.key_id, &event.protected)));
+    // Once more nothing is said.
+    let end = log.end(Partition::of_study(STUDY, log.partitions())).await.unwrap();
+    service.look().await.unwrap();
+    assert_eq!(log.end(Partition::of_study(STUDY, log.partitions())).await.unwrap(), end);
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use cairn_archive::{
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Retention,
     retention::{
-        ErasedKey, ErasedObject, ErasureGrounds, ErasureReport, ErasureScope, ErasureStatus, HoldInForce, NewHold,
+        ErasedKey, ErasedObject, ErasureGrounds, ErasureReport, ErasureScope, ErasureStatus, HoldInForce, KeptKey,
+        NewHold,
     },
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
@@ -221,11 +222,16 @@ async fn a_report_comes_whole(scripted: Arc<Scripted>, retention: Arc<dyn Retent
         because: because.into(),
         because_of: vec![8; 16].into(),
     };
+    let kept_key = |n: u8, site: Option<&str>| KeptKey {
+        id: KeyId::from_slice(&[n; 16]).unwrap(),
+        needed_by: id(n),
+        may_be_used_at: site.map(|site| site.parse().unwrap()),
+    };
     let report = ErasureReport {
         keys: [Some(true), Some(false), None]
             .map(|is_destroyed| ErasedKey { id: KeyId::from_slice(&[5; 16]).unwrap(), is_destroyed })
             .to_vec(),
-        kept_keys: vec![(KeyId::from_slice(&[6; 16]).unwrap(), EventId::from_slice(&[7; 16]).unwrap())],
+        kept_keys: vec![kept_key(6, None), kept_key(7, Some("south"))],
         keys_destroyed: vec![("east".parse().unwrap(), 6), ("west".parse().unwrap(), 7)],
         at_site: "west".parse().unwrap(),
         at_ms: 5,

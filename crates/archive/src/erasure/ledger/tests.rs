@@ -135,6 +135,42 @@ fn an_erasure_goes_on_from_its_request_until_it_took_effect() {
     assert_eq!(erasure.destroyed()[&east].bytes, 100);
 }
 
+fn judged(of: u128) -> Event {
+    Event::KeysJudged(KeysJudged { versions_erased_event_id: bytes(of), ..KeysJudged::default() })
+}
+
+fn follows(of: u128, (envelope, position, payload): Said) -> Said {
+    (Envelope { causation_id: Some(id(of)), ..envelope }, position, payload)
+}
+
+#[test]
+fn keys_are_judged_once_and_again_for_each_site_that_is_back() {
+    let east_confirmed = Event::VersionsErased(Box::new(VersionsErased {
+        confirmation_event_ids: vec![bytes(2)],
+        erasure_event_id: bytes(1),
+        series: series(),
+        ..VersionsErased::default()
+    }));
+    let mut all = vec![
+        said(1, "east", &requested(None)),
+        said(2, "east", &confirmed(1, "east")),
+        said(4, "east", &east_confirmed),
+        said(5, "east", &destroyed(4, "east")),
+    ];
+    let to_judge = |all: &[Said]| folded(all).0.keys_to_judge().collect::<Vec<_>>();
+    assert_eq!(to_judge(&all), [(id(4), id(4))]);
+    all.push(follows(4, said(6, "east", &judged(4))));
+    assert!(to_judge(&all).is_empty(), "once, and not for who confirmed it in time");
+    // West was declared dead, is back, and confirms too late.
+    all.push(said(7, "west", &confirmed(1, "west")));
+    all.push(said(8, "west", &destroyed(4, "west")));
+    assert_eq!(to_judge(&all), [(id(4), id(8))]);
+    all.push(follows(8, said(9, "east", &judged(4))));
+    assert!(to_judge(&all).is_empty());
+    all.reverse();
+    assert!(to_judge(&all).is_empty(), "in any order");
+}
+
 #[test]
 fn what_was_withdrawn_or_decided_in_an_older_epoch_does_not_go_on_but_what_took_effect_did() {
     let request = said(1, "east", &requested(None));

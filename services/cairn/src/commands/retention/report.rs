@@ -66,7 +66,13 @@ fn as_json(report: &ErasureReport) -> Value {
     });
     let keys = report.keys.iter().map(|key| json!({ "Key": key.id.to_string(), "Destroyed": key.is_destroyed }));
     let kept_keys = report.kept_keys.iter();
-    let kept_keys = kept_keys.map(|(key, event)| json!({ "Key": key.to_string(), "NeededBy": event.to_string() }));
+    let kept_keys = kept_keys.map(|key| {
+        json!({
+            "Key": key.id.to_string(),
+            "NeededBy": key.needed_by.to_string(),
+            "MayBeUsedAt": key.may_be_used_at.as_ref().map(ToString::to_string),
+        })
+    });
     let keys_destroyed = report.keys_destroyed.iter();
     let keys_destroyed = keys_destroyed.map(|(site, at_ms)| json!({ "Site": site.as_str(), "At": rfc3339(*at_ms) }));
     json!({
@@ -163,8 +169,12 @@ fn keys_as_markdown(report: &ErasureReport, out: &mut String) {
     for (site, at_ms) in &report.keys_destroyed {
         line!(out, "\n{site} says that it destroyed them at {}.", rfc3339(*at_ms));
     }
-    line!(out, "\n## Keys kept: {}\n\n| key | live under it |\n|---|---|", report.kept_keys.len());
-    for (key, event) in &report.kept_keys {
-        line!(out, "| {key} | {event} |");
+    line!(out, "\n## Keys kept: {}\n\n| key | event | why |\n|---|---|---|", report.kept_keys.len());
+    for key in &report.kept_keys {
+        let why = match &key.may_be_used_at {
+            Some(site) => format!("{site} may have sealed more under it, and is not back"),
+            None => "it is live under it, or can't be read".to_owned(),
+        };
+        line!(out, "| {} | {} | {why} |", key.id, key.needed_by);
     }
 }
