@@ -131,13 +131,15 @@ fn hash(parts: &[&[u8]]) -> [u8; 32] {
 
 /// Whether events of this type may have something sealed.
 pub fn may_be_sealed(kind: &str) -> bool {
-    const KINDS: [&str; 10] = [
+    const KINDS: [&str; 12] = [
         "cairn.instance.stored.v1",
         "cairn.instance.version-chosen.v1",
         "cairn.rejection.revoked.v1",
         "cairn.attributes.corrected.v1",
         "cairn.correction.revoked.v1",
         "cairn.event.repaired.v1",
+        "cairn.erasure.requested.v1",
+        "cairn.erasure.withdrawn.v1",
         "cairn.patient.merged.v1",
         "cairn.patient.linked.v1",
         "cairn.patient.updated.v1",
@@ -148,7 +150,7 @@ pub fn may_be_sealed(kind: &str) -> bool {
 
 /// What an event has of its own that is sealed, and where it names the key.
 ///
-/// Why something is erased, or held, is not: the evidence of an erasure must say it when every key is gone.
+/// What holds say is not: a hold that can't be read holds everything, and nothing tells when nobody needs the key of one any more.
 fn sealed_fields(event: &mut Event) -> Option<(&mut String, &mut Bytes)> {
     match event {
         Event::InstanceStored(event) => Some((&mut event.key_id, &mut event.protected)),
@@ -157,6 +159,8 @@ fn sealed_fields(event: &mut Event) -> Option<(&mut String, &mut Bytes)> {
         Event::AttributesCorrected(event) => Some((&mut event.key_id, &mut event.protected)),
         Event::CorrectionRevoked(event) => Some((&mut event.key_id, &mut event.reason)),
         Event::EventRepaired(event) => Some((&mut event.key_id, &mut event.reason)),
+        Event::ErasureRequested(event) => Some((&mut event.key_id, &mut event.reason)),
+        Event::ErasureWithdrawn(event) => Some((&mut event.key_id, &mut event.reason)),
         Event::PatientsMerged(event) => Some((&mut event.key_id, &mut event.protected)),
         Event::PatientsLinked(event) => Some((&mut event.key_id, &mut event.protected)),
         Event::PatientUpdated(event) => Some((&mut event.key_id, &mut event.protected)),
@@ -202,6 +206,8 @@ pub fn subject(event: &Event) -> Option<Subject> {
         Event::RejectionRevoked(event) => of_study(&event.reason, &event.key_id),
         Event::AttributesCorrected(event) => of_study(&event.protected, &event.key_id),
         Event::CorrectionRevoked(event) => of_study(&event.reason, &event.key_id),
+        Event::ErasureRequested(event) => of_study(&event.reason, &event.key_id),
+        Event::ErasureWithdrawn(event) => of_study(&event.reason, &event.key_id),
         Event::PatientsMerged(event) => of_patient(&event.tenant, &event.protected, &event.key_id),
         Event::PatientsLinked(event) => of_patient(&event.tenant, &event.protected, &event.key_id),
         Event::PatientUpdated(event) => of_patient(&event.tenant, &event.protected, &event.key_id),

@@ -7,7 +7,7 @@ use crate::{
     replication::site,
 };
 use cairn_archive::{
-    EventId, HoldId, KeyId, ObjectKey, SiteId,
+    HoldId, KeyId, ObjectKey, SiteId,
     erasure::{Destroyed, Stage},
     events::{KeptBecause, KeptVersion},
 };

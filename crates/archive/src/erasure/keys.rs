@@ -44,8 +44,8 @@ struct Sealed {
 pub enum NeededBy {
     /// This event: it stored what is live, or can't be read.
     Event(EventId),
-    /// The site may seal something live under it that is not known yet: it has not said behind this event, the last under the key,
-    /// that it does so no more.
+    /// The site may have something live that is not known yet, and is under the key, or what the key seals is about. The event is the
+    /// last under it.
     Site(SiteId, EventId),
 }
 
@@ -146,10 +146,11 @@ impl StudyKeys {
         }
     }
 
-    /// What needs a key; `None`: nothing, or nothing is under it.
-    pub fn needed_by(&self, key: KeyId) -> Option<NeededBy> {
+    /// What needs a key; `None`: nothing, or nothing is under it. `absent`: sites that took no part in what took effect.
+    pub fn needed_by(&self, key: KeyId, absent: &BTreeSet<SiteId>) -> Option<NeededBy> {
         let sealed = self.sealed.get(&key)?;
-        self.live(sealed).map(NeededBy::Event).or_else(|| self.may_seal(sealed))
+        let live = self.live(sealed).map(NeededBy::Event);
+        live.or_else(|| self.may_seal(sealed)).or_else(|| may_be_about(sealed, absent))
     }
 
     /// Something live that a key seals. What was written about the study is needed while anything of it is live.
@@ -172,8 +173,8 @@ impl StudyKeys {
     }
 
     /// What becomes of the keys with what took effect: those that nothing needs go, of the others those that seal something
-    /// erased by it are told.
-    pub fn judge(&self, effect: EventId, erased: &VersionsErased) -> KeysJudged {
+    /// erased by it are told. `absent`: sites that neither confirmed it nor destroyed their part.
+    pub fn judge(&self, effect: EventId, erased: &VersionsErased, absent: &BTreeSet<SiteId>) -> KeysJudged {
         let mut judged = KeysJudged {
             tenant: erased.tenant.clone(),
             study_instance_uid: erased.study_instance_uid.clone(),
@@ -182,7 +183,7 @@ impl StudyKeys {
         };
         let erased: BTreeSet<EventId> = store_events(&erased.series).collect();
         for (key, sealed) in self.sealed.iter().filter(|(key, _)| !self.judged.contains(key)) {
-            match self.needed_by(*key) {
+            match self.needed_by(*key, absent) {
                 None => {
                     judged.key_ids.push(copied(key.as_bytes()));
                     judged.correction_event_ids.extend(sealed.corrections.iter().map(|id| copied(id.as_bytes())));
@@ -203,6 +204,13 @@ impl StudyKeys {
         let is_whole = sealed.versions.is_empty() && self.live(sealed).is_some();
         if is_whole { NOTHING } else { self.versions_of(sealed) }
     }
+}
+
+/// A site that may have something of the study which is not known yet, that what was written about the study is said of too.
+fn may_be_about(sealed: &Sealed, absent: &BTreeSet<SiteId>) -> Option<NeededBy> {
+    let site = absent.first().filter(|_| sealed.versions.is_empty())?;
+    let (_, event) = sealed.last.values().max()?;
+    Some(NeededBy::Site(site.clone(), *event))
 }
 
 fn copied(id: &[u8]) -> Bytes {

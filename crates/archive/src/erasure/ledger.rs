@@ -278,6 +278,11 @@ impl Erasures {
         })
     }
 
+    /// The erasure that something took effect of.
+    pub fn of(&self, effect: EventId) -> Option<&Erasure> {
+        self.of.get(&effect).and_then(|id| self.erasures.get(id))
+    }
+
     /// Every erasure, by the id of its request.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (EventId, &Erasure)> {
         self.erasures.iter().map(|(id, erasure)| (*id, erasure))
@@ -345,6 +350,15 @@ impl Erasure {
             }
         }
         sums
+    }
+
+    /// Sites that confirmed what took effect, or destroyed their part of it.
+    pub fn took_part(&self, effect: EventId) -> BTreeSet<&SiteId> {
+        let confirmations = self.effects.get(&effect).map(|effect| &effect.confirmations);
+        let is_named = |confirmed: &Confirmation| confirmations.is_some_and(|all| all.contains(&confirmed.event));
+        let confirmed = self.confirmed.iter().filter(|(_, confirmed)| is_named(confirmed)).map(|(site, _)| site);
+        let destroyed = self.destroyed.keys().filter(|(_, of)| *of == effect).map(|(site, _)| site);
+        confirmed.chain(destroyed).collect()
     }
 
     /// Events by which sites that had not confirmed what took effect say that they destroyed it.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::events::{InstanceStored, SenderProfile, VersionChosen};
+use crate::events::{ErasedSeries, ErasureRequested, ErasureWithdrawn, InstanceStored, SenderProfile, VersionChosen};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -133,4 +133,38 @@ fn a_subject_is_one_patient_in_one_study() {
     assert_eq!(subjects[0], subject(&stored("1.2.3", "EAST", "P1")));
     assert_eq!(subjects[0].unwrap().study, study_of("default", "1.2.3"));
     assert_eq!(subject(&chosen(b"")), None, "nothing is said");
+}
+
+#[test]
+fn of_an_erasure_the_words_go_with_the_key_and_what_it_names_stays() {
+    let (tenant, study_instance_uid) = ("default".to_owned(), "1.2.3".to_owned());
+    let reason = Bytes::from_static(b"Jane asked for it");
+    let requested = ErasureRequested {
+        tenant: tenant.clone(),
+        study_instance_uid: study_instance_uid.clone(),
+        reason: reason.clone(),
+        series: vec![ErasedSeries { series_instance_uid: "1.2.3.1".into(), ..ErasedSeries::default() }],
+        ..ErasureRequested::default()
+    };
+    let withdrawn = ErasureWithdrawn { tenant, study_instance_uid, reason, ..ErasureWithdrawn::default() };
+    for event in [Event::ErasureRequested(Box::new(requested)), Event::ErasureWithdrawn(withdrawn)] {
+        assert_eq!(subject(&event), subject(&chosen(b"the same study")));
+        let mut sealed = event.clone();
+        seal(&mut sealed, event_id(1), &key(1), [[1; 12], [2; 12]]).unwrap();
+        assert!(!sealed.encode().windows(4).any(|text| text == b"Jane"));
+        assert_eq!(keys_of(event.kind(), &sealed.encode()), [key(1).id()]);
+        let opened = |opening| {
+            let keys = BTreeMap::from([(key(1).id(), opening)]);
+            Event::decode(event.kind(), open(event.kind(), event_id(1), sealed.encode(), &keys)).unwrap()
+        };
+        assert_eq!(opened(Opening::Key(Arc::new(key(1)))), event);
+        let gone = opened(Opening::Destroyed);
+        assert_eq!(without_sealed(event.kind(), &gone.encode()), without_sealed(event.kind(), &event.encode()));
+        let Some((key_id, reason)) =
+            sealed_fields(&mut gone.clone()).map(|(key_id, field)| (key_id.clone(), field.clone()))
+        else {
+            panic!("it has a sealed field");
+        };
+        assert_eq!((key_id, reason), (key(1).id().to_string(), Bytes::new()));
+    }
 }

@@ -159,16 +159,28 @@ impl Follower {
         record.record.envelope.origin.clone().unwrap_or_else(here)
     }
 
-    /// The event that stands at a place of the log.
+    /// The event that stands at a place of the log, as it is stored.
     ///
     /// # Errors
     /// The log's; `Corrupt` if it can't be read.
-    pub(crate) async fn event(&self, (partition, offset): (Partition, Offset)) -> Result<Event, Error> {
-        let batch = as_stored(&*self.log).read(partition, offset, 1, 1).await?;
-        let record = batch.records.into_iter().next().map(|record| record.record);
-        let event = record.and_then(|record| Event::decode(&record.envelope.kind, record.payload).ok());
-        event.ok_or_else(|| Error::new(ErrorKind::Corrupt, "an event about erasures can't be read again"))
+    pub(crate) async fn event(&self, place: (Partition, Offset)) -> Result<Event, Error> {
+        event_of(as_stored(&*self.log), place).await
     }
+
+    /// The same, with what of it is sealed, as far as that can be had.
+    ///
+    /// # Errors
+    /// Also `Unavailable`: its key is not here.
+    pub(super) async fn opened(&self, place: (Partition, Offset)) -> Result<Event, Error> {
+        event_of(&*self.log, place).await
+    }
+}
+
+async fn event_of(log: &dyn EventLog, (partition, offset): (Partition, Offset)) -> Result<Event, Error> {
+    let batch = log.read(partition, offset, 1, 1).await?;
+    let record = batch.records.into_iter().next().map(|record| record.record);
+    let event = record.and_then(|record| Event::decode(&record.envelope.kind, record.payload).ok());
+    event.ok_or_else(|| Error::new(ErrorKind::Corrupt, "an event about erasures can't be read again"))
 }
 
 impl Turn<'_> {

@@ -1,16 +1,16 @@
 //! Destroying keys: what is erased goes with them, wherever its events were copied to. One site concludes which, and every site
 //! with a key store destroys them, and says so.
 
-use super::service::RetentionService;
+use super::{follow::Turn, service::RetentionService};
 use bytes::Bytes;
 use cairn_archive::{
-    EventId, KeyId,
+    EventId, KeyId, SiteId,
     erasure::judged_keys,
     events::{Event, KeysDestroyed, KeysJudged},
 };
 use cairn_service_api::{Error, ErrorKind};
 use cairn_store_api::{KeyRing, KeyState};
-use std::sync::PoisonError;
+use std::{collections::BTreeSet, sync::PoisonError};
 
 impl RetentionService {
     /// From now on nothing more comes under the keys that are in use here for a study.
@@ -23,7 +23,8 @@ impl RetentionService {
     /// Concludes what becomes of the keys of what took effect, where this site has authority.
     ///
     /// A site retires the keys that it has in use before it confirms, or says that it destroyed what another site erased, and all that
-    /// it appended before is here: so what is under its keys is known. Those of a site that said neither stay, until it is back.
+    /// it appended before is here: so what is under its keys is known. Those of a site that said neither stay, until it is back, and
+    /// so does what was written about the study.
     pub(super) async fn judge_keys(&self) -> Result<(), Error> {
         while self.keys.is_some() {
             let mut turn = self.follower.turn().await?;
@@ -40,12 +41,22 @@ impl RetentionService {
                 return Err(Error::new(ErrorKind::Corrupt, "what took effect can't be read again"));
             };
             let keys = self.follower.study_keys(&erased.tenant, &erased.study_instance_uid).await?;
-            let judged = keys.judge(effect, &erased);
+            let judged = keys.judge(effect, &erased, &self.absent(&turn, effect).await?);
             let (count, left) = (judged.key_ids.len(), judged.kept.len());
             turn.append(&Event::KeysJudged(judged), Some(follows)).await?;
             tracing::info!(event = %effect, keys = count, kept = left, "keys of what is erased are to be destroyed");
         }
         Ok(())
+    }
+
+    /// Sites that took no part in what took effect: declared dead by then, they may have more of the study than is known here.
+    pub(super) async fn absent(&self, turn: &Turn<'_>, effect: EventId) -> Result<BTreeSet<SiteId>, Error> {
+        let mut sites = self.others(turn).await?;
+        if let Some(erasure) = turn.known().erasures.of(effect) {
+            let took_part = erasure.took_part(effect);
+            sites.retain(|site| !took_part.contains(site));
+        }
+        Ok(sites)
     }
 
     /// Destroys the keys of which the log says that they go, and says so. A key store that was brought back from an old backup may

@@ -265,7 +265,7 @@ fn a_key_stays_while_something_is_live_under_it_and_the_report_says_what() {
     assert_eq!(patient(&archive, &made.study).0, made.name);
     // The rest of it takes the key with it.
     let id = archive.ok(&request[..6]).trim().to_owned();
-    assert_eq!(reported(&archive, &id)["Keys"].as_array().unwrap().len(), 1);
+    assert_eq!(reported(&archive, &id)["Keys"].as_array().unwrap().len(), 3, "and those of why it was asked for");
     archive.ok(&["index", "verify"]);
     archive.stop();
 }
@@ -292,7 +292,8 @@ fn keys_are_destroyed_at_every_site() {
     let request = sites.at("east").ok(&request).trim().to_owned();
     for name in ["east", "west"] {
         let report = reported(sites.at(name), &request);
-        assert_eq!((report["Keys"].as_array().unwrap().len(), &report["ReadAtSite"]), (1, &name.into()), "{report}");
+        // The patient's, and that of why it was asked for.
+        assert_eq!((report["Keys"].as_array().unwrap().len(), &report["ReadAtSite"]), (2, &name.into()), "{report}");
         sites.at(name).ok(&["index", "rebuild"]);
         let data = sites.site(name).data.clone();
         are_nowhere(&data, &gone);

@@ -107,8 +107,9 @@ fn judged(events: &[(Envelope, Bytes)], erased: &[u128]) -> (Vec<KeyId>, Vec<(Ke
 
 fn verdict(events: &[(Envelope, Bytes)], erased: &[u128]) -> KeysJudged {
     let all = [events, &[confirmed(98, "main")]].concat();
-    let of =
-        |keys: StudyKeys| keys.judge(id(99), &VersionsErased { series: series(erased), ..VersionsErased::default() });
+    let of = |keys: StudyKeys| {
+        keys.judge(id(99), &VersionsErased { series: series(erased), ..VersionsErased::default() }, &BTreeSet::new())
+    };
     let found = of(known(all.iter()));
     assert_eq!(found, of(known(all.iter().rev())), "in any order");
     found
@@ -170,7 +171,7 @@ fn what_a_site_that_has_not_confirmed_may_seal_under_stays_until_it_is_back() {
     ];
     let south: SiteId = "south".parse().unwrap();
     assert_eq!(judged(&some, &[1, 2]), (vec![key(1)], vec![(key(2), id(2)), (key(3), id(3))]));
-    assert_eq!(known(some.iter()).needed_by(key(2)), Some(NeededBy::Site(south, id(2))));
+    assert_eq!(known(some.iter()).needed_by(key(2), &BTreeSet::new()), Some(NeededBy::Site(south, id(2))));
     // What it confirmed of another erasure, before, says nothing of what it sealed since.
     let early = [&[confirmed(0, "south")], &some[..]].concat();
     assert_eq!(judged(&early, &[1, 2]).0, [key(1)]);
@@ -179,6 +180,23 @@ fn what_a_site_that_has_not_confirmed_may_seal_under_stays_until_it_is_back() {
     assert_eq!(judged(&more, &[1, 2]).1, [(key(2), id(5))], "what was written is needed with it");
     let all = [&more[..], &[erased(7, &[5]), said_to_go(8, &[key(1)])]].concat();
     assert_eq!(judged(&all, &[5]), (vec![key(2), key(3)], Vec::new()));
+}
+
+#[test]
+fn what_was_written_about_a_study_stays_for_what_a_site_may_have_of_it_that_took_no_part() {
+    let events = [stored(1, Some(key(1))), corrected(2, key(2)), erased(3, &[1]), confirmed(4, "main")];
+    let verdict = |absent: &[&str]| {
+        let absent = absent.iter().map(|site| site.parse().unwrap()).collect();
+        let erased = VersionsErased { series: series(&[1]), ..VersionsErased::default() };
+        known(events.iter()).judge(id(5), &erased, &absent)
+    };
+    let away = verdict(&["south"]);
+    assert_eq!(judged_keys(&away).collect::<Vec<_>>(), [key(1)], "its own are others");
+    assert_eq!(away.kept.iter().map(|kept| &kept.key_id[..]).collect::<Vec<_>>(), [key(2).as_bytes()]);
+    assert!(away.correction_event_ids.is_empty());
+    let back = verdict(&[]);
+    assert_eq!(judged_keys(&back).collect::<Vec<_>>(), [key(1), key(2)]);
+    assert_eq!(back.correction_event_ids, [id(2).as_bytes().to_vec()]);
 }
 
 /// What a site does with a study, one thing after the other.
@@ -246,7 +264,7 @@ proptest! {
         here.push(of_site("judge", erased(5_000, &all)));
         let verdict = |events: &[(Envelope, Bytes)]| {
             let event = VersionsErased { series: series(&all), ..VersionsErased::default() };
-            known(events.iter()).judge(id(6_000), &event)
+            known(events.iter()).judge(id(6_000), &event, &BTreeSet::new())
         };
         let gone: Vec<KeyId> = judged_keys(&verdict(&here)).collect();
         for (envelope, payload) in &to_come {
@@ -263,7 +281,7 @@ proptest! {
         let live = versions(&to_come);
         for kept in verdict(&whole).kept {
             let needed_by = EventId::from_slice(&kept.needed_by_event_id).unwrap();
-            prop_assert!(live.contains(&needed_by.0.as_u128()), "{:?}", keys.needed_by(KeyId::from_slice(&kept.key_id).unwrap()));
+            prop_assert!(live.contains(&needed_by.0.as_u128()), "{:?}", keys.needed_by(KeyId::from_slice(&kept.key_id).unwrap(), &BTreeSet::new()));
         }
     }
 }

@@ -157,16 +157,23 @@ fn keys_are_judged_once_and_again_for_each_site_that_is_back() {
         said(4, "east", &east_confirmed),
         said(5, "east", &destroyed(4, "east")),
     ];
+    let took_part = |all: &[Said]| {
+        let erasures = folded(all).0;
+        let sites = erasures.of(id(4)).unwrap().took_part(id(4));
+        sites.into_iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
     let to_judge = |all: &[Said]| folded(all).0.keys_to_judge().collect::<Vec<_>>();
     assert_eq!(to_judge(&all), [(id(4), id(4))]);
     all.push(follows(4, said(6, "east", &judged(4))));
     assert!(to_judge(&all).is_empty(), "once, and not for who confirmed it in time");
     // West was declared dead, is back, and confirms too late.
     all.push(said(7, "west", &confirmed(1, "west")));
+    assert_eq!(took_part(&all), ["east"]);
     all.push(said(8, "west", &destroyed(4, "west")));
     assert_eq!(to_judge(&all), [(id(4), id(8))]);
     all.push(follows(8, said(9, "east", &judged(4))));
     assert!(to_judge(&all).is_empty());
+    assert_eq!(took_part(&all), ["east", "west"]);
     all.reverse();
     assert!(to_judge(&all).is_empty(), "in any order");
 }
