@@ -23,12 +23,13 @@ pub use v1::{
     ErasedInstance, ErasedSeries, ErasedVersion, ErasureConfirmed, ErasureRequested, ErasureWithdrawn, EventRepaired,
     Finding, FragmentedFrames, FrameTable, HeldPatient, HoldPlaced, HoldProtected, HoldReleased, InstanceProtected,
     InstanceReceivedAgain, InstanceStored, InstanceStoredSide, InstancesRejected, KeptBecause, KeptKey, KeptVersion,
-    KeysDestroyed, KeysJudged, NamedPatient, NativeFrames, Object, ObjectDamaged, ObjectRepaired, ObjectsDestroyed,
-    OriginEnd, PatientFactRevoked, PatientProtected, PatientUpdated, PatientsLinked, PatientsMerged, PolicyAction,
-    PolicyAdopted, PolicyProtected, PolicyWithdrawn, RangeSealed, Receipt, ReceiptClosed, ReceiptEnd, RejectedInstance,
-    RejectedSeries, RejectionNote, RejectionRevoked, Replacement, ResendPolicy, RevokedSeries, SealedBlock,
-    SealedFooter, SenderProfile, SendersConfigured, SiteDeclaredDead, SiteDemoted, SitePromoted, SiteReadOnlySet,
-    VersionChosen, VersionsCompared, VersionsErased, event_repaired, frame_table, object_repaired,
+    KeysDestroyed, KeysJudged, NamedPatient, NativeFrames, Object, ObjectDamaged, ObjectRepaired, ObjectTier,
+    ObjectsDestroyed, OriginEnd, PatientFactRevoked, PatientProtected, PatientUpdated, PatientsLinked, PatientsMerged,
+    PolicyAction, PolicyAdopted, PolicyProtected, PolicyWithdrawn, RangeSealed, Receipt, ReceiptClosed, ReceiptEnd,
+    RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked, Replacement, ResendPolicy, RevokedSeries,
+    SealedBlock, SealedFooter, SenderProfile, SendersConfigured, SiteDeclaredDead, SiteDemoted, SitePromoted,
+    SiteReadOnlySet, StudyMoved, VersionChosen, VersionsCompared, VersionsErased, event_repaired, frame_table,
+    object_repaired,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -98,6 +99,8 @@ pub enum Event {
     PolicyAdopted(PolicyAdopted),
     /// `cairn.policy.withdrawn.v1`
     PolicyWithdrawn(PolicyWithdrawn),
+    /// `cairn.study.moved.v1`
+    StudyMoved(StudyMoved),
     /// `cairn.log.range-sealed.v1`
     RangeSealed(RangeSealed),
     /// `cairn.patient.merged.v1`
@@ -186,6 +189,7 @@ event_kinds! {
     KeysDestroyed = "cairn.erasure.keys-destroyed.v1",
     PolicyAdopted = "cairn.policy.adopted.v1",
     PolicyWithdrawn = "cairn.policy.withdrawn.v1",
+    StudyMoved = "cairn.study.moved.v1",
     RangeSealed = "cairn.log.range-sealed.v1",
     PatientsMerged = "cairn.patient.merged.v1",
     PatientsLinked = "cairn.patient.linked.v1",
@@ -254,6 +258,7 @@ impl Event {
             Event::ErasureConfirmed(event) => &event.study_instance_uid,
             Event::VersionsErased(event) => &event.study_instance_uid,
             Event::ObjectsDestroyed(event) => &event.study_instance_uid,
+            Event::StudyMoved(event) => &event.study_instance_uid,
             Event::KeysJudged(event) => &event.study_instance_uid,
             Event::KeysDestroyed(event) => &event.study_instance_uid,
             Event::HoldPlaced(_)
@@ -304,6 +309,7 @@ impl Event {
             Event::ErasureConfirmed(event) => &event.tenant,
             Event::VersionsErased(event) => &event.tenant,
             Event::ObjectsDestroyed(event) => &event.tenant,
+            Event::StudyMoved(event) => &event.tenant,
             Event::PatientsMerged(event) => &event.tenant,
             Event::PatientsLinked(event) => &event.tenant,
             Event::PatientUpdated(event) => &event.tenant,
@@ -366,7 +372,9 @@ impl Event {
             | Event::VersionsErased(_)
             | Event::ObjectsDestroyed(_)
             | Event::KeysJudged(_)
-            | Event::KeysDestroyed(_) => Vec::new(),
+            | Event::KeysDestroyed(_)
+            // The events that stored them name the objects.
+            | Event::StudyMoved(_) => Vec::new(),
         }
     }
 

@@ -713,6 +713,16 @@ fn samples() -> Vec<(&'static str, Event)> {
                 absent: 1,
             }),
         ),
+        (
+            "study_moved",
+            Event::StudyMoved(events::StudyMoved {
+                tenant: "default".into(),
+                study_instance_uid: "1.2.3".into(),
+                site: "west".into(),
+                tier: events::ObjectTier::Cold.into(),
+                asked_by: "operator".into(),
+            }),
+        ),
     ];
     samples.extend(of_patients());
     samples

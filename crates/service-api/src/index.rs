@@ -148,6 +148,8 @@ pub struct InstanceRecord {
     pub damaged: bool,
     /// Whether somebody asked that it be erased, whatever becomes of that: nobody is to count on it.
     pub is_to_be_erased: bool,
+    /// Whether this site moved it to its cold object store, or is about to.
+    pub is_cold: bool,
     /// NumberOfFrames, 1 for an image without it, 0 without Pixel Data.
     pub frames: u32,
     /// Frame table (`Detail::Tables` and up). With `side_object` set it may be there instead.

@@ -170,6 +170,7 @@ pub(crate) fn record_to(record: &InstanceRecord) -> common::InstanceRecord {
         rejected: titles_to(record.rejected),
         damaged: record.damaged,
         to_be_erased: record.is_to_be_erased,
+        cold: record.is_cold,
         corrections: record.corrections.iter().map(correction::in_force_to).collect(),
         corrected_length: record.corrected_length,
     }
@@ -203,6 +204,7 @@ pub(crate) fn record_from(record: Option<common::InstanceRecord>) -> Result<Inst
         rejected: titles_from(&record.rejected)?,
         damaged: record.damaged,
         is_to_be_erased: record.to_be_erased,
+        is_cold: record.cold,
         corrections: record.corrections.into_iter().map(correction::in_force_from).collect::<Result<_, _>>()?,
         corrected_length: record.corrected_length,
     })

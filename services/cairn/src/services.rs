@@ -20,7 +20,7 @@ use cairn_replication::{PeerConnection, ReplicationService};
 use cairn_retrieval::RetrievalService;
 use cairn_service_api::{
     Commitments, Index, Ingest, Lifecycle, Notary, Peer, Policies, Replication, Retention, Retrieval, Tiering,
-    site::SiteStatus,
+    site::SiteStatus, tiering::TierStatus,
 };
 use cairn_service_grpc::{
     client::{
@@ -29,7 +29,7 @@ use cairn_service_grpc::{
     },
     server::{LateLog, ServedLog},
 };
-use cairn_store_api::ObjectStore;
+use cairn_store_api::{ObjectStore, Tier};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -269,6 +269,9 @@ impl Running {
             let share = join().map_err(Failure::failed)?;
             let index = IndexService::open(log.clone(), rows.clone(), share, config.index.clone()).await?;
             services.own_index.set(index.clone());
+            if let Some(tiering) = services.tiering() {
+                self.tasks.spawn(follow_tiers(tiering, index.clone(), config.lifecycle.tiering.look_interval));
+            }
             self.index = Some(index);
         }
         if let (Some(log), Some(objects), Some(quarantine)) = (&stores.log, &stores.objects, &stores.quarantine) {
@@ -391,6 +394,20 @@ fn measured(status: &SiteStatus) {
     metrics::gauge!("cairn_site_epoch").set(status.epoch as f64);
     metrics::gauge!("cairn_site_has_authority").set(is(status.primary.as_ref() == Some(&status.site)));
     metrics::gauge!("cairn_site_read_only").set(is(status.read_only));
+}
+
+/// Lets the index know whether the cold object store can be reached. While lifecycle is away, what was known holds.
+async fn follow_tiers(tiering: Arc<dyn Tiering>, index: Arc<IndexService>, interval: Duration) {
+    loop {
+        match tiering.tiering().await {
+            Ok(status) => {
+                let is_away = |tier: &TierStatus| tier.tier == Tier::Cold && tier.space.is_err();
+                index.set_cold_away(status.tiers.iter().any(is_away));
+            }
+            Err(error) => tracing::debug!(%error, "whether the cold object store can be reached is not known"),
+        }
+        tokio::time::sleep(interval).await;
+    }
 }
 
 /// Tells the other sites what this one knows of its senders. A log that is away is waited for.

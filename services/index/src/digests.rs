@@ -213,6 +213,7 @@ fn kind_of_trace(trace: &Trace) -> &'static str {
         TraceKind::ReceivedAgain { .. } => Event::InstanceReceivedAgain(Default::default()).kind(),
         TraceKind::ReceiptClosed { .. } => Event::ReceiptClosed(Default::default()).kind(),
         TraceKind::Rejected { .. } => Event::InstancesRejected(Default::default()).kind(),
+        TraceKind::Moved => Event::StudyMoved(Default::default()).kind(),
         TraceKind::Corrected => Event::AttributesCorrected(Default::default()).kind(),
         TraceKind::CorrectionRevoked => Event::CorrectionRevoked(Default::default()).kind(),
         TraceKind::Revoked { .. } => Event::RejectionRevoked(Default::default()).kind(),

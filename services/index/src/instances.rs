@@ -11,8 +11,8 @@ use crate::{
 use cairn_archive::{
     events::InstanceStoredSide,
     fold::{
-        Corrections, Identity, InstanceState, PatientIdentity, StoredObject, StudyKey, StudyState, TablesAt, Version,
-        applied,
+        Corrections, Identity, InstanceState, PatientIdentity, Stamp, StoredObject, StudyKey, StudyState, TablesAt,
+        Version, applied,
     },
     index_rows::{
         RowError, VERSION_TABLES,
@@ -54,7 +54,7 @@ pub(crate) async fn run(
                 Way::Lists(Lists::of_patients(same.iter().map(|patient| patient.id.as_str()).chain([id.as_str()])));
         }
         let from = (pinned.rows.clone(), selection.tenant.clone());
-        let mut walk = Walk::new(people, from, plan, sees_rejected(&selection), &shared.config);
+        let mut walk = Walk::new(people, from, plan, sees_rejected(&selection), &shared);
         let mut studies: Studies = walk.begin(1).await?;
         while let Some((key, state)) = studies.next().await? {
             // Whose it is, what is seen of it says; which instances are seen, their own facts do.
@@ -156,7 +156,8 @@ async fn of_series(
     let corrections = if selection.as_stored { Corrections::default() } else { study.state.corrections.clone() };
     let headers = walk.headers(key);
     let (rows, people) = (walk.rows.clone(), study.people.clone());
-    let mut reader = Reader { rows, headers, key: key.clone(), detail, corrections, people };
+    let cold_until = walk.cold_until(&study.state);
+    let mut reader = Reader { rows, headers, key: key.clone(), detail, corrections, people, cold_until };
     let mut after = None;
     loop {
         let (found, more) = walk.instances(key, series, after.as_ref()).await?;
@@ -194,6 +195,8 @@ pub(crate) struct Reader {
     detail: Detail,
     corrections: Corrections,
     people: PeopleOfStudy,
+    /// What came before is in the site's cold object store.
+    cold_until: Option<Stamp>,
 }
 
 fn object(object: &StoredObject) -> ObjectRef {
@@ -237,6 +240,7 @@ impl Reader {
             rejected: state.titles(version),
             damaged: state.is_damaged(version),
             is_to_be_erased: state.is_to_be_erased(version.order.id),
+            is_cold: self.cold_until.is_some_and(|until| version.stamp < until),
             frames: version.frames,
             frame_table: tables.frame_table,
             bulk_data: tables.bulk_data,

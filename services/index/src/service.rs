@@ -33,7 +33,10 @@ use cairn_service_api::{
 use cairn_store_api::{EventLog, Generation, IndexStore, Membership};
 use futures_util::future::try_join_all;
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -64,6 +67,8 @@ pub(crate) struct Shared {
     /// Wakes the keeper.
     pub(crate) told: Arc<Notify>,
     firsts: Firsts,
+    /// Whether the site's cold object store can't be reached.
+    pub(crate) cold_is_away: AtomicBool,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -113,6 +118,7 @@ impl IndexService {
             generations,
             told,
             firsts: Firsts::default(),
+            cold_is_away: AtomicBool::default(),
             stop,
         });
         shared.look().await?;
@@ -121,6 +127,11 @@ impl IndexService {
         tasks.spawn(keeper::keep(shared.clone()));
         tasks.spawn(crate::parked::resume(shared.clone()));
         Ok(Arc::new(Self { shared, tasks: tokio::sync::Mutex::new(Some(tasks)) }))
+    }
+
+    /// Tells whether the cold object store of this site can't be reached: InstanceAvailability of what is in it is OFFLINE then, else NEARLINE.
+    pub fn set_cold_away(&self, is_away: bool) {
+        self.shared.cold_is_away.store(is_away, Ordering::Relaxed);
     }
 
     /// Stops following the log, between commits, and makes what was committed durable. Log and store stay open.

@@ -1,6 +1,6 @@
 //! Making facts.
 
-use cairn_archive::{Envelope, EventId, Hlc, HybridClock, Offset, Partition, SiteId, events::Event};
+use cairn_archive::{Envelope, EventId, Hlc, HybridClock, Offset, Partition, PositionVector, SiteId, events::Event};
 use cairn_process::clock::Clock;
 use cairn_service_api::{Error, ErrorKind};
 use cairn_store_api::{EventLog, Record};
@@ -39,6 +39,17 @@ impl Appender {
     /// The latest place in the order of events of all that was read or appended.
     pub(crate) fn newest(&self) -> Hlc {
         self.hybrid.lock().unwrap_or_else(PoisonError::into_inner).last()
+    }
+
+    /// All that the log has of a study, as an index is waited for that is to know of it.
+    ///
+    /// # Errors
+    /// That of the log.
+    pub(crate) async fn all_of(&self, study_instance_uid: &str) -> Result<PositionVector, Error> {
+        let partition = Partition::of_study(study_instance_uid, self.log.partitions());
+        let mut all = PositionVector::default();
+        all.0.insert((self.site().clone(), self.log.incarnation(), partition), self.log.end(partition).await?);
+        Ok(all)
     }
 
     /// Makes something a fact, which may follow from an event; durable on return.

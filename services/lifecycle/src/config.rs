@@ -51,6 +51,10 @@ pub struct TieringConfig {
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
     pub look_timeout: Duration,
+    /// Time that a move waits for the index to know all that the log has of the study. Then it is tried again later.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub index_wait: Duration,
 }
 
 impl Default for TieringConfig {
@@ -62,6 +66,7 @@ impl Default for TieringConfig {
             retry_pause: Duration::from_secs(60),
             look_interval: Duration::from_secs(10),
             look_timeout: Duration::from_secs(5),
+            index_wait: Duration::from_secs(30),
         }
     }
 }

@@ -324,6 +324,7 @@ fn record_of(object: ObjectRef, event: &InstanceStored) -> Result<InstanceRecord
         rejected: Titles::default(),
         damaged: false,
         is_to_be_erased: false,
+        is_cold: false,
         frames: 0,
         frame_table: None,
         bulk_data: Vec::new(),

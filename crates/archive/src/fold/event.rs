@@ -96,6 +96,8 @@ pub enum TraceKind {
     Corrected,
     /// Corrections were taken back; which, the study's corrections say.
     CorrectionRevoked,
+    /// A site moved the study to one of its object stores; which, the study's places say.
+    Moved,
     /// Something came of an erasure; what it names, facts say.
     Erasure {
         /// What.
@@ -115,6 +117,11 @@ pub enum TraceKind {
 }
 
 impl Trace {
+    /// Whether it is of one site alone, and no part of the canonical state.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self.kind, TraceKind::Moved)
+    }
+
     /// What of the canonical state it is.
     pub(super) fn hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
@@ -142,6 +149,9 @@ impl Trace {
             }
             TraceKind::CorrectionRevoked => {
                 hasher.update(b"correction-revoked");
+            }
+            TraceKind::Moved => {
+                hasher.update(b"moved");
             }
             TraceKind::Erasure { step, of } => {
                 hasher.update(b"erasure").update(&[*step as u8]).update(of.as_bytes());

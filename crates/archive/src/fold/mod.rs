@@ -13,6 +13,7 @@ mod event;
 mod extract;
 mod instance;
 mod levels;
+mod moved;
 mod order;
 mod rejection;
 mod repair;
@@ -32,6 +33,7 @@ pub use instance::{
     Verdict, Version,
 };
 pub use levels::{Level, level_of};
+pub use moved::{Place, Places};
 pub use order::{EventOrder, Stamp};
 pub use rejection::{Rejected, Revoked};
 pub use repair::Remedy;

@@ -1,6 +1,6 @@
 //! What is kept per series and per study.
 
-use super::{Attributes, Corrections, Stamp, extract::PATIENT_IDENTITY};
+use super::{Attributes, Corrections, Places, Stamp, extract::PATIENT_IDENTITY};
 use crate::digest::{FOLD_VERSION, HashSum, Leaf};
 use cairn_dicom::tags;
 use std::collections::BTreeSet;
@@ -111,6 +111,8 @@ pub struct StudyState {
     pub facts: HashSum,
     /// Sum of the hashes of the series.
     pub series_hashes: HashSum,
+    /// In which of its object stores each site has it. Local: no part of the canonical state.
+    pub places: Places,
 }
 
 impl StudyState {

@@ -8,6 +8,7 @@ use super::{
     erasing::{Erasing, ErasureStep, read_erased},
     event::{Identity, Poison, Trace, TraceKind, event_id, identity, version_of},
     extract::{Profile, Told, fingerprint, series_elements, study_elements},
+    moved::read_moved,
     rejection::{Rejected, Revoked, read_rejection, read_revocation},
     repair::{Repair, replacement},
 };
@@ -69,6 +70,7 @@ impl Needs {
             | Event::ErasureWithdrawn(_)
             | Event::ErasureConfirmed(_)
             | Event::ObjectsDestroyed(_)
+            | Event::StudyMoved(_)
             | Event::KeysJudged(_)
             | Event::KeysDestroyed(_) => {
                 self.traces.insert(id);
@@ -374,6 +376,14 @@ impl StudyFold {
             Event::KeysDestroyed(event) => {
                 self.step(order, stamp, by, ErasureStep::KeysDestroyed, &event.keys_judged_event_id)
             }
+            Event::StudyMoved(event) => {
+                let (site, place) = read_moved(order.clone(), stamp, &event)?;
+                self.now.places.insert(site, place);
+                if by.is_none() {
+                    self.trace(Trace { order, stamp, kind: TraceKind::Moved });
+                }
+                Ok(())
+            }
             Event::EventRepaired(event) => self.repaired(order, stamp, &event),
             // Of no study.
             Event::HoldPlaced(_)
@@ -567,7 +577,9 @@ impl StudyFold {
             return;
         }
         self.now.events.add(&event_hash(&trace.order.id));
-        self.now.facts.add(&trace.hash());
+        if !trace.is_local() {
+            self.now.facts.add(&trace.hash());
+        }
         self.changed = true;
         self.traces.push(trace);
     }

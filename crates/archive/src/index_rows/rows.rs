@@ -8,8 +8,8 @@ use crate::{
     digest::{HashSum, Leaf},
     fold::{
         Attributes, Chosen, Compared, Condition, Correction, Corrections, CorrectionsRevoked, Erasing, ErasureStep,
-        EventOrder, Fact, FactRef, Identity, OpenChunks, Rejected, Remedy, Resend, Revoked, SeriesState, Stamp,
-        StoredObject, StudyState, TablesAt, Trace, TraceKind, Variant, Verdict, Version,
+        EventOrder, Fact, FactRef, Identity, OpenChunks, Place, Places, Rejected, Remedy, Resend, Revoked, SeriesState,
+        Stamp, StoredObject, StudyState, TablesAt, Trace, TraceKind, Variant, Verdict, Version,
     },
     ids::{Digest, EventId, ObjectKey},
     rejection::RejectionTitle,
@@ -164,7 +164,37 @@ fn study(state: &StudyState) -> Vec<u8> {
         });
     }
     write_corrections(&mut out, &state.corrections);
+    // Most rows end here.
+    let is_moved = !state.places.0.is_empty();
+    if is_moved || !state.corrections.gone.is_empty() {
+        out.varint(state.corrections.gone.len() as u64);
+        state.corrections.gone.iter().for_each(|id| {
+            out.fixed(id.as_bytes());
+        });
+    }
+    if is_moved {
+        write_places(&mut out, &state.places);
+    }
     out.0
+}
+
+fn write_places(out: &mut Writer, places: &Places) {
+    out.varint(places.0.len() as u64);
+    for (site, place) in &places.0 {
+        out.text(site.as_str()).order(&place.order).varint(place.stamp.0);
+        out.u8(u8::from(place.is_cold));
+    }
+}
+
+fn read_places(reader: &mut Reader<'_>) -> Result<Places, RowError> {
+    let mut places = Places::default();
+    for _ in 0..reader.count()? {
+        let site = reader.text()?.parse().map_err(|_| reader.bad())?;
+        places
+            .0
+            .insert(site, Place { order: reader.order()?, stamp: Stamp(reader.varint()?), is_cold: reader.u8()? == 1 });
+    }
+    Ok(places)
 }
 
 fn write_corrections(out: &mut Writer, corrections: &Corrections) {
@@ -181,12 +211,6 @@ fn write_corrections(out: &mut Writer, corrections: &Corrections) {
         write_by(out.order(&revoked.order), revoked.by);
         out.varint(revoked.corrections.len() as u64);
         revoked.corrections.iter().for_each(|id| {
-            out.fixed(id.as_bytes());
-        });
-    }
-    if !corrections.gone.is_empty() {
-        out.varint(corrections.gone.len() as u64);
-        corrections.gone.iter().for_each(|id| {
             out.fixed(id.as_bytes());
         });
     }
@@ -260,6 +284,9 @@ fn read_study(row: &Bytes, reader: &mut Reader<'_>) -> Result<StudyState, RowErr
     // And those of version 7 here.
     if !reader.rest().is_empty() {
         state.corrections = read_corrections(row, reader)?;
+    }
+    if !reader.rest().is_empty() {
+        state.places = read_places(reader)?;
     }
     Ok(state)
 }
@@ -563,6 +590,9 @@ pub fn encode_trace(trace: &Trace) -> Bytes {
         TraceKind::Revoked { rejection } => {
             out.u8(4).fixed(rejection.as_bytes());
         }
+        TraceKind::Moved => {
+            out.u8(8);
+        }
         TraceKind::Corrected => {
             out.u8(6);
         }
@@ -601,6 +631,7 @@ pub fn decode_trace(bytes: &[u8]) -> Result<Trace, RowError> {
         }
         6 => TraceKind::Corrected,
         7 => TraceKind::CorrectionRevoked,
+        8 => TraceKind::Moved,
         _ => return Err(reader.bad()),
     };
     reader.end()?;

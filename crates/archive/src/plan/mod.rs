@@ -39,6 +39,8 @@ pub struct Plan {
     pub series: Keys,
     /// Keys of the instance.
     pub instance: Keys,
+    /// Instance Availability, which is of every level: it is checked for what an answer stands for.
+    pub availability: Keys,
     /// Whether a key or a returned attribute is counted over a patient's studies.
     pub counts_patient: bool,
 }
@@ -153,18 +155,22 @@ pub fn plan_with(identifier: &DataSet, options: &MatchOptions, others: &Otherwis
         study: of_levels(&keys, |level| level <= Level::Study),
         series: of_levels(&keys, |level| level == Level::Series),
         instance: of_levels(&keys, |level| level == Level::Instance),
+        availability: keys_of(&keys, is_availability),
     })
 }
 
-/// Instance Availability is of every level; it is checked once, with the study.
-fn level_of_key(tag: Tag) -> Level {
-    if tag == tags::INSTANCE_AVAILABILITY { Level::Study } else { level_of(tag) }
+fn is_availability(tag: Tag) -> bool {
+    tag == tags::INSTANCE_AVAILABILITY
 }
 
 fn of_levels(keys: &Keys, wanted: impl Fn(Level) -> bool) -> Keys {
+    keys_of(keys, |tag| !is_availability(tag) && wanted(level_of(tag)))
+}
+
+fn keys_of(keys: &Keys, wanted: impl Fn(Tag) -> bool) -> Keys {
     Keys {
-        keys: keys.keys.iter().filter(|key| wanted(level_of_key(key.tag))).cloned().collect(),
-        combined: keys.combined.iter().filter(|pair| wanted(level_of_key(pair.date))).copied().collect(),
+        keys: keys.keys.iter().filter(|key| wanted(key.tag)).cloned().collect(),
+        combined: keys.combined.iter().filter(|pair| wanted(pair.date)).copied().collect(),
         query_offset: keys.query_offset,
         assumed_offset: keys.assumed_offset,
     }

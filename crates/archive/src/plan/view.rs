@@ -120,6 +120,11 @@ impl View {
         self.put(tag, Vr::IS, &Value::Text(vec![count.to_string()]));
     }
 
+    /// Puts where instances are: ONLINE, NEARLINE or OFFLINE (PS3.3 section C.4.23.1.1, edition 2025c).
+    pub fn put_availability(&mut self, availability: &str) {
+        self.put(tags::INSTANCE_AVAILABILITY, Vr::CS, &Value::Text(vec![availability.to_owned()]));
+    }
+
     fn put_set(&mut self, tag: Tag, vr: Vr, set: &BTreeSet<String>) {
         if !set.is_empty() {
             self.put(tag, vr, &Value::Text(set.iter().cloned().collect()));
@@ -127,15 +132,11 @@ impl View {
     }
 }
 
-fn online() -> Value {
-    Value::Text(vec!["ONLINE".to_owned()])
-}
-
 /// A study: patient- and study-level attributes and those computed from the study alone.
 pub fn study_view(key: &StudyKey, state: &StudyState) -> View {
     let mut view = view(&state.attributes);
     view.put(tags::STUDY_INSTANCE_UID, Vr::UI, &Value::Text(vec![key.study_instance_uid.clone()]));
-    view.put(tags::INSTANCE_AVAILABILITY, Vr::CS, &online());
+    view.put_availability("ONLINE");
     view.put_set(tags::MODALITIES_IN_STUDY, Vr::CS, &state.modalities);
     view.put_set(tags::SOP_CLASSES_IN_STUDY, Vr::UI, &state.sop_classes);
     view.put_count(tags::NUMBER_OF_STUDY_RELATED_SERIES, state.series);
@@ -157,7 +158,8 @@ pub fn series_view(series_instance_uid: &str, state: &SeriesState, study: &DataS
 /// An instance: the attributes of its header that are wanted. It can be had in the transfer syntax it is stored in, which
 /// Available Transfer Syntax UID names, whatever its header says.
 pub fn instance_view(sop_instance_uid: &str, version: &Version, header: &[u8], wanted: impl Fn(Tag) -> bool) -> View {
-    let wanted = |tag| tag == tags::TIMEZONE_OFFSET_FROM_UTC || wanted(tag);
+    // Where it is, no header knows.
+    let wanted = |tag| tag == tags::TIMEZONE_OFFSET_FROM_UTC || tag != tags::INSTANCE_AVAILABILITY && wanted(tag);
     let mut set = select(header, default_character_set(&version.default_character_set), wanted);
     if !version.time_zone.is_empty() && set.text(tags::TIMEZONE_OFFSET_FROM_UTC).is_none() {
         set.put_text(tags::TIMEZONE_OFFSET_FROM_UTC, &version.time_zone);

@@ -1,6 +1,7 @@
 //! Answering queries: studies by the planner's way, each checked, then what is below them; streamed as found, in
 //! bounded memory.
 
+mod availability;
 mod cursor;
 mod patients;
 mod run;
@@ -92,7 +93,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, query: Query) -> Result<AnswerStre
         };
         let (people, plan) = planned(&pinned.rows, &query, &options).await?;
         let from = (pinned.rows.clone(), query.tenant);
-        let walk = Walk::new(people, from, plan, sees_rejected, &shared.config);
+        let walk = Walk::new(people, from, plan, sees_rejected, &shared);
         let mut out = run::Out::new(answers, query.offset, query.limit);
         if out.is_full() {
             return Ok(());

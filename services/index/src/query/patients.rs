@@ -286,7 +286,8 @@ async fn add(walk: &Walk, rows: &[Row], patients: &mut BTreeMap<Patient, Merged>
 /// Whether the study, and something below it, matches.
 async fn matches(walk: &Walk, key: StudyKey, state: StudyState) -> Result<bool, Error> {
     let Some(study) = walk.see(key, state).await? else { return Ok(false) };
-    Ok(study.view.matches(&walk.plan.study) && walk.matches_below(&study).await?)
+    let matches = study.view.matches(&walk.plan.study) && walk.is_where_asked(&study, &study.view);
+    Ok(matches && walk.matches_below(&study).await?)
 }
 
 /// Patients of the studies that match, in order; gone through again where they are too many to hold.

@@ -6,19 +6,23 @@ use super::{
 };
 use crate::{
     answering::{Answers, Ended},
-    config::IndexConfig,
     people::People,
     project::HeaderReader,
     rows::{Identities, Rows, series_of},
+    service::Shared,
 };
 use cairn_archive::{
+    SiteId,
     fold::{Identity, InstanceState, SeriesState, StudyKey, Version, applied},
     plan::{Plan, View, Wanted, answer, instance_view, is_universal, series_view},
     rejection::Titles,
 };
 use cairn_dicom::{Tag, Uid, dataset::DataSet, matching::Test, tags};
 use cairn_service_api::Error;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 /// What a query works with.
 pub(crate) struct Walk {
@@ -31,6 +35,10 @@ pub(crate) struct Walk {
     pub(crate) header_cache_bytes: u64,
     /// What is said of patients.
     pub(crate) people: Arc<People>,
+    /// The site, which has some studies in its cold object store.
+    pub(crate) site: SiteId,
+    /// What is said of those.
+    pub(crate) availability_of_cold: &'static str,
     /// Where the SOP Instances that a key names are, if one does.
     places: Option<BTreeMap<Uid, Vec<Identity>>>,
 }
@@ -127,8 +135,9 @@ impl Walk {
         (rows, tenant): (Rows, String),
         mut plan: Plan,
         sees_rejected: Titles,
-        config: &IndexConfig,
+        shared: &Shared,
     ) -> Self {
+        let (config, is_away) = (&shared.config, shared.cold_is_away.load(Ordering::Relaxed));
         if !sees_rejected.is_empty() {
             plan.way = plan.way.with_rejected();
         }
@@ -140,6 +149,8 @@ impl Walk {
             sees_rejected,
             sort_max: config.sort_rows_max,
             header_cache_bytes: config.header_cache_bytes,
+            site: shared.log.site().clone(),
+            availability_of_cold: if is_away { "OFFLINE" } else { "NEARLINE" },
             places: None,
         }
     }
@@ -156,7 +167,9 @@ impl Walk {
     /// Whether every study that the way leads to matches.
     pub(crate) fn checks_nothing(&self) -> bool {
         self.sees_rejected.is_empty()
-            && [&self.plan.study, &self.plan.series, &self.plan.instance].into_iter().all(is_universal)
+            && [&self.plan.study, &self.plan.series, &self.plan.instance, &self.plan.availability]
+                .into_iter()
+                .all(is_universal)
     }
 
     /// Whether some series, and some instance in it, matches.
@@ -234,7 +247,8 @@ impl Walk {
         let header = headers.header(&identity.series, version).await?;
         let in_force = study.people.in_force(&study.state.corrections, identity, version, &header);
         let header = applied(version, header, &in_force);
-        let view = instance_view(identity.instance.as_str(), version, &header, wanted);
+        let mut view = instance_view(identity.instance.as_str(), version, &header, wanted);
+        self.place_instance(study, version, &mut view);
         Ok(view.matches(&self.plan.instance).then(|| (version.clone(), view)))
     }
 
@@ -334,6 +348,7 @@ pub(crate) async fn studies(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> R
         }
         if let Some(study) = walk.see(key, state).await?
             && study.view.matches(&walk.plan.study)
+            && walk.is_where_asked(&study, &study.view)
             && walk.matches_below(&study).await?
         {
             out.give(|| Ok(answer(wanted, &walk.plan.study, &[&study.view.set]))).await?;
@@ -358,7 +373,9 @@ pub(crate) async fn series(mut walk: Walk, wanted: &Wanted, out: &mut Out) -> Re
         loop {
             let (found, more) = walk.series(&study, after.as_ref(), walk.sort_max).await?;
             for (entry, (_, view)) in &found {
-                if walk.matches_in_series(&study, &entry.uid).await? {
+                let mut view = view.clone();
+                walk.place_series(&study, &entry.uid, &mut view).await?;
+                if walk.is_where_asked(&study, &view) && walk.matches_in_series(&study, &entry.uid).await? {
                     out.give(|| Ok(answer(wanted, &walk.plan.series, &[&study.view.set, &view.set]))).await?;
                     if out.is_full() {
                         return Ok(());
@@ -418,6 +435,9 @@ async fn instances_of(
             let Some((_, view)) = walk.instance(&mut headers, study, (&identity, state), &select).await? else {
                 continue;
             };
+            if !walk.is_where_asked(study, &view) {
+                continue;
+            }
             out.give(|| Ok(answer(wanted, &walk.plan.instance, &[&study.view.set, &series.1.set, &view.set]))).await?;
             if out.is_full() {
                 return Ok(());

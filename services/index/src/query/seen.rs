@@ -66,6 +66,7 @@ impl Walk {
             return Ok(None);
         }
         seen.tell(&self.people).await?;
+        self.place_study(&mut seen);
         if self.plan.counts_patient {
             super::patients::count(self, &seen.key, &seen.state, &mut seen.view).await?;
         }

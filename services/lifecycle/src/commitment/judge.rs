@@ -119,6 +119,7 @@ mod tests {
             shown,
             damaged: false,
             is_to_be_erased: false,
+            is_cold: false,
             corrections: Vec::new(),
             corrected_length: None,
             rejected: Titles::default(),

@@ -59,6 +59,8 @@ pub(super) struct Waiting {
     by: String,
     asked_at_ms: u64,
     is_under_way: bool,
+    /// Whether an event says where it is moved to.
+    is_said: bool,
     failure: String,
     /// It is not tried before the clock that nobody sets shows this.
     not_before: Duration,
@@ -69,6 +71,9 @@ pub(super) struct Waiting {
 pub(super) struct Turn {
     pub(super) place: Place,
     pub(super) study: Study,
+    pub(super) by: String,
+    /// Whether an event says where it is moved to.
+    pub(super) is_said: bool,
 }
 
 impl Turn {
@@ -103,7 +108,8 @@ impl Queue {
             self.waiting.remove(&before);
         }
         let (failure, not_before) = (String::new(), Duration::ZERO);
-        self.waiting.insert(place, Waiting { study, by, asked_at_ms, is_under_way: false, failure, not_before });
+        let (is_under_way, is_said) = (false, false);
+        self.waiting.insert(place, Waiting { study, by, asked_at_ms, is_under_way, is_said, failure, not_before });
     }
 
     /// Whether a study waits to be moved there already.
@@ -127,7 +133,15 @@ impl Queue {
     pub(super) fn begin(&mut self, now: Duration) -> Option<Turn> {
         let (place, waiting) = self.waiting.iter_mut().find(|(_, waiting)| waiting.not_before <= now)?;
         waiting.is_under_way = true;
-        Some(Turn { place: *place, study: waiting.study.clone() })
+        let Waiting { study, by, is_said, .. } = waiting.clone();
+        Some(Turn { place: *place, study, by, is_said })
+    }
+
+    /// An event says where it is moved to. After a restart another one does.
+    pub(super) fn said(&mut self, turn: &Turn) {
+        if let Some(waiting) = self.waiting.get_mut(&turn.place) {
+            waiting.is_said = true;
+        }
     }
 
     /// It failed, and comes again later.

@@ -8,7 +8,7 @@ use crate::{
     metrics,
     notes::{Change, Kind},
 };
-use cairn_archive::events::DamageFoundBy;
+use cairn_archive::events::{DamageFoundBy, Event, ObjectTier, StudyMoved};
 use cairn_service_api::{
     Error, ErrorKind,
     index::{Detail, InstanceRecord, Selection},
@@ -60,17 +60,84 @@ impl TieringService {
         Ok(())
     }
 
-    /// Moves every version of every instance of a study that the index knows of. What comes meanwhile stays where objects
-    /// come in; so do side objects, which are looked at to find what is wanted of an instance.
+    /// Moves every version of every instance of a study. Side objects stay where objects come in: they are looked at to find
+    /// what is wanted of an instance.
     async fn move_study(&self, tiers: &Arc<dyn Tiers>, turn: &Turn) -> Result<(), Error> {
-        let named = self.objects_of(turn).await?;
-        let moves = stream::iter(named).map(|named| async move { self.move_object(tiers, &named, turn.to()).await });
-        moves.buffer_unordered(self.config.objects_at_once.max(1)).try_collect::<()>().await
+        match turn.to() {
+            Tier::Cold => self.move_away(tiers, turn).await,
+            Tier::Hot => self.recall(tiers, turn).await,
+        }
     }
 
-    async fn objects_of(&self, turn: &Turn) -> Result<Vec<NamedObject>, Error> {
+    /// It is said first that all of it is cold, and what the index then knows to be is moved: what is said to be hot never is
+    /// cold. What comes after that stays hot.
+    async fn move_away(&self, tiers: &Arc<dyn Tiers>, turn: &Turn) -> Result<(), Error> {
+        let looked = tokio::time::timeout(self.config.look_timeout, tiers.space_of(Tier::Cold)).await;
+        looked.map_err(|_| Error::new(ErrorKind::Unavailable, "the cold object store does not answer"))??;
+        if self.versions(turn).await?.is_empty() {
+            return Ok(());
+        }
+        if !turn.is_said {
+            self.say(turn).await?;
+            self.queue.lock().await.said(turn);
+        }
+        let versions = self.versions(turn).await?;
+        let cold = versions.into_iter().filter(|version| version.is_cold).collect();
+        self.move_all(tiers, turn, cold).await?;
+        Ok(())
+    }
+
+    /// It is said when all of it is hot.
+    async fn recall(&self, tiers: &Arc<dyn Tiers>, turn: &Turn) -> Result<(), Error> {
+        let versions = self.versions(turn).await?;
+        let was_cold = versions.iter().any(|version| version.is_cold);
+        let moved = self.move_all(tiers, turn, versions).await?;
+        if was_cold || moved > 0 {
+            self.say(turn).await?;
+        }
+        Ok(())
+    }
+
+    /// Says as an event where the study is: by it the index knows InstanceAvailability.
+    async fn say(&self, turn: &Turn) -> Result<(), Error> {
+        let tier = match turn.to() {
+            Tier::Hot => ObjectTier::Hot,
+            Tier::Cold => ObjectTier::Cold,
+        };
+        let moved = StudyMoved {
+            tenant: turn.study.tenant.clone(),
+            study_instance_uid: turn.study.uid.to_string(),
+            site: self.appender.site().to_string(),
+            tier: tier.into(),
+            asked_by: turn.by.clone(),
+        };
+        self.appender.append(&Event::StudyMoved(moved), None).await?;
+        Ok(())
+    }
+
+    /// Gives how many had to be moved.
+    async fn move_all(&self, tiers: &Arc<dyn Tiers>, turn: &Turn, of: Vec<InstanceRecord>) -> Result<u64, Error> {
+        let tenant = &turn.study.tenant;
+        let moves = stream::iter(of).map(|version| async move {
+            let named = NamedObject {
+                object: version.object,
+                named_by: version.store_event,
+                tenant: tenant.clone(),
+                study_instance_uid: version.study_instance_uid.to_string(),
+                series_instance_uid: version.series_instance_uid.to_string(),
+                sop_instance_uid: version.sop_instance_uid.to_string(),
+            };
+            self.move_object(tiers, &named, turn.to()).await
+        });
+        let moves = moves.buffer_unordered(self.config.objects_at_once.max(1));
+        moves.try_fold(0, |moved, is_moved| async move { Ok(moved + u64::from(is_moved)) }).await
+    }
+
+    /// All versions of a study, when the index knows all that the log has of it.
+    async fn versions(&self, turn: &Turn) -> Result<Vec<InstanceRecord>, Error> {
         let index = self.index.as_ref();
         let index = index.ok_or_else(|| Error::new(ErrorKind::Unavailable, "there is no index here to ask"))?;
+        index.wait_for(&self.appender.all_of(turn.study.uid.as_str()).await?, self.config.index_wait).await?;
         let selection = Selection {
             tenant: turn.study.tenant.clone(),
             studies: vec![turn.study.uid.clone()],
@@ -78,30 +145,21 @@ impl TieringService {
             as_stored: true,
             ..Selection::default()
         };
-        let found = match index.instances(selection, Detail::Location).await {
+        match index.instances(selection, Detail::Location).await {
             // Nothing is left of it.
-            Err(error) if error.kind == ErrorKind::NotFound => return Ok(Vec::new()),
-            found => found?,
-        };
-        let tenant = &turn.study.tenant;
-        let named = |record: InstanceRecord| NamedObject {
-            object: record.object,
-            named_by: record.store_event,
-            tenant: tenant.clone(),
-            study_instance_uid: record.study_instance_uid.to_string(),
-            series_instance_uid: record.series_instance_uid.to_string(),
-            sop_instance_uid: record.sop_instance_uid.to_string(),
-        };
-        found.map_ok(named).try_collect().await
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(Vec::new()),
+            found => found?.try_collect().await,
+        }
     }
 
-    async fn move_object(&self, tiers: &Arc<dyn Tiers>, named: &NamedObject, to: Tier) -> Result<(), Error> {
+    /// Gives whether it had to be moved.
+    async fn move_object(&self, tiers: &Arc<dyn Tiers>, named: &NamedObject, to: Tier) -> Result<bool, Error> {
         let object = &named.object;
         if self.notes.is_erased(&object.key).await? {
-            return Ok(());
+            return Ok(false);
         }
         match tiers.move_to(object, to).await {
-            Ok(false) => Ok(()),
+            Ok(false) => Ok(false),
             Ok(true) => {
                 self.moved.objects.fetch_add(1, Ordering::Relaxed);
                 self.moved.bytes.fetch_add(object.length, Ordering::Relaxed);
@@ -110,7 +168,7 @@ impl TieringService {
                     // Nobody waits for it: what comes in goes first.
                     self.pace.take(object.length, self.config.bytes_per_second_max).await;
                 }
-                Ok(())
+                Ok(true)
             }
             Err(error)
                 if matches!(
@@ -122,7 +180,7 @@ impl TieringService {
                 if let Some(damage) = self.damages.inspect(object, u64::MAX).await? {
                     self.damages.found(named, damage, DamageFoundBy::Retrieval).await?;
                 }
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(error.into()),
         }

@@ -336,6 +336,7 @@ pub fn record(instance: &str, store_event: EventId, object: ObjectRef) -> Instan
         shown: true,
         damaged: false,
         is_to_be_erased: false,
+        is_cold: false,
         corrections: Vec::new(),
         corrected_length: None,
         rejected: Titles::default(),

@@ -270,6 +270,7 @@ impl Archive {
             rejected: Default::default(),
             damaged: false,
             is_to_be_erased: false,
+            is_cold: false,
             corrections: Vec::new(),
             corrected_length: None,
             frames: walked.frames.as_ref().map_or(0, cairn_dicom::FrameTable::frames),

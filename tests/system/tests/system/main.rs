@@ -52,5 +52,6 @@ mod sites_tls;
 mod sites_verify;
 mod stow;
 mod support;
+mod tiers;
 mod traces;
 mod upgrade;

@@ -162,6 +162,7 @@ fn read(file: &[u8]) -> Result<Held, Error> {
         rejected: Default::default(),
         damaged: false,
         is_to_be_erased: false,
+        is_cold: false,
         corrections: Vec::new(),
         corrected_length: None,
         frames: walked.frames.as_ref().map_or(0, FrameTable::frames),

@@ -360,6 +360,7 @@ pub(crate) fn record(class: &str, syntax: &str, instance: &str) -> InstanceRecor
         rejected: Default::default(),
         damaged: false,
         is_to_be_erased: false,
+        is_cold: false,
         corrections: Vec::new(),
         corrected_length: None,
         frames: 0,

@@ -5,8 +5,8 @@ use crate::commands::corrections::keywords;
 use cairn_archive::{
     EventId, correction,
     events::{
-        AttributesCorrected, Comparison, Door, Event, InstanceStored, InstancesRejected, Receipt, ReceiptClosed,
-        ReceiptEnd, RejectionRevoked, event_repaired::Remedy,
+        AttributesCorrected, Comparison, Door, Event, InstanceStored, InstancesRejected, ObjectTier, Receipt,
+        ReceiptClosed, ReceiptEnd, RejectionRevoked, event_repaired::Remedy,
     },
     fold::{Because, InstanceState},
     rejection::RejectionTitle,
@@ -54,6 +54,10 @@ pub fn of(told: &Told, history: &History) -> String {
         Event::ObjectDamaged(event) => format!("the bytes of {} were found damaged", id(&event.named_by_event_id)),
         Event::ObjectRepaired(event) => {
             format!("the bytes that {} is about are whole again", id(&event.damage_event_id))
+        }
+        Event::StudyMoved(event) => {
+            let store = if event.tier() == ObjectTier::Cold { "cold" } else { "hot" };
+            format!("{} had it moved to the {store} object store of {}", event.asked_by, event.site)
         }
         other => other.kind().to_owned(),
     }

@@ -131,6 +131,7 @@ fn record_of(identity: &Identity, id: EventId, event: &InstanceStored, shown: bo
         rejected: Default::default(),
         damaged: false,
         is_to_be_erased: false,
+        is_cold: false,
         corrections: Vec::new(),
         corrected_length: None,
         frames: 0,
