@@ -142,7 +142,9 @@ fn while_the_cold_store_is_away_all_else_goes_on() {
     // Its disk is not mounted: there is an empty place.
     fs::rename(&cold, &unmounted).unwrap();
     fs::create_dir(&cold).unwrap();
-    let archive = started(folder.path(), &[]);
+    let mut archive = started(folder.path(), &[]);
+    archive.expect_in_log("cold store");
+    archive.expect_in_log("cold object store");
     archive.settled();
     let told = archive.command(&["tier", "status"]);
     assert_eq!(told.status.code(), Some(4), "{told:?}");
