@@ -20,6 +20,8 @@ pub enum KeyState {
     Destroyed,
     /// Nothing was ever here under that id.
     Absent,
+    /// It is absent, and an operator says that nobody is to wait for it.
+    Abandoned,
 }
 
 /// Ids in order, each with whether its key is destroyed.
@@ -46,6 +48,7 @@ pub struct KeyPage {
 /// * KS-09 Reopened after a crash at any point, each key is there whole or not at all, and each destruction as well.
 /// * KS-10 With another master key the store does not open: `Invalid`. Without it its files give no key.
 /// * KS-11 When the disk is full `add` is `Exhausted`, what was there stays readable, and adding goes on once there is room.
+/// * KS-12 What is `Abandoned` is not listed, and becomes what it is added or destroyed as.
 #[async_trait]
 pub trait KeyStore: Send + Sync {
     /// Adds keys.

@@ -89,7 +89,7 @@ impl LifecycleService {
             behind;
         let store = notes.clone();
         let notes = Arc::new(Notes::new(notes));
-        let appender = Arc::new(Appender::new(log.clone(), clock.clone()));
+        let appender = Arc::new(Appender::new(opened_log.clone(), clock.clone()));
         let of_sealing = (log.clone(), objects.clone(), notes.clone(), appender.clone());
         let sealing = Sealing::new(of_sealing.0, of_sealing.1, of_sealing.2, of_sealing.3, config.sealing.clone());
         let of_notary = (log.clone(), appender.clone(), Arc::new(sealing), config.notary.clone());

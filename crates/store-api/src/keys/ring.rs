@@ -173,7 +173,7 @@ impl KeyRing {
         Ok(ready)
     }
 
-    /// What opens what is sealed under these keys.
+    /// What opens what is sealed under these keys; nothing for one that was abandoned.
     ///
     /// # Errors
     /// The store's. `Unavailable`: a key is not here, or not yet.
@@ -182,27 +182,28 @@ impl KeyRing {
         for id in ids {
             let known = self.held().opening.get(id);
             let opening = match known {
-                Some(opening) => opening,
+                Some(opening) => Some(opening),
                 None => self.read(*id).await?,
             };
-            openings.insert(*id, opening);
+            openings.extend(opening.map(|opening| (*id, opening)));
         }
         Ok(openings)
     }
 
-    async fn read(&self, id: KeyId) -> Result<Opening, StoreError> {
+    async fn read(&self, id: KeyId) -> Result<Option<Opening>, StoreError> {
         let opening = match self.store.get(id).await? {
             KeyState::Key(bytes) => Opening::Key(Arc::new(sealing_key(id, &bytes)?)),
             KeyState::Destroyed => Opening::Destroyed,
             KeyState::Absent => return Err(not_here(id)),
+            KeyState::Abandoned => return Ok(None),
         };
         let mut held = self.held();
         // A destruction may have come between: it stays.
         if let Some(Opening::Destroyed) = held.opening.get(&id) {
-            return Ok(Opening::Destroyed);
+            return Ok(Some(Opening::Destroyed));
         }
         held.opening.insert(id, opening.clone());
-        Ok(opening)
+        Ok(Some(opening))
     }
 
     /// Destroys keys, for ever.
@@ -216,7 +217,7 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Keys as another site needs them to read what it is sent.
+    /// Keys as another site needs them to read what it is sent; without those that were abandoned, which it has, or abandons too.
     ///
     /// # Errors
     /// The store's. `NotFound`: one is not here.
@@ -227,6 +228,7 @@ impl KeyRing {
                 KeyState::Key(bytes) => Some(bytes),
                 KeyState::Destroyed => None,
                 KeyState::Absent => return Err(not_found(id)),
+                KeyState::Abandoned => continue,
             };
             handed.push(HandedKey { id, bytes });
         }

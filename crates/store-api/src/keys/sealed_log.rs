@@ -13,7 +13,7 @@ use std::{collections::HashSet, sync::Arc};
 /// sealed, and that is what other sites are sent and what is notarised.
 ///
 /// An event whose key is not here, or not to be had at present, can't be read: `Unavailable`, and whoever reads waits for it. One
-/// whose key is destroyed is given without what was sealed.
+/// whose key is destroyed is given without what was sealed; one whose key was abandoned as it is stored.
 pub struct SealedLog {
     log: Arc<dyn EventLog>,
     /// `None`: there is no key store, nothing is sealed, and what is can't be read.

@@ -27,6 +27,8 @@ const HEAD: KeyBytes = KeyBytes(*b"cairn key store: the master key.");
 enum Place {
     Here(u64),
     Destroyed,
+    /// Nowhere, and nobody waits for it.
+    Abandoned,
 }
 
 pub(crate) struct KeyFile {
@@ -145,7 +147,13 @@ impl KeyFile {
                 }
             },
             Said::Head(_) => return Err(corrupt("the key store has two beginnings")),
-            Said::Key(_) => drop(self.keys.entry(id).or_insert(Place::Here(number))),
+            Said::Key(_) => {
+                let place = self.keys.entry(id).or_insert(Place::Abandoned);
+                if *place == Place::Abandoned {
+                    *place = Place::Here(number);
+                }
+            }
+            Said::Abandoned => drop(self.keys.entry(id).or_insert(Place::Abandoned)),
             Said::Destroyed(slot) => {
                 if let Some(Place::Here(slot)) = self.keys.insert(id, Place::Destroyed) {
                     self.stale.insert(slot);
@@ -178,9 +186,15 @@ impl KeyFile {
     }
 
     pub(crate) fn counts(&self) -> KeyCounts {
-        let destroyed = self.keys.values().filter(|place| **place == Place::Destroyed).count() as u64;
-        let present = self.keys.len() as u64 - destroyed;
-        KeyCounts { present, destroyed, damaged: self.damaged.len() as u64 }
+        let mut counts = KeyCounts { present: 0, destroyed: 0, abandoned: 0, damaged: self.damaged.len() as u64 };
+        for place in self.keys.values() {
+            match place {
+                Place::Here(_) => counts.present += 1,
+                Place::Destroyed => counts.destroyed += 1,
+                Place::Abandoned => counts.abandoned += 1,
+            }
+        }
+        counts
     }
 
     pub(crate) fn give_damaged_up(&mut self) -> Result<(), StoreError> {
@@ -189,7 +203,8 @@ impl KeyFile {
     }
 
     pub(crate) fn list(&self, after: Bound<KeyId>, max: usize) -> KeyPage {
-        let mut ids = self.keys.range((after, Bound::Unbounded));
+        let known = self.keys.range((after, Bound::Unbounded));
+        let mut ids = known.filter(|(_, place)| **place != Place::Abandoned);
         let keys = ids.by_ref().take(max).map(|(id, place)| (*id, *place == Place::Destroyed)).collect();
         KeyPage { keys, more: ids.next().is_some() }
     }
@@ -198,6 +213,7 @@ impl KeyFile {
         let slot = match self.keys.get(&id) {
             Some(Place::Here(slot)) => *slot,
             Some(Place::Destroyed) => return Ok(KeyState::Destroyed),
+            Some(Place::Abandoned) => return Ok(KeyState::Abandoned),
             None if self.damaged.is_empty() => return Ok(KeyState::Absent),
             // It may be there.
             None => return Err(corrupt("keys in the key store can't be read, and this may be one of them")),
@@ -226,7 +242,7 @@ impl KeyFile {
                 KeyState::Key(_) => {
                     return Err(StoreError::new(StoreErrorKind::Conflict, format!("another key is here as {id}")));
                 }
-                KeyState::Absent => {
+                KeyState::Absent | KeyState::Abandoned => {
                     said.push((*id, Said::Key(self.master.wrap(*id, key)?)));
                     fresh.insert(*id, key.clone());
                 }
@@ -241,11 +257,28 @@ impl KeyFile {
             match self.keys.get(id) {
                 Some(Place::Destroyed) => {}
                 Some(Place::Here(slot)) => said.push((*id, Said::Destroyed(Some(*slot)))),
-                None => said.push((*id, Said::Destroyed(None))),
+                Some(Place::Abandoned) | None => said.push((*id, Said::Destroyed(None))),
             }
         }
         self.write(said)?;
         self.overwrite_stale()
+    }
+
+    pub(crate) fn abandon(&mut self, ids: &[KeyId]) -> Result<(), StoreError> {
+        let mut said = Vec::new();
+        for id in ids.iter().collect::<BTreeSet<_>>() {
+            let is = match self.get(*id)? {
+                KeyState::Absent => {
+                    said.push((*id, Said::Abandoned));
+                    continue;
+                }
+                KeyState::Abandoned => continue,
+                KeyState::Key(_) => "here",
+                KeyState::Destroyed => "destroyed",
+            };
+            return Err(StoreError::new(StoreErrorKind::Conflict, format!("key {id} is {is}: nobody waits for it")));
+        }
+        self.write(said)
     }
 
     fn check_room(&self) -> Result<(), StoreError> {
@@ -308,3 +341,6 @@ impl KeyFile {
 fn read_only() -> StoreError {
     StoreError::new(StoreErrorKind::Invalid, "the key store is open for reading alone")
 }
+
+#[cfg(test)]
+mod tests;

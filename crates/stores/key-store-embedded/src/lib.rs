@@ -41,6 +41,8 @@ pub struct KeyCounts {
     pub present: u64,
     /// Keys that are destroyed.
     pub destroyed: u64,
+    /// Keys that are not here and are not waited for.
+    pub abandoned: u64,
     /// Slots that can't be read: each may be of a key.
     pub damaged: u64,
 }
@@ -93,6 +95,14 @@ impl EmbeddedKeyStore {
     /// The disk's.
     pub fn give_damaged_up(&self) -> Result<(), StoreError> {
         with(&self.file, KeyFile::give_damaged_up)
+    }
+
+    /// Says of keys that are not here that nobody is to wait for them; durable on return. One that comes after all is here again.
+    ///
+    /// # Errors
+    /// `Conflict`: one is here, or destroyed. `Corrupt`: one may be in a slot that can't be read. Nothing was changed then.
+    pub fn abandon(&self, ids: &[KeyId]) -> Result<(), StoreError> {
+        with(&self.file, |file| file.abandon(ids))
     }
 
     async fn on_file<T: Send + 'static>(

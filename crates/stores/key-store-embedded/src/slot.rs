@@ -24,6 +24,8 @@ pub(crate) enum Said {
     Destroyed(Option<u64>),
     /// Nothing: a key was here, or the writing of one was cut off.
     Nothing,
+    /// A key is not here, and is not waited for.
+    Abandoned,
 }
 
 /// A slot.
@@ -44,6 +46,7 @@ impl Slot {
             // The first slot is no key's.
             Said::Destroyed(slot) => (3, None, slot.unwrap_or_default()),
             Said::Nothing => (4, None, 0),
+            Said::Abandoned => (5, None, 0),
         };
         let mut body = vec![kind, VERSION, 0, 0];
         body.extend_from_slice(self.id.as_bytes());
@@ -73,6 +76,7 @@ impl Slot {
             2 => Said::Key(wrapped),
             3 => Said::Destroyed((number > 0).then_some(number)),
             4 => Said::Nothing,
+            5 => Said::Abandoned,
             _ => return None,
         };
         Some(Self { id: KeyId::from_slice(id).ok()?, batch: u64::from_le_bytes(*batch), said })
@@ -92,6 +96,7 @@ mod tests {
             Said::Destroyed(Some(9)),
             Said::Destroyed(None),
             Said::Nothing,
+            Said::Abandoned,
         ] {
             let slot = Slot { id, batch: 3, said };
             let bytes = slot.encode();

@@ -1,6 +1,7 @@
 //! `cairn keys`.
 
 use super::{ConfigSource, Output};
+use cairn_archive::KeyId;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -36,5 +37,14 @@ pub enum KeysAction {
         /// The master key of the backup, where it is another one, as that of another site
         #[arg(long, value_name = "FILE")]
         master_key_file: Option<PathBuf>,
+    },
+    /// Say, to the key store of a stopped archive, that keys are lost for good: events under them are not waited for any more,
+    /// but parked, until `cairn parked repair` says what becomes of each. A key that is restored after all opens them (`cairn parked retry`)
+    Abandon {
+        /// The keys, as they are named where something waits for one
+        #[arg(required = true)]
+        keys: Vec<KeyId>,
+        #[command(flatten)]
+        source: ConfigSource,
     },
 }

@@ -109,7 +109,7 @@ fn key_store(config: &Config) -> Finding {
         .and_then(|store| store.counts().map_err(Failure::failed));
     match counts {
         Err(error) => Finding::Bad(error.to_string()),
-        Ok(KeyCounts { damaged: 0, present, destroyed }) => {
+        Ok(KeyCounts { damaged: 0, present, destroyed, .. }) => {
             Finding::Good(format!("{present} keys, and {destroyed} that are destroyed"))
         }
         Ok(KeyCounts { damaged, .. }) => Finding::Bad(format!("{damaged} keys can't be read: `cairn keys restore`")),

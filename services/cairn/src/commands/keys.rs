@@ -10,6 +10,7 @@ use crate::{
     signing::of_file,
     stores::keys,
 };
+use cairn_archive::KeyId;
 use cairn_key_store_embedded::{EmbeddedKeyStore, KeyCounts};
 use cairn_process::disk::{Disk, RealDisk};
 use cairn_store_api::{KeyState, KeyStore, StoreError};
@@ -25,6 +26,7 @@ pub async fn run(action: KeysAction) -> Result<(), Failure> {
         KeysAction::Restore { file, source, master_key_file } => {
             restore(&configured(&source)?, &file, master_key_file.as_deref()).await
         }
+        KeysAction::Abandon { keys, source } => abandon(&configured(&source)?, &keys).await,
     }
 }
 
@@ -43,8 +45,8 @@ fn counted(store: &EmbeddedKeyStore) -> Result<KeyCounts, Failure> {
 
 fn status(config: &Config, output: Output) -> Result<(), Failure> {
     let store = keys::open_to_read(&RealDisk, &keys::file(config), &keys::master_file(config))?;
-    let KeyCounts { present, destroyed, damaged } = counted(&store)?;
-    let fields = [("Keys", present), ("Destroyed", destroyed), ("Unreadable", damaged)];
+    let KeyCounts { present, destroyed, abandoned, damaged } = counted(&store)?;
+    let fields = [("Keys", present), ("Destroyed", destroyed), ("Abandoned", abandoned), ("Unreadable", damaged)];
     one(output, &fields.map(|(name, count)| (name, Cell::Number(count))))?;
     match damaged {
         0 => Ok(()),
@@ -65,7 +67,7 @@ fn backup(config: &Config, to: &Path) -> Result<(), Failure> {
         target.sync_all()
     };
     copied().map_err(|error| of_file(to, error))?;
-    let KeyCounts { present, destroyed, damaged } =
+    let KeyCounts { present, destroyed, damaged, .. } =
         counted(&keys::open_to_read(&RealDisk, to, &keys::master_file(config))?)?;
     println!("{}: {present} keys, and {destroyed} that are destroyed", to.display());
     match damaged {
@@ -96,6 +98,14 @@ async fn restore(config: &Config, from: &Path, master: Option<&Path>) -> Result<
     Ok(())
 }
 
+async fn abandon(config: &Config, ids: &[KeyId]) -> Result<(), Failure> {
+    let store = keys::open(config, Arc::new(RealDisk))?;
+    store.abandon(ids).map_err(Failure::failed)?;
+    store.close().await.map_err(Failure::failed)?;
+    println!("{} keys are not waited for any more: events under them are parked", ids.len());
+    Ok(())
+}
+
 async fn bring_back(backup: &EmbeddedKeyStore, store: &EmbeddedKeyStore) -> Result<(), StoreError> {
     let mut after = None;
     loop {
@@ -105,7 +115,7 @@ async fn bring_back(backup: &EmbeddedKeyStore, store: &EmbeddedKeyStore) -> Resu
             match backup.get(*id).await? {
                 KeyState::Key(key) => present.push((*id, key)),
                 KeyState::Destroyed => destroyed.push(*id),
-                KeyState::Absent => {}
+                KeyState::Absent | KeyState::Abandoned => {}
             }
         }
         // What is destroyed first: nothing is there for a moment that should not be.

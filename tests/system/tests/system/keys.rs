@@ -149,6 +149,49 @@ fn the_log_shows_no_patient_and_is_read_with_its_keys_alone() {
     archive.stop();
 }
 
+#[test]
+fn a_key_that_is_lost_for_good_holds_nothing_up_and_opens_what_it_sealed_if_it_comes_after_all() {
+    let folder = directory();
+    let (data, backup) = (folder.path().join("data"), folder.path().join("found-again"));
+    let (first, second) = (made(316), made(317));
+    let archive = sealing(&data);
+    store(&archive, &first.files);
+    archive.settled();
+    let events = rows(&archive, &["events", "tail", "--from", "beginning", "--no-follow"]);
+    let stored = events.iter().find(|event| event["Type"] == "cairn.instance.stored.v1").unwrap();
+    let position = stored["Position"].as_str().unwrap().to_owned();
+    archive.stop();
+    fs::rename(data.join("keys/keys"), &backup).unwrap();
+    let archive = sealing(&data);
+    let refused = archive.command(&["events", "show", &position]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let key = said.split_once(" is not in the key store").unwrap().0.rsplit(' ').next().unwrap().to_owned();
+    store(&archive, &second.files);
+    archive.stop();
+
+    offline(&data, &["keys", "abandon", &key]);
+    let mut archive = sealing(&data);
+    archive.expect_in_log("an event can't be folded and is parked");
+    archive.expect_in_log("a generation is not equal to the serving one");
+    assert!(!archive.command(&["index", "rebuild"]).status.success(), "what serves was read with the key, and stays");
+    assert_eq!(patient(&archive, &first.study), (first.name.clone(), first.id.clone()));
+    archive.ok(&["index", "switch", "2", "--accept-difference"]);
+    let parked = rows(&archive, &["parked", "list"]);
+    assert_eq!(parked.iter().map(|event| &event["Reason"]).collect::<Vec<_>>(), ["encrypted"; 3]);
+    assert_eq!(patient(&archive, &second.study), (second.name.clone(), second.id.clone()), "the rest goes on");
+    let counts: Value = serde_json::from_str(offline(&data, &["keys", "status", "-o", "json"]).trim()).unwrap();
+    assert_eq!(counts["Abandoned"], 1, "{counts}");
+    archive.stop();
+
+    offline(&data, &["keys", "restore", backup.to_str().unwrap()]);
+    let archive = sealing(&data);
+    archive.ok(&["parked", "retry"]);
+    archive.settled();
+    assert_eq!(patient(&archive, &first.study), (first.name, first.id));
+    assert!(rows(&archive, &["parked", "list"]).is_empty());
+    archive.stop();
+}
+
 const ERASES_SOON: [(&str, &str); 4] = [
     ("CAIRN__INDEX__DROP_GRACE", "1s"),
     ("CAIRN__KEYS__SEAL", "true"),
