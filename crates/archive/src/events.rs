@@ -23,13 +23,13 @@ pub use v1::{
     ErasedInstance, ErasedSeries, ErasedVersion, ErasureConfirmed, ErasureRequested, ErasureWithdrawn, EventRepaired,
     Finding, FragmentedFrames, FrameTable, HeldPatient, HoldPlaced, HoldProtected, HoldReleased, InstanceProtected,
     InstanceReceivedAgain, InstanceStored, InstanceStoredSide, InstancesRejected, KeptBecause, KeptKey, KeptVersion,
-    KeysDestroyed, KeysJudged, NamedPatient, NativeFrames, Object, ObjectDamaged, ObjectRepaired, ObjectTier,
-    ObjectsDestroyed, OriginEnd, PatientFactRevoked, PatientProtected, PatientUpdated, PatientsLinked, PatientsMerged,
-    PolicyAction, PolicyAdopted, PolicyProtected, PolicyWithdrawn, RangeSealed, Receipt, ReceiptClosed, ReceiptEnd,
-    RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked, Replacement, ResendPolicy, RevokedSeries,
-    SealedBlock, SealedFooter, SenderProfile, SendersConfigured, SiteDeclaredDead, SiteDemoted, SitePromoted,
-    SiteReadOnlySet, StudyMoved, VersionChosen, VersionsCompared, VersionsErased, event_repaired, frame_table,
-    object_repaired,
+    KeysDestroyed, KeysJudged, MovePolicyAdopted, NamedPatient, NativeFrames, Object, ObjectDamaged, ObjectRepaired,
+    ObjectTier, ObjectsDestroyed, OriginEnd, PatientFactRevoked, PatientProtected, PatientUpdated, PatientsLinked,
+    PatientsMerged, PolicyAction, PolicyAdopted, PolicyProtected, PolicyWithdrawn, RangeSealed, Receipt, ReceiptClosed,
+    ReceiptEnd, RejectedInstance, RejectedSeries, RejectionNote, RejectionRevoked, Replacement, ResendPolicy,
+    RevokedSeries, SealedBlock, SealedFooter, SenderProfile, SendersConfigured, SiteDeclaredDead, SiteDemoted,
+    SitePromoted, SiteReadOnlySet, StudyMoved, VersionChosen, VersionsCompared, VersionsErased, event_repaired,
+    frame_table, object_repaired,
 };
 
 /// Any event that this build can read, in its newest shape.
@@ -97,6 +97,8 @@ pub enum Event {
     KeysDestroyed(KeysDestroyed),
     /// `cairn.policy.adopted.v1`
     PolicyAdopted(PolicyAdopted),
+    /// `cairn.policy.move-adopted.v1`
+    MovePolicyAdopted(MovePolicyAdopted),
     /// `cairn.policy.withdrawn.v1`
     PolicyWithdrawn(PolicyWithdrawn),
     /// `cairn.study.moved.v1`
@@ -188,6 +190,7 @@ event_kinds! {
     KeysJudged = "cairn.erasure.keys-judged.v1",
     KeysDestroyed = "cairn.erasure.keys-destroyed.v1",
     PolicyAdopted = "cairn.policy.adopted.v1",
+    MovePolicyAdopted = "cairn.policy.move-adopted.v1",
     PolicyWithdrawn = "cairn.policy.withdrawn.v1",
     StudyMoved = "cairn.study.moved.v1",
     RangeSealed = "cairn.log.range-sealed.v1",
@@ -231,7 +234,7 @@ impl Event {
     pub fn is_of_no_study(&self) -> bool {
         match self {
             Event::HoldPlaced(_) | Event::HoldReleased(_) => true,
-            Event::PolicyAdopted(_) | Event::PolicyWithdrawn(_) => true,
+            Event::PolicyAdopted(_) | Event::MovePolicyAdopted(_) | Event::PolicyWithdrawn(_) => true,
             Event::ObjectDamaged(_) | Event::ObjectRepaired(_) => self.study_instance_uid().is_empty(),
             Event::CheckpointSigned(_) | Event::RangeSealed(_) => true,
             event => event.is_of_sites() || event.is_of_commitment() || event.is_of_patients(),
@@ -264,6 +267,7 @@ impl Event {
             Event::HoldPlaced(_)
             | Event::HoldReleased(_)
             | Event::PolicyAdopted(_)
+            | Event::MovePolicyAdopted(_)
             | Event::PolicyWithdrawn(_)
             | Event::SitePromoted(_)
             | Event::SiteDemoted(_)
@@ -303,6 +307,7 @@ impl Event {
             Event::HoldPlaced(event) => &event.tenant,
             Event::HoldReleased(event) => &event.tenant,
             Event::PolicyAdopted(event) => &event.tenant,
+            Event::MovePolicyAdopted(event) => &event.tenant,
             Event::PolicyWithdrawn(event) => &event.tenant,
             Event::ErasureRequested(event) => &event.tenant,
             Event::ErasureWithdrawn(event) => &event.tenant,
@@ -364,6 +369,7 @@ impl Event {
             | Event::HoldPlaced(_)
             | Event::HoldReleased(_)
             | Event::PolicyAdopted(_)
+            | Event::MovePolicyAdopted(_)
             | Event::PolicyWithdrawn(_)
             // What is erased is not to be there.
             | Event::ErasureRequested(_)

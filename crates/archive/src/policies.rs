@@ -6,7 +6,7 @@
 use crate::{
     authority::{Authority, Decision},
     envelope::Envelope,
-    events::{Event, PolicyAction, PolicyAdopted, PolicyProtected, PolicyWithdrawn},
+    events::{Event, MovePolicyAdopted, PolicyAction, PolicyAdopted, PolicyProtected, PolicyWithdrawn},
     hlc::Hlc,
     ids::{EventId, SiteId},
     position::Position,
@@ -21,6 +21,16 @@ pub const KINDS: &str = "cairn.policy.";
 /// What requests that a policy makes say of who asked, before its name.
 pub const REQUESTED_BY: &str = "policy:";
 
+/// What is done with studies that a policy means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Action {
+    /// It is asked, at the site with authority, that they be erased.
+    #[default]
+    Erase,
+    /// Each site that has a cold object store moves them there.
+    Move,
+}
+
 /// A version of a policy, as it was adopted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -33,8 +43,9 @@ pub struct Policy {
     /// From 1, by name.
     pub version: u32,
     /// What is done.
-    pub action: PolicyAction,
-    /// Milliseconds that each site lets pass before what it asks for, at least.
+    pub action: Action,
+    /// Milliseconds that each site lets pass before what it asks for is erased, at least; of one that moves, for which a study is left
+    /// alone after it was recalled.
     pub delay_ms: u64,
     /// Studies that one run acts on at most.
     pub studies_max: u64,
@@ -97,6 +108,7 @@ impl Policies {
         }
         let read = match Event::decode(&envelope.kind, payload) {
             Ok(Event::PolicyAdopted(event)) => adopted(envelope, event),
+            Ok(Event::MovePolicyAdopted(event)) => adopted_to_move(envelope, event),
             Ok(Event::PolicyWithdrawn(event)) => Some(withdrawn(event)),
             _ => None,
         };
@@ -161,26 +173,55 @@ fn states<'a>(decided: &'a BTreeMap<Order, Decided>, authority: &Authority) -> V
 type Read = ((String, String), Bytes, What);
 
 fn adopted(envelope: &Envelope, event: PolicyAdopted) -> Option<Read> {
-    let action = PolicyAction::try_from(event.action).ok().filter(|action| *action != PolicyAction::Unspecified)?;
-    let protected = PolicyProtected::decode(event.protected).ok().filter(|_| event.key_id.is_empty())?;
-    // Nobody adopts a policy without a bound: one that says so is not what it seems.
-    let studies_max = Some(event.studies_max).filter(|max| *max > 0)?;
-    let key = (event.tenant.clone(), event.name.clone());
+    match PolicyAction::try_from(event.action) {
+        Ok(PolicyAction::Erase) => {}
+        Ok(PolicyAction::Unspecified) | Err(_) => return None,
+    }
     let policy = Policy {
         event: envelope.id,
         tenant: event.tenant,
         name: event.name,
         version: event.version,
-        action,
+        action: Action::Erase,
         delay_ms: event.delay_ms,
-        studies_max,
-        expression: protected.expression,
-        reason: protected.reason,
+        studies_max: event.studies_max,
+        expression: String::new(),
+        reason: String::new(),
         by: event.adopted_by,
         site: envelope.site.clone(),
         at_ms: envelope.hlc.wall_ms,
     };
-    Some((key, event.promotion_event_id, What::Adopted(Box::new(policy))))
+    read(policy, event.promotion_event_id, &event.key_id, event.protected)
+}
+
+fn adopted_to_move(envelope: &Envelope, event: MovePolicyAdopted) -> Option<Read> {
+    let policy = Policy {
+        event: envelope.id,
+        tenant: event.tenant,
+        name: event.name,
+        version: event.version,
+        action: Action::Move,
+        delay_ms: event.rest_ms,
+        studies_max: event.studies_max,
+        expression: String::new(),
+        reason: String::new(),
+        by: event.adopted_by,
+        site: envelope.site.clone(),
+        at_ms: envelope.hlc.wall_ms,
+    };
+    read(policy, event.promotion_event_id, &event.key_id, event.protected)
+}
+
+/// A policy with what may hold patient attributes.
+fn read(policy: Policy, promotion: Bytes, key_id: &str, protected: Bytes) -> Option<Read> {
+    let PolicyProtected { expression, reason } =
+        PolicyProtected::decode(protected).ok().filter(|_| key_id.is_empty())?;
+    // Nobody adopts a policy without a bound: one that says so is not what it seems.
+    if policy.studies_max == 0 {
+        return None;
+    }
+    let key = (policy.tenant.clone(), policy.name.clone());
+    Some((key, promotion, What::Adopted(Box::new(Policy { expression, reason, ..policy }))))
 }
 
 fn withdrawn(event: PolicyWithdrawn) -> Read {

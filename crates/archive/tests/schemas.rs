@@ -714,6 +714,25 @@ fn samples() -> Vec<(&'static str, Event)> {
             }),
         ),
         (
+            "move_policy_adopted",
+            Event::MovePolicyAdopted(events::MovePolicyAdopted {
+                tenant: "default".into(),
+                name: "old".into(),
+                version: 2,
+                promotion_event_id: vec![9; 16].into(),
+                rest_ms: 604_800_000,
+                studies_max: 500,
+                adopted_by: "operator".into(),
+                key_id: String::new(),
+                protected: events::PolicyProtected {
+                    expression: "received_days > 365".into(),
+                    reason: "seldom wanted".into(),
+                }
+                .encode_to_vec()
+                .into(),
+            }),
+        ),
+        (
             "study_moved",
             Event::StudyMoved(events::StudyMoved {
                 tenant: "default".into(),

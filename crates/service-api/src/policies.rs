@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use cairn_archive::{
     EventId,
     holds::HeldBy,
-    policies::{Policy, State},
+    policies::{Action, Policy, State},
 };
 
 /// A policy to be adopted: a new one, or another version of one.
@@ -15,9 +15,12 @@ pub struct NewPolicy {
     pub tenant: String,
     /// Its name: letters, digits, `-` and `_`, 64 at most.
     pub name: String,
+    /// What it does.
+    pub action: Action,
     /// The expression that must hold, over [`crate::survey::VARIABLES`].
     pub expression: String,
-    /// Milliseconds that each site lets pass before what it asks for is erased, at least.
+    /// Milliseconds that each site lets pass before what it asks for is erased, at least; of one that moves, for which a study is left
+    /// alone after it was recalled.
     pub delay_ms: u64,
     /// Studies that one run acts on at most; where more match it acts on none. 0: without a bound, and refused.
     pub studies_max: u64,
@@ -38,6 +41,8 @@ pub enum Halted {
     Unreadable,
     /// The index could not be asked, or is behind the log.
     Index,
+    /// It moves to a cold object store, and the site has none.
+    NoColdStore,
 }
 
 /// What a run came to.
@@ -51,7 +56,7 @@ pub struct PolicyRun {
     pub halted: Option<Halted>,
     /// What there was.
     pub sums: Sums,
-    /// Studies that it was asked to erase.
+    /// Studies of which it asked that they be erased, or moved.
     pub asked: u64,
     /// Erasures that this policy had asked for and that were withdrawn, because their studies are not meant any more.
     pub taken_back: u64,
@@ -72,9 +77,9 @@ pub struct Sums {
     pub due_bytes: u64,
     /// Those that are held.
     pub held: u64,
-    /// Those whose erasure is asked for already.
+    /// Those of which that is asked already.
     pub under_way: u64,
-    /// Those whose erasure somebody withdrew after this version was adopted.
+    /// Those whose erasure somebody withdrew after this version was adopted; of a policy that moves, those that were recalled lately.
     pub left_alone: u64,
 }
 
@@ -105,6 +110,8 @@ pub enum WhatIf {
         tenant: String,
         /// The expression.
         expression: String,
+        /// What it would do.
+        action: Action,
     },
 }
 
@@ -119,6 +126,10 @@ pub enum Fate {
     UnderWay(EventId),
     /// This erasure was withdrawn after the policy was adopted, which therefore leaves the study alone.
     LeftAlone(EventId),
+    /// It waits to be moved already.
+    Waiting,
+    /// It was recalled lately, and is left alone.
+    Recalled,
 }
 
 /// A study, and what would become of it.

@@ -84,4 +84,8 @@ pub struct FoundStudy {
     /// When something of it was received last, at whichever site, in milliseconds since the Unix epoch by the clock of the order
     /// of events; 0: not known.
     pub received_at_ms: u64,
+    /// Whether all of it is in the cold object store of the site that answers.
+    pub is_cold: bool,
+    /// When it was brought back from there last, in milliseconds by the same clock; 0: it was not, or moved there again since.
+    pub recalled_at_ms: u64,
 }

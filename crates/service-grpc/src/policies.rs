@@ -1,4 +1,4 @@
-//! Messages of policies, and the types that they carry. What a policy does has the same numbers here as in events.
+//! Messages of policies, and the types that they carry.
 
 use crate::{
     convert::{copied, event_id},
@@ -9,14 +9,29 @@ use crate::{
     survey::{found_from, found_to},
 };
 use cairn_archive::{
-    events::PolicyAction,
     holds::HeldBy,
-    policies::{Policy, State},
+    policies::{Action, Policy, State},
 };
 use cairn_service_api::{
     Error,
     policies::{Fate, Forecast, ForecastStudy, Halted, NewPolicy, PolicyRun, PolicyStatus, Sums, WhatIf},
 };
+
+fn action_to(action: Action) -> pb::PolicyAction {
+    match action {
+        Action::Erase => pb::PolicyAction::Erase,
+        Action::Move => pb::PolicyAction::Move,
+    }
+}
+
+/// Who does not say erases, as before there was anything else to do.
+fn action_from(action: i32) -> Result<Action, Error> {
+    match pb::PolicyAction::try_from(action) {
+        Ok(pb::PolicyAction::Unspecified | pb::PolicyAction::Erase) => Ok(Action::Erase),
+        Ok(pb::PolicyAction::Move) => Ok(Action::Move),
+        Err(_) => Err(malformed("action")),
+    }
+}
 
 pub(crate) fn policy_to(policy: NewPolicy) -> pb::AdoptPolicyRequest {
     pb::AdoptPolicyRequest {
@@ -26,6 +41,7 @@ pub(crate) fn policy_to(policy: NewPolicy) -> pb::AdoptPolicyRequest {
         delay_ms: policy.delay_ms,
         studies_max: policy.studies_max,
         grounds: Some(grounds_to(policy.grounds)),
+        action: action_to(policy.action).into(),
     }
 }
 
@@ -33,6 +49,7 @@ pub(crate) fn policy_from(request: pb::AdoptPolicyRequest) -> Result<NewPolicy, 
     Ok(NewPolicy {
         tenant: request.tenant,
         name: request.name,
+        action: action_from(request.action)?,
         expression: request.expression,
         delay_ms: request.delay_ms,
         studies_max: request.studies_max,
@@ -53,7 +70,7 @@ pub(crate) fn status_to(status: PolicyStatus) -> pb::PolicyStatus {
         tenant: policy.tenant,
         name: policy.name,
         version: policy.version,
-        action: i32::from(policy.action).unsigned_abs(),
+        action: i32::from(action_to(policy.action)).unsigned_abs(),
         delay_ms: policy.delay_ms,
         studies_max: policy.studies_max,
         expression: policy.expression,
@@ -75,13 +92,12 @@ pub(crate) fn status_from(status: pb::PolicyStatus) -> Result<PolicyStatus, Erro
         pb::PolicyState::Void => State::Void,
         pb::PolicyState::Unspecified => return Err(malformed("state")),
     };
-    let action = i32::try_from(status.action).ok().and_then(|action| PolicyAction::try_from(action).ok());
     let policy = Policy {
         event: event_id(&status.event_id)?,
         tenant: status.tenant,
         name: status.name,
         version: status.version,
-        action: action.ok_or_else(|| malformed("action"))?,
+        action: action_from(i32::try_from(status.action).map_err(|_| malformed("action"))?)?,
         delay_ms: status.delay_ms,
         studies_max: status.studies_max,
         expression: status.expression,
@@ -93,13 +109,14 @@ pub(crate) fn status_from(status: pb::PolicyStatus) -> Result<PolicyStatus, Erro
     Ok(PolicyStatus { policy, state, last_run: status.last_run.map(run_from).transpose()? })
 }
 
-const HALTED: [(Option<Halted>, pb::PolicyHalted); 6] = [
+const HALTED: [(Option<Halted>, pb::PolicyHalted); 7] = [
     (None, pb::PolicyHalted::Unspecified),
     (Some(Halted::TooMany), pb::PolicyHalted::TooMany),
     (Some(Halted::Clock), pb::PolicyHalted::Clock),
     (Some(Halted::NoAuthority), pb::PolicyHalted::NoAuthority),
     (Some(Halted::Unreadable), pb::PolicyHalted::Unreadable),
     (Some(Halted::Index), pb::PolicyHalted::Index),
+    (Some(Halted::NoColdStore), pb::PolicyHalted::NoColdStore),
 ];
 
 fn run_to(run: PolicyRun) -> pb::PolicyRun {
@@ -139,19 +156,19 @@ fn sums_from(sums: Option<pb::PolicySums>) -> Result<Sums, Error> {
 
 pub(crate) fn what_if_to(of: WhatIf, studies_max: u64) -> pb::WhatIfRequest {
     use pb::what_if_request::Of;
-    let (tenant, of) = match of {
-        WhatIf::Named { tenant, name } => (tenant, Of::Name(name)),
-        WhatIf::Expression { tenant, expression } => (tenant, Of::Expression(expression)),
+    let (tenant, of, action) = match of {
+        WhatIf::Named { tenant, name } => (tenant, Of::Name(name), pb::PolicyAction::Unspecified),
+        WhatIf::Expression { tenant, expression, action } => (tenant, Of::Expression(expression), action_to(action)),
     };
-    pb::WhatIfRequest { tenant, of: Some(of), studies_max }
+    pb::WhatIfRequest { tenant, of: Some(of), studies_max, action: action.into() }
 }
 
 pub(crate) fn what_if_from(request: pb::WhatIfRequest) -> Result<(WhatIf, u64), Error> {
     use pb::what_if_request::Of;
-    let pb::WhatIfRequest { tenant, of, studies_max } = request;
+    let pb::WhatIfRequest { tenant, of, studies_max, action } = request;
     let of = match of.ok_or_else(|| malformed("of"))? {
         Of::Name(name) => WhatIf::Named { tenant, name },
-        Of::Expression(expression) => WhatIf::Expression { tenant, expression },
+        Of::Expression(expression) => WhatIf::Expression { tenant, expression, action: action_from(action)? },
     };
     Ok((of, studies_max))
 }
@@ -165,6 +182,8 @@ pub(crate) fn forecast_to(forecast: Forecast) -> pb::Forecast {
             Fate::Held(HeldBy::Unreadable(id)) => Some(Otherwise::HeldByUnreadable(copied(id.as_bytes()))),
             Fate::UnderWay(id) => Some(Otherwise::UnderWay(copied(id.as_bytes()))),
             Fate::LeftAlone(id) => Some(Otherwise::LeftAlone(copied(id.as_bytes()))),
+            Fate::Waiting => Some(Otherwise::Waiting(true)),
+            Fate::Recalled => Some(Otherwise::Recalled(true)),
         };
         pb::ForecastStudy { study: Some(found_to(study)), otherwise }
     };
@@ -180,6 +199,8 @@ pub(crate) fn forecast_from(forecast: pb::Forecast) -> Result<Forecast, Error> {
             Some(Otherwise::HeldByUnreadable(id)) => Fate::Held(HeldBy::Unreadable(event_id(&id)?)),
             Some(Otherwise::UnderWay(id)) => Fate::UnderWay(event_id(&id)?),
             Some(Otherwise::LeftAlone(id)) => Fate::LeftAlone(event_id(&id)?),
+            Some(Otherwise::Waiting(_)) => Fate::Waiting,
+            Some(Otherwise::Recalled(_)) => Fate::Recalled,
         };
         Ok::<_, Error>(ForecastStudy { study: found_from(study.ok_or_else(|| malformed("study"))?)?, fate })
     };

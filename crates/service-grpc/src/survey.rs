@@ -38,6 +38,8 @@ pub(crate) fn found_to(found: FoundStudy) -> pb::FoundStudy {
         versions: found.versions,
         bytes: found.bytes,
         received_at_ms: found.received_at_ms,
+        cold: found.is_cold,
+        recalled_at_ms: found.recalled_at_ms,
     }
 }
 
@@ -52,5 +54,7 @@ pub(crate) fn found_from(found: pb::FoundStudy) -> Result<FoundStudy, Error> {
         versions: found.versions,
         bytes: found.bytes,
         received_at_ms: found.received_at_ms,
+        is_cold: found.cold,
+        recalled_at_ms: found.recalled_at_ms,
     })
 }

@@ -24,7 +24,7 @@ pub use index::{Common, IndexAction};
 pub use keys::{KeysAction, KeysArgs};
 pub use log::{LogAction, LogArgs};
 pub use orphans::{OrphansAction, OrphansArgs};
-pub use policy::{PolicyAction, PolicyArgs};
+pub use policy::{ActionName, PolicyAction, PolicyArgs};
 pub use receipts::{ReceiptsAction, ReceiptsArgs, ReconcileArgs};
 pub use replay::{RemoteAe, ReplayAction, ReplayArgs, ReplayRun, Selected, Talk};
 pub use replication::{PlanArgs, ReplicationAction, ReplicationArgs};

@@ -17,7 +17,7 @@ use cairn_ingest::IngestService;
 use cairn_lifecycle::{Behind, LifecycleService, Signer};
 use cairn_process::disk::RealDisk;
 use cairn_replication::{PeerConnection, ReplicationService};
-use cairn_retrieval::RetrievalService;
+use cairn_retrieval::{RetrievalService, Told};
 use cairn_service_api::{
     Commitments, Index, Ingest, Lifecycle, Notary, Peer, Policies, Replication, Retention, Retrieval, Tiering,
     site::SiteStatus, tiering::TierStatus,
@@ -314,13 +314,13 @@ impl Running {
         }
         if let (Some(objects), Some(index), true) = (&stores.objects, services.index(), roles.retrieval) {
             let (objects, settings) = (objects.clone(), config.retrieval.clone());
-            let retrieval = match services.lifecycle() {
-                Some(lifecycle) => {
-                    RetrievalService::reporting(index, objects, settings, lifecycle, config.site.tenant.clone())
-                }
-                None => RetrievalService::new(index, objects, settings),
+            let told = Told {
+                lifecycle: services.lifecycle(),
+                tiering: services.tiering(),
+                tenant: config.site.tenant.clone(),
+                recall_on_read: config.tiers.recall_on_read,
             };
-            services.own_retrieval.set(Arc::new(retrieval));
+            services.own_retrieval.set(Arc::new(RetrievalService::telling(told, index, objects, settings)));
         }
         if let (Some(log), Some(opened_log), Some(objects), Some(notes)) =
             (&stores.log_as_stored, &stores.log, &stores.objects, &stores.lifecycle_notes)

@@ -8,6 +8,7 @@ use crate::{
     service::Shared,
 };
 use cairn_archive::{
+    SiteId,
     fold::{PatientIdentity, StudyKey, StudyState},
     index_rows::OrderKey,
 };
@@ -35,7 +36,13 @@ pub(crate) async fn run(shared: &Arc<Shared>, survey: Survey) -> Result<AnswerSt
     let shared = shared.clone();
     Ok(answering(shared.config.answers_ahead_max, Some(place), move |answers| async move {
         let people = People::open(&pinned.rows, &survey.tenant).await?;
-        let surveying = Arc::new(Surveying { rows: pinned.rows.clone(), people, survey, expression });
+        let surveying = Arc::new(Surveying {
+            rows: pinned.rows.clone(),
+            people,
+            survey,
+            expression,
+            site: shared.log.site().clone(),
+        });
         surveying.all(&answers).await?;
         Ok(shared.was_there(&pinned).await?)
     }))
@@ -47,6 +54,7 @@ struct Surveying {
     people: People,
     survey: Survey,
     expression: Expression,
+    site: SiteId,
 }
 
 impl Surveying {
@@ -84,7 +92,7 @@ impl Surveying {
             part.studies += 1;
             let people = self.people.of_study(&state).await?;
             match self.expression.holds(|variable| value(variable.name, &key, (&state, &people), self.survey.at_ms)) {
-                Ok(true) => part.found.push(found(&key, &state)?),
+                Ok(true) => part.found.push(found(&key, &state, &self.site)?),
                 Ok(false) => {}
                 Err(_) => part.undecided += 1,
             }
@@ -93,7 +101,8 @@ impl Surveying {
     }
 }
 
-fn found(key: &StudyKey, state: &StudyState) -> Result<FoundStudy, Error> {
+fn found(key: &StudyKey, state: &StudyState, site: &SiteId) -> Result<FoundStudy, Error> {
+    let place = state.places.0.get(site);
     let not_one = |_| Error::new(ErrorKind::Internal, "a study without a UID is listed");
     Ok(FoundStudy {
         study_instance_uid: key.study_instance_uid.parse::<Uid>().map_err(not_one)?,
@@ -104,6 +113,8 @@ fn found(key: &StudyKey, state: &StudyState) -> Result<FoundStudy, Error> {
         versions: state.versions,
         bytes: state.bytes,
         received_at_ms: state.received_at_ms,
+        is_cold: place.is_some_and(|place| place.is_cold && place.order.hlc.wall_ms >= state.received_at_ms),
+        recalled_at_ms: place.filter(|place| !place.is_cold).map_or(0, |place| place.order.hlc.wall_ms),
     })
 }
 

@@ -4,6 +4,7 @@ use crate::commitment::UnderWay;
 use cairn_archive::{
     commitment::FailureReason,
     events::{CommitmentReportOutcome, Damage, Door},
+    policies::{Action, Policy},
 };
 use cairn_service_api::{ErrorKind, lifecycle::FixityStatus, notary::NotaryStatus, tiering::TieringStatus};
 use cairn_store_api::Tier;
@@ -63,9 +64,13 @@ pub(crate) fn policies_in_force(count: usize) {
 }
 
 /// A policy ran, or is halted.
-pub(crate) fn policy_ran(policy: &str, asked: u64, is_halted: bool) {
-    gauge!("cairn_policy_halted", "policy" => policy.to_owned()).set(f64::from(u8::from(is_halted)));
-    counter!("cairn_policy_erasures_requested_total", "policy" => policy.to_owned()).increment(asked);
+pub(crate) fn policy_ran(policy: &Policy, asked: u64, is_halted: bool) {
+    gauge!("cairn_policy_halted", "policy" => policy.name.clone()).set(f64::from(u8::from(is_halted)));
+    match policy.action {
+        Action::Erase => counter!("cairn_policy_erasures_requested_total", "policy" => policy.name.clone()),
+        Action::Move => counter!("cairn_policy_moves_asked_total", "policy" => policy.name.clone()),
+    }
+    .increment(asked);
 }
 
 fn name(tier: Tier) -> &'static str {

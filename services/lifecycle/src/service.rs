@@ -110,22 +110,23 @@ impl LifecycleService {
             clock: clock.clone(),
         };
         let retention = Arc::new(RetentionService::new(retaining, config.erasure.clone()));
-        let deciding = policies::With {
-            retention: retention.clone(),
-            index: index.clone(),
-            notes: notes.clone(),
-            clock: clock.clone(),
-        };
-        let policies = Arc::new(PolicyService::new(deciding, config.policies.clone()));
         let moving = tiering::With {
             tiers,
             index: index.clone(),
             notes: notes.clone(),
             appender: appender.clone(),
             damages: damages.clone(),
-            clock,
+            clock: clock.clone(),
         };
         let tiering = Arc::new(TieringService::open(moving, config.tiering.clone()).await?);
+        let deciding = policies::With {
+            retention: retention.clone(),
+            index: index.clone(),
+            tiering: tiering.clone(),
+            notes: notes.clone(),
+            clock,
+        };
+        let policies = Arc::new(PolicyService::new(deciding, config.policies.clone()));
         let with = orphans::With {
             log: log.clone(),
             objects: objects.clone(),

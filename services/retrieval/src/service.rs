@@ -8,6 +8,7 @@ use crate::{
     derived::pixel_entry,
     frames::{Planned, bad_table, plan},
     metrics, read,
+    recall::Recaller,
     report::Reporter,
     side::SideCache,
 };
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use cairn_archive::events::BulkDataEntry;
 use cairn_dicom::TransferSyntax;
 use cairn_service_api::{
-    AnswerStream, Error, ErrorKind, Index, Lifecycle, Retrieval,
+    AnswerStream, Error, ErrorKind, Index, Lifecycle, Retrieval, Tiering,
     index::{Detail, InstanceRecord, Selection},
     retrieval::{Frame, Part, RetrievedInstance},
 };
@@ -38,40 +39,47 @@ pub(crate) struct Service {
     pub(crate) shared_room: Arc<Semaphore>,
     /// Who is told of objects that can't be read.
     reporter: Option<Reporter>,
+    /// Who is asked to recall what is cold.
+    recaller: Option<Recaller>,
+}
+
+/// Who is told of what could not be read, or should be nearer.
+#[derive(Default)]
+pub struct Told {
+    /// Of objects that are damaged or gone.
+    pub lifecycle: Option<Arc<dyn Lifecycle>>,
+    /// Of studies that are cold.
+    pub tiering: Option<Arc<dyn Tiering>>,
+    /// Whose instances.
+    pub tenant: String,
+    /// Whether whatever is cold and read is asked to be recalled; else what can't be read.
+    pub recall_on_read: bool,
 }
 
 impl RetrievalService {
     /// A service over an index and an object store.
     pub fn new(index: Arc<dyn Index>, objects: Arc<dyn ObjectStore>, config: RetrievalConfig) -> Self {
-        Self::reporting_to(None, index, objects, config)
+        Self::telling(Told::default(), index, objects, config)
     }
 
-    /// The same for instances of a tenant, with somebody to be told of objects that can't be read.
-    pub fn reporting(
-        index: Arc<dyn Index>,
-        objects: Arc<dyn ObjectStore>,
-        config: RetrievalConfig,
-        lifecycle: Arc<dyn Lifecycle>,
-        tenant: String,
-    ) -> Self {
-        Self::reporting_to(Some(Reporter::new(lifecycle, tenant)), index, objects, config)
-    }
-
-    fn reporting_to(
-        reporter: Option<Reporter>,
-        index: Arc<dyn Index>,
-        objects: Arc<dyn ObjectStore>,
-        config: RetrievalConfig,
-    ) -> Self {
+    /// The same, with somebody to be told of what can't be read.
+    pub fn telling(told: Told, index: Arc<dyn Index>, objects: Arc<dyn ObjectStore>, config: RetrievalConfig) -> Self {
+        let Told { lifecycle, tiering, tenant, recall_on_read } = told;
+        let recaller = tiering.map(|tiering| Recaller::new(tiering, tenant.clone(), recall_on_read));
+        let reporter = lifecycle.map(|lifecycle| Reporter::new(lifecycle, tenant));
         let shared_room = usize::try_from(config.read_ahead_shared_bytes).unwrap_or(usize::MAX);
         let shared_room = Arc::new(Semaphore::new(shared_room.min(Semaphore::MAX_PERMITS)));
-        Self(Arc::new(Service { index, objects, config, sides: SideCache::default(), shared_room, reporter }))
+        Self(Arc::new(Service { index, objects, config, sides: SideCache::default(), shared_room, reporter, recaller }))
     }
 
     /// An instance's bytes, with whoever is to be told when they can't be read.
     fn watched(&self, record: &InstanceRecord, bytes: AnswerStream<Bytes>) -> AnswerStream<Bytes> {
-        match &self.0.reporter {
+        let bytes = match &self.0.reporter {
             Some(reporter) => reporter.watch(record, bytes),
+            None => bytes,
+        };
+        match &self.0.recaller {
+            Some(recaller) => recaller.watch(record, bytes),
             None => bytes,
         }
     }
@@ -82,6 +90,9 @@ impl RetrievalService {
             && error.kind == ErrorKind::Corrupt
         {
             reporter.tell(record);
+        }
+        if let (Some(recaller), Err(error)) = (&self.0.recaller, &opened) {
+            recaller.could_not(record, error.kind);
         }
         opened
     }

@@ -83,6 +83,39 @@ fn the_last_that_was_decided_counts() {
     assert_eq!(next, [3, 2, 1]);
 }
 
+fn to_move(name: &str, version: u32) -> MovePolicyAdopted {
+    let PolicyAdopted { tenant, name, adopted_by, studies_max, protected, .. } = adopt(name, version, None);
+    MovePolicyAdopted {
+        tenant,
+        name,
+        version,
+        rest_ms: 7,
+        studies_max,
+        adopted_by,
+        protected,
+        ..MovePolicyAdopted::default()
+    }
+}
+
+#[test]
+fn one_that_moves_takes_the_place_of_one_that_erases_and_is_withdrawn_likewise() {
+    let records = [
+        record(1, "east", &Event::PolicyAdopted(adopt("a", 1, None))),
+        record(2, "east", &Event::MovePolicyAdopted(to_move("a", 2))),
+        record(3, "east", &withdraw("a")),
+    ];
+    let (policies, authority) = folded(&records[..2]);
+    let in_force: Vec<_> = policies.in_force(&authority).collect();
+    let told =
+        in_force.iter().map(|policy| (policy.version, policy.action, policy.delay_ms, policy.expression.as_str()));
+    assert_eq!(told.collect::<Vec<_>>(), [(2, Action::Move, 7, "versions == 2")]);
+    let expected = [("a".to_owned(), 1, State::Replaced), ("a".to_owned(), 2, State::Withdrawn("another".into()))];
+    assert_eq!(said(&records), expected);
+    let unbounded = MovePolicyAdopted { studies_max: 0, ..to_move("a", 1) };
+    let (policies, _) = folded(&[record(1, "east", &Event::MovePolicyAdopted(unbounded))]);
+    assert_eq!(policies.unreadable().count(), 1);
+}
+
 #[test]
 fn what_a_later_promotion_does_not_hold_is_void() {
     let promotion = |site: &str, epoch, held: u64| {

@@ -2,7 +2,7 @@
 
 use super::{Common, GroundsArgs, ServerArgs};
 use cairn_service_api::survey::VARIABLES;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use std::{fmt::Write, time::Duration};
 
 #[derive(Debug, Args)]
@@ -22,10 +22,19 @@ fn variables() -> String {
             --where \"'MG' in modalities && received_days > 3650 && patient_age_years >= 28\""
 }
 
+/// What a policy does.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ActionName {
+    /// It asks that studies be erased.
+    Erase,
+    /// It moves them to the cold store.
+    Move,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum PolicyAction {
     /// Adopt a policy, or another version of one: in its time it asks that the studies for which the expression holds be erased,
-    /// as `erasure request` does. At the site with authority alone
+    /// as `erasure request` does, or moved to the cold store, as `tier move` does. At the site with authority alone
     #[command(after_help = variables())]
     Adopt {
         /// Its name: letters, digits, - and _
@@ -33,12 +42,18 @@ pub enum PolicyAction {
         /// Expression (CEL) that must hold; its variables are listed below
         #[arg(long = "where", value_name = "EXPRESSION")]
         expression: String,
+        /// What is done with them. What is moved, each site that has a cold store moves there
+        #[arg(long, value_enum, default_value = "erase")]
+        action: ActionName,
         /// Studies that one run acts on at most; where more match it acts on none. A policy without this bound is refused
         #[arg(long, value_name = "STUDIES")]
         most: Option<u64>,
         /// At least so long is let pass before what it asks for is erased; never less than `lifecycle.erasure.delay`
         #[arg(long, default_value = "0s", value_parser = cairn_process::units::parse_duration)]
         delay: Duration,
+        /// So long a study that was recalled from the cold store is not moved there again
+        #[arg(long, default_value = "7d", value_parser = cairn_process::units::parse_duration)]
+        rest: Duration,
         #[command(flatten)]
         grounds: GroundsArgs,
     },
@@ -74,6 +89,9 @@ pub enum PolicyAction {
         /// Expression (CEL) of one that is not adopted; its variables are listed below
         #[arg(long = "where", value_name = "EXPRESSION")]
         expression: Option<String>,
+        /// What that one would do
+        #[arg(long, value_enum, default_value = "erase", conflicts_with = "name")]
+        action: ActionName,
         /// Studies listed at most; all are summed up
         #[arg(long, value_name = "STUDIES", default_value_t = 100)]
         most: u64,

@@ -5,8 +5,12 @@ use super::{
     retention::given,
     table::{Cell, Rows, one},
 };
-use crate::cli::{Common, PolicyAction, ServerArgs};
-use cairn_archive::{envelope::rfc3339, holds::HeldBy, policies::State};
+use crate::cli::{ActionName, Common, PolicyAction, ServerArgs};
+use cairn_archive::{
+    envelope::rfc3339,
+    holds::HeldBy,
+    policies::{Action, State},
+};
 use cairn_service_api::{
     Policies,
     policies::{Fate, ForecastStudy, Halted, NewPolicy, PolicyRun, PolicyStatus, Sums, WhatIf},
@@ -16,11 +20,16 @@ use futures_util::TryStreamExt;
 
 pub async fn run(action: PolicyAction) -> Result<(), Failure> {
     match action {
-        PolicyAction::Adopt { name, expression, most, delay, grounds } => {
+        PolicyAction::Adopt { name, expression, action, most, delay, rest, grounds } => {
             let server = grounds.common.server.clone();
+            let delay = match action {
+                ActionName::Erase => delay,
+                ActionName::Move => rest,
+            };
             let policy = NewPolicy {
                 tenant: server.tenant.clone(),
                 name,
+                action: meant(action),
                 expression,
                 delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
                 studies_max: most.unwrap_or_default(),
@@ -35,10 +44,10 @@ pub async fn run(action: PolicyAction) -> Result<(), Failure> {
         }
         PolicyAction::List { all, common } => list(&common, all).await,
         PolicyAction::Show { name, common } => show(&common, &name).await,
-        PolicyAction::WhatIf { name, expression, most, common } => {
+        PolicyAction::WhatIf { name, expression, action, most, common } => {
             let tenant = common.server.tenant.clone();
             let of = match (name, expression) {
-                (_, Some(expression)) => WhatIf::Expression { tenant, expression },
+                (_, Some(expression)) => WhatIf::Expression { tenant, expression, action: meant(action) },
                 (Some(name), None) => WhatIf::Named { tenant, name },
                 (None, None) => return Err(Failure::usage("a policy or an expression is to be named")),
             };
@@ -51,6 +60,20 @@ pub async fn run(action: PolicyAction) -> Result<(), Failure> {
     }
 }
 
+fn meant(action: ActionName) -> Action {
+    match action {
+        ActionName::Erase => Action::Erase,
+        ActionName::Move => Action::Move,
+    }
+}
+
+fn done(action: Action) -> &'static str {
+    match action {
+        Action::Erase => "erase",
+        Action::Move => "move",
+    }
+}
+
 fn client(server: &ServerArgs) -> Result<PoliciesClient, Failure> {
     Ok(PoliciesClient::new(&connection(server)?)?)
 }
@@ -60,6 +83,7 @@ async fn list(common: &Common, all: bool) -> Result<(), Failure> {
         ("Policy", 20),
         ("Version", 7),
         ("State", 10),
+        ("Action", 6),
         ("Most", 8),
         ("DelayMs", 10),
         ("Adopted", 24),
@@ -81,6 +105,7 @@ async fn list(common: &Common, all: bool) -> Result<(), Failure> {
             policy.name.into(),
             u64::from(policy.version).into(),
             state(&of).into(),
+            done(policy.action).into(),
             policy.studies_max.into(),
             Cell::Milliseconds(policy.delay_ms),
             rfc3339(policy.at_ms).into(),
@@ -107,6 +132,7 @@ async fn show(common: &Common, name: &str) -> Result<(), Failure> {
             &[
                 ("Policy", policy.name.into()),
                 ("Version", Cell::from(u64::from(policy.version))),
+                ("Action", done(policy.action).into()),
                 ("Expression", policy.expression.into()),
                 ("Most", policy.studies_max.into()),
                 ("DelayMs", Cell::Milliseconds(policy.delay_ms)),
@@ -188,6 +214,8 @@ fn told(fate: Fate) -> (&'static str, Option<String>) {
         Fate::Held(HeldBy::Unreadable(event)) => ("held", Some(event.to_string())),
         Fate::UnderWay(erasure) => ("under-way", Some(erasure.to_string())),
         Fate::LeftAlone(erasure) => ("left-alone", Some(erasure.to_string())),
+        Fate::Waiting => ("under-way", None),
+        Fate::Recalled => ("left-alone", None),
     }
 }
 
@@ -207,5 +235,6 @@ fn why(halted: Halted) -> &'static str {
         Halted::NoAuthority => "no-authority",
         Halted::Unreadable => "unreadable",
         Halted::Index => "index",
+        Halted::NoColdStore => "no-cold-store",
     }
 }

@@ -22,6 +22,10 @@ pub struct TiersConfig {
     pub reserve_bytes: u64,
     /// Bucket and prefix of the cold store: other ones than those of `[s3]`.
     pub s3: S3Config,
+    /// Whether a study is recalled when something of it is read that is cold. Else it is given from there each time, and recalled only
+    /// when somebody asks, or when it could not be read because the cold store was away: whoever copies a whole archive would have
+    /// everything brought back.
+    pub recall_on_read: bool,
     /// Time between two attempts to open a cold store that is away.
     #[schemars(with = "String")]
     #[serde(with = "units::duration")]
@@ -52,6 +56,7 @@ impl Default for TiersConfig {
             directory: None,
             reserve_bytes: 512 << 20,
             s3: S3Config::default(),
+            recall_on_read: false,
             open_pause: Duration::from_secs(5),
             open_wait: Duration::from_secs(10),
         }

@@ -6,18 +6,43 @@ use cairn_archive::{
     EventId,
     erasure::Stage,
     holds::Lookup,
-    policies::{Policy, REQUESTED_BY},
+    policies::{Action, Policy, REQUESTED_BY},
 };
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind,
     policies::{Fate, Forecast, ForecastStudy, Sums},
     survey::{FoundStudy, Survey, Surveyed},
 };
+use cairn_store_api::Tier;
 use futures_util::TryStreamExt;
 use std::collections::{HashMap, HashSet};
 
 /// What decides about studies, as it was when it was looked at.
-pub(super) struct Fates {
+pub(super) enum Fates {
+    Erasing(Erasing),
+    Moving(Moving),
+}
+
+/// What decides whether studies are moved. What is held may be: nothing of it goes.
+pub(super) struct Moving {
+    /// Study Instance UIDs of those that wait already.
+    waiting: HashSet<String>,
+    at_ms: u64,
+    rest_ms: u64,
+}
+
+impl Moving {
+    fn of(&self, study: &FoundStudy) -> Fate {
+        if self.waiting.contains(study.study_instance_uid.as_str()) {
+            return Fate::Waiting;
+        }
+        let is_rested = self.at_ms.saturating_sub(study.recalled_at_ms) >= self.rest_ms;
+        if study.recalled_at_ms == 0 || is_rested { Fate::Due } else { Fate::Recalled }
+    }
+}
+
+/// What decides whether studies are asked to be erased.
+pub(super) struct Erasing {
     held: Lookup,
     /// By Study Instance UID.
     asked: HashMap<String, Fate>,
@@ -25,7 +50,7 @@ pub(super) struct Fates {
     own: HashMap<String, Vec<EventId>>,
 }
 
-impl Fates {
+impl Erasing {
     /// Of a tenant's studies, under a policy if it is one.
     pub(super) fn new(known: &Known, tenant: &str, policy: Option<&Policy>) -> Self {
         let held = known.holds.lookup(&known.authority, tenant);
@@ -52,20 +77,31 @@ impl Fates {
         Self { held, asked, own }
     }
 
-    /// What the policy asked for, of studies that were not found meanwhile.
-    pub(super) fn not_found(self, found: &HashSet<String>) -> Vec<EventId> {
-        self.own.into_iter().filter(|(study, _)| !found.contains(study)).flat_map(|(_, ids)| ids).collect()
-    }
-
-    /// Whether the policy asked for a study's erasure.
-    pub(super) fn is_own(&self, study: &FoundStudy) -> bool {
-        self.own.contains_key(study.study_instance_uid.as_str())
-    }
-
     fn of(&self, study: &FoundStudy) -> Fate {
         let uid = study.study_instance_uid.as_str();
         let held = || self.held.held(uid, &study.patients).map(Fate::Held);
         self.asked.get(uid).copied().or_else(held).unwrap_or(Fate::Due)
+    }
+}
+
+impl Fates {
+    /// What the policy asked for, of studies that were not found meanwhile.
+    pub(super) fn not_found(self, found: &HashSet<String>) -> Vec<EventId> {
+        let Self::Erasing(erasing) = self else { return Vec::new() };
+        erasing.own.into_iter().filter(|(study, _)| !found.contains(study)).flat_map(|(_, ids)| ids).collect()
+    }
+
+    /// Whether the policy asked for a study's erasure.
+    pub(super) fn is_own(&self, study: &FoundStudy) -> bool {
+        matches!(self, Self::Erasing(erasing) if erasing.own.contains_key(study.study_instance_uid.as_str()))
+    }
+
+    /// What would become of a study; `None`: it is as the policy would have it.
+    fn of(&self, study: &FoundStudy) -> Option<Fate> {
+        match self {
+            Self::Erasing(erasing) => Some(erasing.of(study)),
+            Self::Moving(moving) => (!study.is_cold).then(|| moving.of(study)),
+        }
     }
 
     /// Takes in a part of a survey; gives its studies with what would become of each.
@@ -73,7 +109,7 @@ impl Fates {
         sums.studies += part.studies;
         sums.undecided += part.undecided;
         let fate = |study: FoundStudy| {
-            let fate = self.of(&study);
+            let fate = self.of(&study)?;
             sums.matching += 1;
             match fate {
                 Fate::Due => {
@@ -81,16 +117,37 @@ impl Fates {
                     sums.due_bytes += study.bytes;
                 }
                 Fate::Held(_) => sums.held += 1,
-                Fate::UnderWay(_) => sums.under_way += 1,
-                Fate::LeftAlone(_) => sums.left_alone += 1,
+                Fate::UnderWay(_) | Fate::Waiting => sums.under_way += 1,
+                Fate::LeftAlone(_) | Fate::Recalled => sums.left_alone += 1,
             }
-            ForecastStudy { study, fate }
+            Some(ForecastStudy { study, fate })
         };
-        part.found.into_iter().map(fate).collect()
+        part.found.into_iter().filter_map(fate).collect()
     }
 }
 
 impl PolicyService {
+    /// What decides about a tenant's studies now.
+    pub(super) async fn fates(&self, tenant: &str, action: Action, policy: Option<&Policy>) -> Result<Fates, Error> {
+        match action {
+            Action::Erase => {
+                let turn = self.retention.follower.turn().await?;
+                Ok(Fates::Erasing(Erasing::new(turn.known(), tenant, policy)))
+            }
+            Action::Move => {
+                let mut moves = self.tiering.moves().await?;
+                let mut waiting = HashSet::new();
+                while let Some(queued) = moves.try_next().await? {
+                    if queued.to == Tier::Cold && queued.tenant == tenant {
+                        waiting.insert(queued.study_instance_uid.to_string());
+                    }
+                }
+                let rest_ms = policy.map_or(0, |policy| policy.delay_ms);
+                Ok(Fates::Moving(Moving { waiting, at_ms: self.clock.unix_ms(), rest_ms }))
+            }
+        }
+    }
+
     /// Goes through all studies of a tenant now.
     pub(super) async fn survey(&self, tenant: &str, expression: &str) -> Result<AnswerStream<Surveyed>, Error> {
         let index = self.index.as_ref();
@@ -104,13 +161,9 @@ impl PolicyService {
         &self,
         tenant: &str,
         expression: &str,
-        policy: Option<&Policy>,
+        fates: Fates,
         studies_max: u64,
     ) -> Result<AnswerStream<Forecast>, Error> {
-        let fates = {
-            let turn = self.retention.follower.turn().await?;
-            Fates::new(turn.known(), tenant, policy)
-        };
         let (mut sums, mut left) = (Sums::default(), usize::try_from(studies_max).unwrap_or(usize::MAX));
         let parts = self.survey(tenant, expression).await?.map_ok(move |part| {
             let mut studies = fates.add(&mut sums, part);

@@ -1,20 +1,19 @@
 //! Runs: in its time each policy asks for what it would do.
 
-use super::{
-    forecast::Fates,
-    service::{PolicyService, RunNote},
-};
+use super::service::{PolicyService, RunNote};
 use crate::{metrics, notes::Change, notes::Kind, retention::Turn};
 use cairn_archive::{
     EventId, Partition,
-    policies::{Policy, REQUESTED_BY},
+    policies::{Action, Policy, REQUESTED_BY},
 };
 use cairn_service_api::{
     Error, ErrorKind, Retention,
     policies::{Fate, Halted, PolicyRun, Sums},
     retention::{ErasureGrounds, ErasureScope},
     survey::FoundStudy,
+    tiering::NewMoves,
 };
+use cairn_store_api::Tier;
 use futures_util::TryStreamExt;
 use std::collections::{BTreeMap, HashSet};
 
@@ -28,6 +27,13 @@ struct Due {
     studies: Vec<FoundStudy>,
     /// Erasures that it asked for of studies that it does not mean any more.
     not_meant: Vec<EventId>,
+}
+
+/// What stands in the way of policies, or does not.
+struct Standing {
+    may_decide: bool,
+    is_unreadable: bool,
+    clock_is_right: bool,
 }
 
 impl PolicyService {
@@ -47,44 +53,49 @@ impl PolicyService {
     /// Does what is to be done now.
     pub(super) async fn look(&self) -> Result<(), Error> {
         // Looked at also where there is nothing to do: what is right today tells what is wrong tomorrow.
-        let (halted, policies) = {
+        let (standing, policies) = {
             let turn = self.retention.follower.turn().await?;
             let is_right = self.watch.is_right(self.retention.follower.appender.newest()).await?;
             let known = turn.known();
             let policies: Vec<Policy> = known.policies.in_force(&known.authority).cloned().collect();
-            (self.halted(&turn, is_right).await?, policies)
+            (self.standing(&turn, is_right).await?, policies)
         };
         metrics::policies_in_force(policies.len());
         for policy in policies {
             // One that fails keeps no other from its run.
-            if let Err(error) = self.turn_of(&policy, halted).await {
+            if let Err(error) = self.turn_of(&policy, &standing).await {
                 tracing::warn!(policy = %policy.name, %error, "a policy is held up");
             }
         }
         Ok(())
     }
 
-    async fn turn_of(&self, policy: &Policy, halted: Option<Halted>) -> Result<(), Error> {
-        match halted {
+    async fn turn_of(&self, policy: &Policy, standing: &Standing) -> Result<(), Error> {
+        match self.halted(policy, standing).await? {
             Some(halted) => self.note_halted(policy, halted).await,
             None if self.is_due(policy).await? => self.run_policy(policy).await,
             None => Ok(()),
         }
     }
 
-    /// Why no policy does anything now.
-    async fn halted(&self, turn: &Turn<'_>, clock_is_right: bool) -> Result<Option<Halted>, Error> {
+    async fn standing(&self, turn: &Turn<'_>, clock_is_right: bool) -> Result<Standing, Error> {
         let others = self.retention.others(turn).await?;
         let known = turn.known();
-        let is_unreadable = known.is_unreadable() || known.policies.unreadable().next().is_some();
-        Ok(if known.may_decide(self.retention.own(), &others).is_err() {
-            Some(Halted::NoAuthority)
-        } else if is_unreadable {
-            Some(Halted::Unreadable)
-        } else if !clock_is_right {
-            Some(Halted::Clock)
-        } else {
-            None
+        Ok(Standing {
+            may_decide: known.may_decide(self.retention.own(), &others).is_ok(),
+            is_unreadable: known.is_unreadable() || known.policies.unreadable().next().is_some(),
+            clock_is_right,
+        })
+    }
+
+    /// Why a policy does nothing now. What is moved is a site's own: that needs no authority.
+    async fn halted(&self, policy: &Policy, standing: &Standing) -> Result<Option<Halted>, Error> {
+        Ok(match policy.action {
+            Action::Erase if !standing.may_decide => Some(Halted::NoAuthority),
+            Action::Move if self.tiering.tiering().await?.tiers.is_empty() => Some(Halted::NoColdStore),
+            _ if standing.is_unreadable => Some(Halted::Unreadable),
+            _ if !standing.clock_is_right => Some(Halted::Clock),
+            _ => None,
         })
     }
 
@@ -120,19 +131,20 @@ impl PolicyService {
                 "a policy does nothing: more studies match than one run may act on"
             );
         } else {
-            run.asked = self.ask_for(policy, studies).await?;
+            run.asked = match policy.action {
+                Action::Erase => self.ask_for(policy, studies).await?,
+                Action::Move => self.ask_to_move(policy, studies).await?,
+            };
             tracing::info!(policy = %policy.name, matching = sums.matching, asked = run.asked, taken_back = run.taken_back, "a policy ran");
         }
-        metrics::policy_ran(&policy.name, run.asked, run.halted.is_some());
+        metrics::policy_ran(policy, run.asked, run.halted.is_some());
         self.note_run(policy, &run).await
     }
 
     /// What there is for a policy once the index knows all that the log has.
     async fn due(&self, policy: &Policy) -> Result<Due, Error> {
-        let (fates, ends) = {
-            let turn = self.retention.follower.turn().await?;
-            (Fates::new(turn.known(), &policy.tenant, Some(policy)), turn.known().held.clone())
-        };
+        let fates = self.fates(&policy.tenant, policy.action, Some(policy)).await?;
+        let ends = self.retention.follower.turn().await?.known().held.clone();
         if let Some(index) = &self.index {
             index.wait_for(&ends, self.config.index_wait).await?;
         }
@@ -147,6 +159,13 @@ impl PolicyService {
             }
         }
         Ok(Due { sums, studies, not_meant: fates.not_found(&meant_still) })
+    }
+
+    /// Asks that studies be moved to the cold store; how many wait now that did not.
+    async fn ask_to_move(&self, policy: &Policy, due: Vec<FoundStudy>) -> Result<u64, Error> {
+        let studies = due.into_iter().map(|study| study.study_instance_uid).collect();
+        let by = format!("{REQUESTED_BY}{}", policy.name);
+        self.tiering.move_studies(NewMoves { tenant: policy.tenant.clone(), studies, to: Tier::Cold, by }).await
     }
 
     /// Withdraws what the policy asked for of studies that it does not mean any more, as where something of one came meanwhile;
@@ -218,7 +237,8 @@ impl PolicyService {
 
     /// Notes down that a policy is halted, where that is new.
     async fn note_halted(&self, policy: &Policy, halted: Halted) -> Result<(), Error> {
-        metrics::policy_ran(&policy.name, 0, halted != Halted::NoAuthority);
+        // At another site that is as it should be.
+        metrics::policy_ran(policy, 0, !matches!(halted, Halted::NoAuthority | Halted::NoColdStore));
         let last = self.last_run(policy).await?.filter(|last| last.version == policy.version);
         let before = last.map(|last| last.run()).transpose()?;
         if before.as_ref().is_some_and(|before| before.halted == Some(halted)) {

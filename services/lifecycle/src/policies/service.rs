@@ -7,14 +7,15 @@ use crate::{
     retention::{RetentionService, TEXT_BYTES_MAX},
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use cairn_archive::{
-    events::{Event, PolicyAction, PolicyAdopted, PolicyProtected, PolicyWithdrawn},
-    policies::{Policy, State},
+    events::{Event, MovePolicyAdopted, PolicyAction, PolicyAdopted, PolicyProtected, PolicyWithdrawn},
+    policies::{Action, Policy, State},
 };
 use cairn_expression::Expression;
 use cairn_process::clock::Clock;
 use cairn_service_api::{
-    AnswerStream, Error, ErrorKind, Index, Policies,
+    AnswerStream, Error, ErrorKind, Index, Policies, Tiering,
     policies::{Forecast, Halted, NewPolicy, PolicyRun, PolicyStatus, Sums, WhatIf},
     retention::ErasureGrounds,
     survey::VARIABLES,
@@ -30,6 +31,7 @@ const NAME_MAX: usize = 64;
 pub struct PolicyService {
     pub(super) retention: Arc<RetentionService>,
     pub(super) index: Option<Arc<dyn Index>>,
+    pub(super) tiering: Arc<dyn Tiering>,
     pub(super) notes: Arc<Notes>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) watch: Watch,
@@ -40,6 +42,7 @@ pub struct PolicyService {
 pub(crate) struct With {
     pub(crate) retention: Arc<RetentionService>,
     pub(crate) index: Option<Arc<dyn Index>>,
+    pub(crate) tiering: Arc<dyn Tiering>,
     pub(crate) notes: Arc<Notes>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -79,7 +82,8 @@ pub(super) struct RunNote {
     taken_back: u64,
 }
 
-const HALTED: [Halted; 5] = [Halted::TooMany, Halted::Clock, Halted::NoAuthority, Halted::Unreadable, Halted::Index];
+const HALTED: [Halted; 6] =
+    [Halted::TooMany, Halted::Clock, Halted::NoAuthority, Halted::Unreadable, Halted::Index, Halted::NoColdStore];
 
 impl RunNote {
     /// What a policy's note is under.
@@ -131,9 +135,9 @@ impl RunNote {
 
 impl PolicyService {
     pub(crate) fn new(with: With, config: PoliciesConfig) -> Self {
-        let With { retention, index, notes, clock } = with;
+        let With { retention, index, tiering, notes, clock } = with;
         let watch = Watch::new(notes.clone(), clock.clone(), &config);
-        Self { retention, index, notes, clock, watch, config }
+        Self { retention, index, tiering, notes, clock, watch, config }
     }
 
     pub(super) async fn last_run(&self, policy: &Policy) -> Result<Option<RunNote>, Error> {
@@ -147,7 +151,9 @@ impl PolicyService {
             return invalid(format!("a policy's name has letters, digits, - and _, {NAME_MAX} at most"));
         }
         if policy.studies_max == 0 {
-            return invalid("a policy without a bound on the studies that one run acts on may erase everything".into());
+            return invalid(
+                "a policy without a bound on the studies that one run acts on may erase, or move, everything".into(),
+            );
         }
         if policy.studies_max > self.config.studies_max {
             return invalid(format!("one run acts on {} studies at most", self.config.studies_max));
@@ -156,6 +162,38 @@ impl PolicyService {
             return invalid(format!("a text is longer than {TEXT_BYTES_MAX} bytes"));
         }
         compiled(&policy.expression).map(drop)
+    }
+}
+
+/// The event that a policy is in force.
+fn adopted(policy: NewPolicy, version: u32, promotion_event_id: Bytes) -> Event {
+    let NewPolicy { tenant, name, action, expression, delay_ms, studies_max, grounds } = policy;
+    let protected = PolicyProtected { expression, reason: grounds.reason }.encode_to_vec().into();
+    let (adopted_by, key_id) = (grounds.by, String::new());
+    match action {
+        Action::Erase => Event::PolicyAdopted(PolicyAdopted {
+            tenant,
+            name,
+            version,
+            promotion_event_id,
+            action: PolicyAction::Erase.into(),
+            delay_ms,
+            studies_max,
+            adopted_by,
+            key_id,
+            protected,
+        }),
+        Action::Move => Event::MovePolicyAdopted(MovePolicyAdopted {
+            tenant,
+            name,
+            version,
+            promotion_event_id,
+            rest_ms: delay_ms,
+            studies_max,
+            adopted_by,
+            key_id,
+            protected,
+        }),
     }
 }
 
@@ -180,20 +218,9 @@ impl Policies for PolicyService {
             return Err(Error::new(ErrorKind::Exhausted, message));
         }
         let version = known.policies.next_version(&policy.tenant, &policy.name);
-        let NewPolicy { tenant, name, expression, delay_ms, studies_max, grounds } = policy;
-        let adopted = PolicyAdopted {
-            tenant,
-            name: name.clone(),
-            version,
-            promotion_event_id: known.under(),
-            action: PolicyAction::Erase.into(),
-            delay_ms,
-            studies_max,
-            adopted_by: grounds.by,
-            key_id: String::new(),
-            protected: PolicyProtected { expression, reason: grounds.reason }.encode_to_vec().into(),
-        };
-        turn.append(&Event::PolicyAdopted(adopted), None).await?;
+        let name = policy.name.clone();
+        let adopted = adopted(policy, version, known.under());
+        turn.append(&adopted, None).await?;
         tracing::info!(policy = %name, version, "a policy is adopted");
         Ok(version)
     }
@@ -239,9 +266,10 @@ impl Policies for PolicyService {
 
     async fn what_if(&self, of: WhatIf, studies_max: u64) -> Result<AnswerStream<Forecast>, Error> {
         match of {
-            WhatIf::Expression { tenant, expression } => {
+            WhatIf::Expression { tenant, expression, action } => {
                 compiled(&expression)?;
-                self.forecast(&tenant, &expression, None, studies_max).await
+                let fates = self.fates(&tenant, action, None).await?;
+                self.forecast(&tenant, &expression, fates, studies_max).await
             }
             WhatIf::Named { tenant, name } => {
                 let policy = {
@@ -251,7 +279,8 @@ impl Policies for PolicyService {
                     in_force.find(|policy| policy.tenant == tenant && policy.name == name).cloned()
                 };
                 let policy = policy.ok_or_else(unknown)?;
-                self.forecast(&tenant, &policy.expression, Some(&policy), studies_max).await
+                let fates = self.fates(&tenant, policy.action, Some(&policy)).await?;
+                self.forecast(&tenant, &policy.expression, fates, studies_max).await
             }
         }
     }

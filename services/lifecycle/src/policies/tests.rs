@@ -9,23 +9,29 @@ use crate::{
         tests::{DAY_MS, Site},
     },
 };
+use async_trait::async_trait;
 use cairn_archive::{
     EventId, ObjectKey,
     erasure::Stage,
-    events::{Event, InstanceProtected, InstanceStored, Object},
+    events::{Event, InstanceProtected, InstanceStored, Object, ObjectTier, StudyMoved},
+    policies::Action,
 };
 use cairn_index::{IndexConfig, IndexService};
 use cairn_index_store_embedded::{EmbeddedIndexStore, IndexStoreConfig};
 use cairn_process::clock::Clock;
 use cairn_service_api::{
-    ErrorKind, Policies, Retention,
+    AnswerStream, Error, ErrorKind, Index, Policies, Retention, Tiering,
     policies::{Fate, Forecast, Halted, NewPolicy, PolicyRun, PolicyStatus, WhatIf},
     retention::{ErasureGrounds, NewHold},
+    tiering::{NewMoves, QueuedMove, TierStatus, TieringStatus},
 };
-use cairn_store_api::{EventLog, IndexStore, WholeLog};
-use futures_util::TryStreamExt;
+use cairn_store_api::{EventLog, IndexStore, Tier, WholeLog};
+use futures_util::{TryStreamExt, stream};
 use prost::Message;
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 use tempfile::TempDir;
 
 const TENANT: &str = "default";
@@ -41,7 +47,57 @@ struct Opened {
     rows: Arc<dyn IndexStore>,
     index: Arc<IndexService>,
     retention: Arc<RetentionService>,
+    moves: Arc<Moves>,
     policies: PolicyService,
+}
+
+/// A site's two stores: what is asked waits, until it is moved by an event.
+#[derive(Default)]
+struct Moves {
+    has_none: AtomicBool,
+    asked: Mutex<Vec<NewMoves>>,
+}
+
+#[async_trait]
+impl Tiering for Moves {
+    async fn tiering(&self) -> Result<TieringStatus, Error> {
+        let space = Err("it is away".to_owned());
+        let tiers = match self.has_none.load(Ordering::Relaxed) {
+            true => Vec::new(),
+            false => vec![TierStatus { tier: Tier::Cold, space }],
+        };
+        Ok(TieringStatus { tiers, ..TieringStatus::default() })
+    }
+
+    async fn move_studies(&self, moves: NewMoves) -> Result<u64, Error> {
+        let count = moves.studies.len() as u64;
+        self.asked.lock().unwrap().push(moves);
+        Ok(count)
+    }
+
+    async fn moves(&self) -> Result<AnswerStream<QueuedMove>, Error> {
+        let asked = self.asked.lock().unwrap().clone();
+        let queued = |of: NewMoves| {
+            of.studies.into_iter().map(move |study_instance_uid| QueuedMove {
+                place: 1,
+                tenant: of.tenant.clone(),
+                study_instance_uid,
+                to: of.to,
+                by: of.by.clone(),
+                asked_at_ms: 0,
+                is_under_way: false,
+                failure: String::new(),
+            })
+        };
+        Ok(Box::pin(stream::iter(asked.into_iter().flat_map(queued).map(Ok).collect::<Vec<_>>())))
+    }
+}
+
+impl Moves {
+    /// What was asked for since it was last looked: it waits no more.
+    fn take(&self) -> Vec<NewMoves> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
 }
 
 impl World {
@@ -57,9 +113,25 @@ impl World {
         let index = IndexService::open(log.clone(), rows.clone(), share, IndexConfig::default()).await.unwrap();
         let retention = Arc::new(retention);
         let clock = self.site.clocks.clone();
-        let with = With { retention: retention.clone(), index: Some(index.clone()), notes, clock };
+        let moves = Arc::new(Moves::default());
+        let (to_ask, tiering) = (Some(index.clone() as Arc<dyn Index>), moves.clone());
+        let with = With { retention: retention.clone(), index: to_ask, tiering, notes, clock };
         let policies = PolicyService::new(with, PoliciesConfig::default());
-        Opened { log, rows, index, retention, policies }
+        Opened { log, rows, index, retention, moves, policies }
+    }
+
+    /// Says that the site moved a study.
+    async fn moved(&self, opened: &Opened, study: u8, tier: ObjectTier) {
+        self.site.clocks.pass(1);
+        let appender = Appender::new(opened.log.clone(), self.site.clocks.clone());
+        let moved = StudyMoved {
+            tenant: TENANT.into(),
+            study_instance_uid: uid(study),
+            site: opened.log.site().to_string(),
+            tier: tier.into(),
+            asked_by: "policy:a".into(),
+        };
+        appender.append(&Event::StudyMoved(moved), None).await.unwrap();
     }
 
     /// Stores an instance that is a study of its own.
@@ -123,7 +195,63 @@ fn grounds() -> ErasureGrounds {
 
 fn policy(expression: &str, studies_max: u64) -> NewPolicy {
     let (expression, grounds) = (expression.to_owned(), grounds());
-    NewPolicy { tenant: TENANT.into(), name: "a".into(), expression, delay_ms: 0, studies_max, grounds }
+    NewPolicy { tenant: TENANT.into(), name: "a".into(), expression, studies_max, grounds, ..NewPolicy::default() }
+}
+
+#[tokio::test]
+async fn what_is_meant_and_not_cold_is_moved_once_and_what_was_recalled_lately_is_left_alone() {
+    let world = World::new();
+    let opened = world.open().await;
+    for (study, modality) in [(1, "CT"), (2, "MR"), (3, "CT")] {
+        world.store(&opened, study, modality).await;
+    }
+    // What is held is moved too: nothing of it goes.
+    let hold = NewHold { tenant: TENANT.into(), studies: vec![uid(3).parse().unwrap()], ..NewHold::default() };
+    opened.retention.place_hold(hold).await.unwrap();
+    let to_move = |studies_max| NewPolicy {
+        action: Action::Move,
+        delay_ms: 7 * DAY_MS,
+        ..policy("'CT' in modalities", studies_max)
+    };
+    opened.policies.adopt_policy(to_move(1)).await.unwrap();
+    let run = opened.looked().await;
+    assert_eq!((run.halted, run.sums.due, run.sums.due_bytes), (Some(Halted::TooMany), 2, 200));
+    assert!(opened.moves.take().is_empty());
+
+    assert_eq!(opened.policies.adopt_policy(to_move(5)).await.unwrap(), 2);
+    assert_eq!(opened.looked().await.asked, 2);
+    let (asked, studies) =
+        (opened.moves.asked.lock().unwrap().clone(), [1, 3].map(|study| uid(study).parse().unwrap()));
+    let by = "policy:a".to_owned();
+    assert_eq!(asked, [NewMoves { tenant: TENANT.into(), studies: studies.to_vec(), to: Tier::Cold, by }]);
+    let fates = |forecast: Forecast| forecast.studies.into_iter().map(|one| one.fate).collect::<Vec<_>>();
+    assert_eq!(fates(opened.what_if().await), [Fate::Waiting, Fate::Waiting]);
+
+    // One is moved and one was moved and recalled; what comes of it later is not cold.
+    opened.moves.take();
+    world.moved(&opened, 1, ObjectTier::Cold).await;
+    world.moved(&opened, 3, ObjectTier::Cold).await;
+    world.moved(&opened, 3, ObjectTier::Hot).await;
+    world.site.clocks.pass(7 * DAY_MS - 1);
+    let run = opened.looked().await;
+    assert_eq!((run.sums.matching, run.sums.left_alone, run.asked), (1, 1, 0));
+    assert_eq!(fates(opened.what_if().await), [Fate::Recalled]);
+    world.site.clocks.pass(1);
+    assert_eq!(fates(opened.what_if().await), [Fate::Due]);
+    assert!(opened.erasures().await.is_empty());
+    opened.close().await;
+}
+
+#[tokio::test]
+async fn a_site_with_one_store_moves_nothing() {
+    let world = World::new();
+    let opened = world.open().await;
+    world.store(&opened, 1, "CT").await;
+    opened.moves.has_none.store(true, Ordering::Relaxed);
+    opened.policies.adopt_policy(NewPolicy { action: Action::Move, ..policy("true", 5) }).await.unwrap();
+    assert_eq!(opened.looked().await.halted, Some(Halted::NoColdStore));
+    assert!(opened.moves.take().is_empty());
+    opened.close().await;
 }
 
 #[tokio::test]

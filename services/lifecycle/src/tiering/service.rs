@@ -141,6 +141,9 @@ impl Tiering for TieringService {
                 queue.resume(&study.key(), note)?;
             }
         }
+        if new.is_empty() {
+            return Ok(0);
+        }
         self.asked.notify_one();
         tracing::info!(studies = new.len(), ?to, "it is asked that studies be moved");
         Ok(new.len() as u64)

@@ -2,4 +2,5 @@
 
 mod frames;
 mod instances;
+mod recalls;
 mod support;

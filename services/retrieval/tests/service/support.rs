@@ -10,7 +10,7 @@ use cairn_archive::{
     },
 };
 use cairn_dicom::{Tag, TransferSyntax, Vr, WalkLimits, dataset::DataSet, tags, walk};
-use cairn_retrieval::{RetrievalConfig, RetrievalService};
+use cairn_retrieval::{RetrievalConfig, RetrievalService, Told};
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Index,
     index::{
@@ -28,7 +28,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -46,6 +46,8 @@ const GROUP: u64 = 64 << 10;
 pub(crate) struct Objects {
     held: Mutex<BTreeMap<ObjectKey, (Bytes, Digest)>>,
     damaged: Mutex<Vec<(ObjectKey, u64)>>,
+    /// Whether they can't be reached.
+    pub(crate) are_away: AtomicBool,
     /// Bytes that were verified to serve what was read: whole groups.
     pub(crate) bytes_read: AtomicU64,
     /// Bytes handed out and not yet dropped are not known here; reads under way are.
@@ -82,6 +84,9 @@ impl ObjectStore for Objects {
     }
 
     async fn read(&self, object: &ObjectRef, range: Range<u64>) -> Result<ByteStream, StoreError> {
+        if self.are_away.load(Ordering::Relaxed) {
+            return Err(StoreError::new(StoreErrorKind::Unavailable, "the cold object store is away"));
+        }
         let held = self.held.lock().expect("not poisoned");
         let (bytes, digest) = held
             .get(&object.key)
@@ -239,6 +244,20 @@ impl Archive {
 
     pub(crate) fn configured(&self, config: RetrievalConfig) -> RetrievalService {
         RetrievalService::new(self.records.clone(), self.objects.clone(), config)
+    }
+
+    /// With somebody to be told.
+    pub(crate) fn telling(&self, told: Told) -> RetrievalService {
+        RetrievalService::telling(told, self.records.clone(), self.objects.clone(), RetrievalConfig::default())
+    }
+
+    /// Says that an instance was moved to the cold store.
+    pub(crate) fn cool(&self, record: &InstanceRecord) -> InstanceRecord {
+        let mut records = self.records.0.lock().expect("not poisoned");
+        let same = |other: &&mut InstanceRecord| other.sop_instance_uid == record.sop_instance_uid;
+        let cooled = records.iter_mut().find(same).expect("there");
+        cooled.is_cold = true;
+        cooled.clone()
     }
 
     /// Puts a data set there as ingest does; gives its record with tables and header.

@@ -3,10 +3,9 @@
 use async_trait::async_trait;
 use cairn_archive::{
     EventId, HoldId,
-    events::PolicyAction,
     fold::PatientIdentity,
     holds::HeldBy,
-    policies::{Policy, State},
+    policies::{Action, Policy, State},
 };
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Policies,
@@ -145,7 +144,7 @@ async fn policies_come_whole_in_every_state(scripted: Arc<Scripted>, policies: A
         tenant: "default".into(),
         name: "mammograms".into(),
         version: n,
-        action: PolicyAction::Erase,
+        action: if n.is_multiple_of(2) { Action::Erase } else { Action::Move },
         delay_ms: 5,
         studies_max: 500,
         expression: "'MG' in modalities".into(),
@@ -161,6 +160,7 @@ async fn policies_come_whole_in_every_state(scripted: Arc<Scripted>, policies: A
         Some(Halted::NoAuthority),
         Some(Halted::Unreadable),
         Some(Halted::Index),
+        Some(Halted::NoColdStore),
     ];
     let run = |n: u32| {
         let halted = halted.get(n as usize).copied()?;
@@ -168,7 +168,7 @@ async fn policies_come_whole_in_every_state(scripted: Arc<Scripted>, policies: A
     };
     let states = [State::InForce, State::Replaced, State::Withdrawn("another".into()), State::Void].into_iter().cycle();
     let all: Vec<_> =
-        (0..7).zip(states).map(|(n, state)| PolicyStatus { policy: policy(n), state, last_run: run(n) }).collect();
+        (0..8).zip(states).map(|(n, state)| PolicyStatus { policy: policy(n), state, last_run: run(n) }).collect();
     scripted.script().policies = all.clone();
     let answers: Vec<_> = policies.policies().await.unwrap().collect().await;
     let (failed, found) = answers.split_last().unwrap();
@@ -183,6 +183,8 @@ async fn a_forecast_comes_whole_and_breaks_off_with_its_reason(scripted: Arc<Scr
         Fate::Held(HeldBy::Unreadable(id(2))),
         Fate::UnderWay(id(3)),
         Fate::LeftAlone(id(4)),
+        Fate::Waiting,
+        Fate::Recalled,
     ];
     let study = |(n, fate): (u8, Fate)| ForecastStudy {
         study: FoundStudy {
@@ -194,6 +196,8 @@ async fn a_forecast_comes_whole_and_breaks_off_with_its_reason(scripted: Arc<Scr
             versions: 2,
             bytes: 3,
             received_at_ms: u64::from(n),
+            is_cold: n % 2 == 1,
+            recalled_at_ms: u64::from(n) << 41,
         },
         fate,
     };
@@ -213,12 +217,13 @@ async fn what_is_asked_for_arrives(scripted: Arc<Scripted>, policies: Arc<dyn Po
     let policy = NewPolicy {
         tenant: "default".into(),
         name: "mammograms".into(),
+        action: Action::Move,
         expression: "'MG' in modalities".into(),
         delay_ms: 5,
         studies_max: 500,
         grounds: grounds(),
     };
-    let expression = WhatIf::Expression { tenant: "default".into(), expression: "true".into() };
+    let expression = WhatIf::Expression { tenant: "default".into(), expression: "true".into(), action: Action::Move };
     assert_eq!(policies.adopt_policy(policy.clone()).await.unwrap(), 7);
     policies.withdraw_policy("default", "mammograms", grounds()).await.unwrap();
     drop(policies.what_if(expression.clone(), u64::MAX).await.unwrap());
@@ -235,7 +240,7 @@ async fn what_is_asked_for_arrives(scripted: Arc<Scripted>, policies: Arc<dyn Po
 async fn every_failure_comes_back_as_it_was(scripted: Arc<Scripted>, policies: Arc<dyn Policies>) {
     for kind in [ErrorKind::Unavailable, ErrorKind::NotFound, ErrorKind::Invalid] {
         scripted.script().failure = Some(Error::new(kind, "because"));
-        let of = WhatIf::Expression { tenant: "default".into(), expression: "true".into() };
+        let of = WhatIf::Expression { tenant: "default".into(), expression: "true".into(), action: Action::Erase };
         let failures = [
             policies.adopt_policy(NewPolicy::default()).await.err(),
             policies.withdraw_policy("default", "a", grounds()).await.err(),

@@ -704,6 +704,8 @@ fn metrics_are_those_of_the_documented_table() {
         "cairn_commitment_reports_total",
         "cairn_policy_erasures_requested_total",
         "cairn_policy_halted",
+        "cairn_policy_moves_asked_total",
+        "cairn_retrieval_recalls_asked_total",
         "cairn_tier_moved_bytes_total",
         "cairn_tier_moved_objects_total",
         "cairn_tier_reachable",
