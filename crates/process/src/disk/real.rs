@@ -168,13 +168,25 @@ impl DiskFile for RealFile {
         }
         match rustix::fs::fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length)
         {
-            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+            Ok(()) => Ok(()),
+            // Whoever gives room back relies on its bytes being gone.
+            Err(Errno::OPNOTSUPP) => self.zero(offset, length),
             Err(error) => Err(error.into()),
         }
     }
 }
 
 impl RealFile {
+    /// Writes zeros over what there is of a range; the file does not grow.
+    fn zero(&self, offset: u64, length: u64) -> io::Result<()> {
+        let end = offset.saturating_add(length).min(self.len()?);
+        let step = ZEROS.0.len() as u64;
+        (offset..end).step_by(ZEROS.0.len()).try_for_each(|at| {
+            let zeros = ZEROS.0.get(..step.min(end - at) as usize).unwrap_or_default();
+            self.file.write_all_at(zeros, at)
+        })
+    }
+
     /// Reserves room up to `length`, so that a full disk is noticed before anything is written; gives where the file ends.
     fn reserve(&self, length: u64) -> io::Result<u64> {
         let end = self.len()?;
@@ -263,5 +275,21 @@ mod tests {
         file.read_exact_at(&mut read, 0).unwrap();
         let expected: Vec<u8> = [7, 0, 7].into_iter().flat_map(|byte| [byte; 4096]).collect();
         assert!(read == *expected);
+    }
+    #[test]
+    fn where_the_file_system_has_no_holes_zeros_are_written() {
+        let path = std::env::temp_dir().join(format!("cairn-holes-{}", std::process::id()));
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+        fs::remove_file(path).unwrap();
+        let file = RealFile::from(file);
+        let length = 2 * ZEROS.0.len() + 9;
+        file.write_all_at(&vec![7; length], 0).unwrap();
+        file.zero(5, length as u64 - 8).unwrap();
+        let mut read = vec![1; length];
+        file.read_exact_at(&mut read, 0).unwrap();
+        let is_old = |at: &usize| *at < 5 || *at >= length - 3;
+        assert!(read.iter().enumerate().all(|(at, byte)| (*byte == 7) == is_old(&at)));
+        file.zero(length as u64 - 1, 100).unwrap();
+        assert_eq!(file.len().unwrap(), length as u64, "it did not grow");
     }
 }

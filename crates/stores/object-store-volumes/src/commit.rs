@@ -316,6 +316,7 @@ impl Committer {
                 Waiting::Put(info, room, replaced, reply) => {
                     room.commit();
                     if let Some(replaced) = replaced {
+                        self.shared.leave(&replaced);
                         self.shared.cache.remove(&info.object.key);
                         if let Err(error) = self.shared.volumes.punch(&replaced.extents) {
                             tracing::warn!(%error, "room of damaged bytes can't be given back to the disk");
@@ -324,6 +325,7 @@ impl Committer {
                     let _ = reply.send(Ok(info));
                 }
                 Waiting::Delete(key, entry, reply) => {
+                    entry.iter().for_each(|entry| self.shared.leave(entry));
                     self.shared.cache.remove(&key);
                     let _ = reply.send(Ok(entry));
                 }

@@ -158,6 +158,10 @@ impl Maintainer {
     }
 
     pub(crate) fn run(mut self) {
+        // Of what was deleted before the last end.
+        if let Err(error) = self.shared.give_back() {
+            tracing::error!(%error, "room of deleted objects is not given back");
+        }
         let mut patience = Some(Duration::ZERO);
         while let Some(checkpoint) = self.shared.maintenance.wait(patience) {
             if let Some(checkpoint) = checkpoint {
@@ -215,6 +219,7 @@ impl Maintainer {
 
     /// Writes the changes to a segment of their own, then the manifest that names it.
     pub(crate) fn write_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        self.shared.give_back()?;
         let mut segments = self.shared.index.segments().to_vec();
         let mut manifest = self.manifest.clone();
         if !checkpoint.table.is_empty() {

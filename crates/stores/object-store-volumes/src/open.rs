@@ -89,6 +89,7 @@ pub(crate) fn open(
         writers: Arc::new(Semaphore::new(config.writers_max)),
         typical: Default::default(),
         totals: Mutex::new((manifest.objects, manifest.bytes)),
+        left: Mutex::default(),
         poison: Mutex::default(),
         lock: Mutex::new(Some(guard)),
         config,
@@ -274,7 +275,9 @@ impl Recovery<'_> {
                 volumes.remove(id).map_err(failed)?;
             }
         }
-        volumes.restore(&known, found.last().map_or(0, |last| last.saturating_add(1)));
+        // A number never comes back, though the last volume was lost: what the journal says of one is of that one alone.
+        let last = found.last().max(self.manifest.volumes.keys().next_back());
+        volumes.restore(&known, last.map_or(0, |last| last.saturating_add(1)));
         for (id, capacity) in spares.into_iter().rev() {
             volumes.file(id).and_then(|file| volumes.restore_spare(id, file, capacity)).map_err(failed)?;
         }
@@ -320,7 +323,21 @@ impl Recovery<'_> {
                 self.cut.remove(&group);
             }
             self.report.records_replayed += 1;
+            self.leave_old(&record)?;
             self.shared.apply(record)?;
+        }
+        Ok(())
+    }
+
+    /// The process may have ended before the room of what a record deletes or replaces was given back.
+    fn leave_old(&self, record: &Record) -> Result<(), StoreError> {
+        let Some(old) = record.key().map(|key| self.shared.index.get(key)).transpose()?.flatten() else {
+            return Ok(());
+        };
+        match record {
+            // A record that was written again, of the same bytes.
+            Record::Put(entry) if entry.extents == old.extents => {}
+            _ => self.shared.leave(&old),
         }
         Ok(())
     }

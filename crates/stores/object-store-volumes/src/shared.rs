@@ -6,7 +6,7 @@ use crate::chunks::Chunks;
 use crate::commit::Queue;
 use crate::config::VolumeConfig;
 use crate::index::Index;
-use crate::layout::Record;
+use crate::layout::{Entry, Extent, Record};
 use crate::maintain::Maintenance;
 use crate::volumes::Volumes;
 use crate::{journal, lock, unavailable};
@@ -14,6 +14,7 @@ use cairn_process::clock::Clock;
 use cairn_process::disk::Disk;
 use cairn_store_api::StoreError;
 use std::{
+    collections::BTreeSet,
     io,
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     /// Bytes on the disk of the object stored last: what the next one is expected to need.
     pub(crate) typical: AtomicU64,
     pub(crate) totals: Mutex<(u64, u64)>,
+    /// Room of deleted objects, and of bytes that a repair replaced, since the index was written down.
+    pub(crate) left: Mutex<Vec<Extent>>,
     pub(crate) poison: Mutex<Option<StoreError>>,
     /// Held until the store is closed, or the last user of its files is gone.
     pub(crate) lock: Mutex<Option<Box<dyn Send + Sync>>>,
@@ -92,6 +95,30 @@ impl Shared {
         }
         self.index.apply(record);
         old.map(|_| ())
+    }
+
+    /// Room that nothing lies in any more is to be given back to the disk.
+    pub(crate) fn leave(&self, entry: &Entry) {
+        lock(&self.left).extend(&entry.extents);
+    }
+
+    /// Gives back all room that was left, durably: before the index that forgets it is written down, so that no crash leaves bytes
+    /// of which nobody knows that they are to go.
+    pub(crate) fn give_back(&self) -> Result<(), StoreError> {
+        let left = lock(&self.left).clone();
+        if let Err(error) = self.volumes.punch(&left) {
+            tracing::warn!(%error, "room of deleted objects can't be given back to the disk");
+        }
+        let volumes: BTreeSet<u32> = left.iter().map(|extent| extent.volume).collect();
+        let synced = volumes.into_iter().try_for_each(|volume| match self.volumes.sync(&BTreeSet::from([volume])) {
+            // The whole volume is gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        });
+        // What a failed sync was of is lost for everybody who syncs that file.
+        synced.map_err(|error| self.poison("giving room of deleted objects back", &error))?;
+        lock(&self.left).drain(..left.len());
+        Ok(())
     }
 
     /// What the journal of a volume says that nothing else does.

@@ -4,6 +4,7 @@
 
 mod damage;
 mod floor;
+mod given_back;
 mod late;
 mod upkeep;
 mod workload;
