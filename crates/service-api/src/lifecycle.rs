@@ -72,6 +72,19 @@ pub struct FixityStatus {
     pub period_is_kept: bool,
     /// Objects that are damaged or gone now.
     pub damaged: u64,
+    /// Second copies, where there are some.
+    pub copies: Option<SecondCopies>,
+}
+
+/// Copies of what is stored in a second object store of the site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SecondCopies {
+    /// Events of the log whose objects were not copied yet.
+    pub behind_events: u64,
+    /// Copies that were found damaged or missing, and made anew, since the start.
+    pub made_anew: u64,
+    /// Whether the second store could not be reached when it was last wanted.
+    pub is_away: bool,
 }
 
 /// An object that is damaged or gone.

@@ -10,7 +10,7 @@ use crate::{
 use cairn_archive::events::{Damage, DamageFoundBy};
 use cairn_service_api::{
     Error,
-    lifecycle::{DamagedObject, FixityStatus, NamedObject, Round},
+    lifecycle::{DamagedObject, FixityStatus, NamedObject, Round, SecondCopies},
 };
 use std::time::Duration;
 
@@ -57,6 +57,11 @@ pub(crate) fn fixity_to(status: &FixityStatus) -> pb::FixityResponse {
         bytes_per_second: status.bytes_per_second,
         period_is_kept: status.period_is_kept,
         damaged: status.damaged,
+        copies: status.copies.map(|SecondCopies { behind_events, made_anew, is_away }| pb::SecondCopies {
+            behind_events,
+            made_anew,
+            is_away,
+        }),
     }
 }
 
@@ -70,6 +75,11 @@ pub(crate) fn fixity_from(status: pb::FixityResponse) -> Result<FixityStatus, Er
         bytes_per_second: status.bytes_per_second,
         period_is_kept: status.period_is_kept,
         damaged: status.damaged,
+        copies: status.copies.map(|pb::SecondCopies { behind_events, made_anew, is_away }| SecondCopies {
+            behind_events,
+            made_anew,
+            is_away,
+        }),
     })
 }
 

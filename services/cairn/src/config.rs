@@ -5,6 +5,7 @@
 
 mod ae;
 mod cluster;
+mod copies;
 mod keys;
 mod layers;
 mod roles;
@@ -14,6 +15,7 @@ pub use ae::{AeConfig, CommitmentReport, Destination, ServiceName, check_ae_titl
 pub use cluster::{
     CqlConfig, IndexKind, KafkaConfig, LogKind, ObjectsKind, PeersConfig, S3Config, StoresConfig, TlsConfig,
 };
+pub use copies::CopiesConfig;
 pub use keys::KeysConfig;
 pub use layers::{ConfigError, Layers, Loaded};
 pub use tiers::{ColdKind, TiersConfig};
@@ -44,6 +46,8 @@ pub struct Config {
     pub s3: S3Config,
     /// A second object store, for what is seldom wanted.
     pub tiers: TiersConfig,
+    /// A second object store, for copies of what is stored.
+    pub copies: CopiesConfig,
     /// The index in Cassandra or ScyllaDB, where `stores.index` says so.
     pub cql: CqlConfig,
     /// Where services are that this process does not have.

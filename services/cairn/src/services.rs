@@ -332,6 +332,7 @@ impl Running {
                 keys: stores.keys.clone(),
                 objects: objects.clone(),
                 tiers: stores.tiers.clone(),
+                copies: stores.copies.clone(),
                 notes: notes.clone(),
                 index: services.index(),
                 replication: services.replication_anywhere(),

@@ -38,6 +38,8 @@ pub struct Stores {
     pub objects: Option<Arc<dyn ObjectStore>>,
     /// The same as the two stores that it is made of, where it is.
     pub tiers: Option<Arc<dyn Tiers>>,
+    /// For second copies; opened when it is wanted.
+    pub copies: Option<Arc<dyn ObjectStore>>,
     pub index: Option<Arc<dyn IndexStore>>,
     /// Replication's, where there are other sites: of this process alone, whatever the other stores are.
     pub notes: Option<Arc<dyn IndexStore>>,
@@ -73,6 +75,7 @@ impl Stores {
             join: None,
             objects: None,
             tiers: None,
+            copies: None,
             index: None,
             notes: None,
             lifecycle_notes: None,
@@ -100,6 +103,7 @@ impl Stores {
         }
         if roles.lifecycle {
             stores.lifecycle_notes = Some(notes(config, "lifecycle").await?);
+            stores.copies = tiers::copies(config, &disk, &clock);
         }
         if roles.ingest {
             let kept =
@@ -122,6 +126,9 @@ impl Stores {
         }
         if let Some(objects) = &self.objects {
             closed.push(("objects", objects.close().await));
+        }
+        if let Some(copies) = &self.copies {
+            closed.push(("copies", copies.close().await));
         }
         if let Some(keys) = &self.keys {
             closed.push(("keys", keys.store().close().await));

@@ -10,6 +10,8 @@ use std::{path::PathBuf, time::Duration};
 pub struct LifecycleConfig {
     /// Reading everything, to know that it is still what it was.
     pub fixity: FixityConfig,
+    /// Copying what is stored to a second object store, where the site has one (`[copies]`).
+    pub copies: CopiesConfig,
     /// Removing what no event names.
     pub orphans: OrphansConfig,
     /// Signing what the log is, to prove later that it was not altered.
@@ -24,6 +26,37 @@ pub struct LifecycleConfig {
     pub policies: PoliciesConfig,
     /// Moving studies between a hot store and a cold one, where the site has two (`[tiers]`).
     pub tiering: TieringConfig,
+}
+
+/// Copying what is stored to a second object store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CopiesConfig {
+    /// Bytes a second that are copied at most, so that what comes in goes first.
+    #[schemars(with = "String")]
+    #[serde(with = "units::size")]
+    pub bytes_per_second_max: u64,
+    /// Objects copied at once.
+    pub objects_at_once: usize,
+    /// Time between two looks at the log.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub look_interval: Duration,
+    /// Pause after something could not be copied.
+    #[schemars(with = "String")]
+    #[serde(with = "units::duration")]
+    pub retry_pause: Duration,
+}
+
+impl Default for CopiesConfig {
+    fn default() -> Self {
+        Self {
+            bytes_per_second_max: 256 << 20,
+            objects_at_once: 4,
+            look_interval: Duration::from_secs(1),
+            retry_pause: Duration::from_secs(5),
+        }
+    }
 }
 
 /// Moving studies between a hot store and a cold one.

@@ -12,6 +12,7 @@
 mod append;
 mod commitment;
 mod config;
+mod copies;
 mod fixity;
 mod metrics;
 mod named;

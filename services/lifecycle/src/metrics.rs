@@ -38,6 +38,20 @@ pub(crate) fn measured(status: &FixityStatus) {
     }
 }
 
+/// How far second copies are behind the log.
+pub(crate) fn copies_behind(events: u64) {
+    gauge!("cairn_copies_behind_events").set(events as f64);
+}
+
+pub(crate) fn copied(bytes: u64) {
+    counter!("cairn_copies_made_total").increment(1);
+    counter!("cairn_copies_made_bytes_total").increment(bytes);
+}
+
+pub(crate) fn copy_made_anew() {
+    counter!("cairn_copies_made_anew_total").increment(1);
+}
+
 /// Orphans that the last look left, and whether they wait for an operator.
 pub(crate) fn orphans(left: u64, are_kept: bool) {
     gauge!("cairn_orphans").set(left as f64);

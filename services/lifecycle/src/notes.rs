@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     Followed,
     /// Objects that are erased, by key.
     Erased,
+    /// How far the log was read for second copies, by partition.
+    Copied,
     /// How long lifecycle of this site has been at work, under no key.
     Worked,
     /// How long it had been when it learnt of the request of an erasure, or of a site's death, by the id of the event.
@@ -67,6 +69,7 @@ impl Kind {
             Self::TransactionsRead => b"transactions-read",
             Self::Followed => b"followed",
             Self::Erased => b"erased",
+            Self::Copied => b"copied",
             Self::Worked => b"worked",
             Self::Learnt => b"learnt",
             Self::Clock => b"clock",

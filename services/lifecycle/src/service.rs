@@ -4,6 +4,7 @@ use crate::{
     append::Appender,
     commitment::{Committing, With},
     config::LifecycleConfig,
+    copies::Copying,
     fixity::{Copies, Damages, Rounds},
     metrics,
     notary::{NotaryService, Signer},
@@ -47,6 +48,8 @@ pub struct Behind {
     pub objects: Arc<dyn ObjectStore>,
     /// The same as the two stores that it is made of; `None`: it is one.
     pub tiers: Option<Arc<dyn Tiers>>,
+    /// Where second copies are kept; `None`: there are none.
+    pub copies: Option<Arc<dyn ObjectStore>>,
     /// Its own notes.
     pub notes: Arc<dyn IndexStore>,
     /// Where instances are; `None`: other copies of this site are not known.
@@ -69,6 +72,7 @@ pub struct LifecycleService {
     notes: Arc<Notes>,
     damages: Arc<Damages>,
     rounds: Arc<Rounds>,
+    copying: Option<Arc<Copying>>,
     notary: Arc<NotaryService>,
     committing: Committing,
     retention: Arc<RetentionService>,
@@ -85,8 +89,8 @@ impl LifecycleService {
     /// # Errors
     /// That of the notes.
     pub async fn open(behind: Behind, config: LifecycleConfig) -> Result<Arc<Self>, Error> {
-        let Behind { log, opened_log, keys, objects, tiers, notes, index, replication, reporter, clock, disk, signer } =
-            behind;
+        let Behind { log, opened_log, keys, objects, tiers, copies, notes, .. } = behind;
+        let Behind { index, replication, reporter, clock, disk, signer, .. } = behind;
         let store = notes.clone();
         let notes = Arc::new(Notes::new(notes));
         let appender = Arc::new(Appender::new(opened_log.clone(), clock.clone()));
@@ -95,7 +99,11 @@ impl LifecycleService {
         let of_notary = (log.clone(), appender.clone(), Arc::new(sealing), config.notary.clone());
         let notary =
             NotaryService::open(of_notary.0, store, disk, of_notary.1, of_notary.2, signer, of_notary.3).await?;
-        let copies = Copies { index: index.clone(), replication: replication.clone() };
+        let copying = copies.map(|second| {
+            let (both, config) = ((objects.clone(), second), config.copies.clone());
+            Arc::new(Copying::new(log.clone(), both, notes.clone(), config))
+        });
+        let copies = Copies { index: index.clone(), second: copying.clone(), replication: replication.clone() };
         let damages = Damages::open(objects.clone(), notes.clone(), appender.clone(), copies).await?;
         let damages = Arc::new(damages);
         let retaining = retention::With {
@@ -156,6 +164,7 @@ impl LifecycleService {
             notes,
             damages,
             rounds,
+            copying,
             notary,
             committing,
             retention,
@@ -194,6 +203,9 @@ impl LifecycleService {
         self.committing.go_to_work(&mut tasks);
         let rounds = self.rounds.clone();
         tasks.spawn(async move { rounds.run().await });
+        if let Some(copying) = self.copying.clone() {
+            tasks.spawn(async move { copying.run().await });
+        }
         let retention = self.retention.clone();
         tasks.spawn(async move { retention.run().await });
         let policies = self.policies.clone();
@@ -249,14 +261,15 @@ struct Status {
     appender: Arc<Appender>,
     damages: Arc<Damages>,
     rounds: Arc<Rounds>,
+    copying: Option<Arc<Copying>>,
     period: Duration,
 }
 
 impl Status {
     fn of(service: &LifecycleService) -> Self {
-        let LifecycleService { appender, damages, rounds, config, .. } = service;
+        let LifecycleService { appender, damages, rounds, copying, config, .. } = service;
         let (appender, damages, rounds) = (appender.clone(), damages.clone(), rounds.clone());
-        Self { appender, damages, rounds, period: config.fixity.period }
+        Self { appender, damages, rounds, copying: copying.clone(), period: config.fixity.period }
     }
 
     fn now(&self) -> FixityStatus {
@@ -270,6 +283,7 @@ impl Status {
             bytes_per_second: known.bytes_per_second,
             period_is_kept: known.period_is_kept,
             damaged: self.damages.count(),
+            copies: self.copying.as_ref().map(|copying| copying.known()),
         }
     }
 }

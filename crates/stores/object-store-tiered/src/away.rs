@@ -19,6 +19,8 @@ pub type Open = Box<dyn Fn() -> BoxFuture<'static, Result<Arc<dyn ObjectStore>, 
 pub struct AwayStore(Arc<Shared>);
 
 struct Shared {
+    /// What it is, for those who are not told where it would be.
+    what: &'static str,
     open: Open,
     pause: Duration,
     opened: RwLock<Option<Arc<dyn ObjectStore>>>,
@@ -28,8 +30,8 @@ struct Shared {
 
 impl AwayStore {
     /// A store that is tried to be opened once in `pause` at most.
-    pub fn new(open: Open, pause: Duration) -> Self {
-        Self(Arc::new(Shared { open, pause, opened: RwLock::default(), failed: Mutex::default() }))
+    pub fn new(what: &'static str, open: Open, pause: Duration) -> Self {
+        Self(Arc::new(Shared { what, open, pause, opened: RwLock::default(), failed: Mutex::default() }))
     }
 
     /// The store, if it can be opened.
@@ -48,7 +50,7 @@ impl AwayStore {
 
     /// The same for those who are not told where it would be.
     async fn here(&self) -> Result<Arc<dyn ObjectStore>, StoreError> {
-        let away = |_| StoreError::new(StoreErrorKind::Unavailable, "the cold object store is away");
+        let away = |_| StoreError::new(StoreErrorKind::Unavailable, format!("{} is away", self.0.what));
         self.opened().await.map_err(away)
     }
 }

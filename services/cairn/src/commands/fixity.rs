@@ -11,7 +11,7 @@ use cairn_archive::{
 };
 use cairn_service_api::{
     Lifecycle,
-    lifecycle::{DamagedObject, FixityStatus, Round},
+    lifecycle::{DamagedObject, FixityStatus, Round, SecondCopies},
 };
 use cairn_service_grpc::client::LifecycleClient;
 use futures_util::TryStreamExt;
@@ -37,6 +37,7 @@ async fn status(common: &Common) -> Result<(), Failure> {
 
 fn show(common: &Common, status: &FixityStatus) -> Result<(), Failure> {
     let of = |round: &Option<Round>, what: fn(&Round) -> Cell| round.as_ref().map_or(Cell::Absent, what);
+    let copies = |what: fn(&SecondCopies) -> Cell| status.copies.as_ref().map_or(Cell::Absent, what);
     let ended = |round: &Round| round.ended_at_ms.map_or(Cell::Absent, |at| rfc3339(at).into());
     let progress = |round: &Round| match round.events_total {
         0 => Cell::Decimal(100.0),
@@ -61,6 +62,9 @@ fn show(common: &Common, status: &FixityStatus) -> Result<(), Failure> {
             ("LastWholeRound", of(&status.last_whole, |round| round.number.into())),
             ("LastWholeRoundBegan", of(&status.last_whole, |round| rfc3339(round.began_at_ms).into())),
             ("LastWholeRoundObjects", of(&status.last_whole, |round| round.objects.into())),
+            ("CopiesBehindEvents", copies(|copies| copies.behind_events.into())),
+            ("CopiesMadeAnew", copies(|copies| copies.made_anew.into())),
+            ("CopiesAreAway", copies(|copies| if copies.is_away { "yes" } else { "no" }.into())),
         ],
     )
 }

@@ -45,6 +45,7 @@ impl Config {
         }
         self.stores.check()?;
         self.tiers.check()?;
+        self.copies.check()?;
         self.check_replication()?;
         self.check_grpc()?;
         self.check_reach()

@@ -36,7 +36,7 @@ pub struct TiersConfig {
     pub open_wait: Duration,
 }
 
-/// Kinds of cold stores.
+/// Kinds of further object stores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ColdKind {
@@ -69,13 +69,23 @@ impl TiersConfig {
     /// # Errors
     /// The key that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
-        match self.cold {
-            ColdKind::Directory if self.directory.is_none() => {
-                Err(ConfigError::new("tiers.directory", "a cold store in a directory needs one"))
+        self.cold.check("tiers", "cold", self.directory.is_some())
+    }
+}
+
+impl ColdKind {
+    /// Whether a store of this kind, that a key of a table chooses, can be used.
+    ///
+    /// # Errors
+    /// The key that is wrong.
+    pub(super) fn check(self, table: &str, key: &str, has_directory: bool) -> Result<(), ConfigError> {
+        match self {
+            Self::Directory if !has_directory => {
+                Err(ConfigError::new(format!("{table}.directory"), "a store in a directory needs one"))
             }
-            ColdKind::S3 if !cfg!(feature = "s3") => {
+            Self::S3 if !cfg!(feature = "s3") => {
                 let message = "this executable was built without \"s3\" (cargo build --features cluster)";
-                Err(ConfigError::new("tiers.cold", message))
+                Err(ConfigError::new(format!("{table}.{key}"), message))
             }
             _ => Ok(()),
         }

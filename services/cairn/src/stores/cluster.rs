@@ -88,10 +88,14 @@ mod s3 {
         Ok(Arc::new(open(config, &config.s3, clock).await?))
     }
 
-    /// The cold objects. Whoever wants them waits, not the process: they may be away for long.
-    pub async fn cold_objects(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn ObjectStore>, Failure> {
-        let opened = Box::pin(S3Store::open(config.tiers.s3.clone(), clock.clone())).await;
-        Ok(Arc::new(opened.map_err(|error| failed("tiers.s3", &error))?))
+    /// Further objects, under a key of the configuration. Whoever wants them waits, not the process: they may be away for long.
+    pub async fn further_objects(
+        key: &str,
+        s3: &S3Config,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn ObjectStore>, Failure> {
+        let opened = Box::pin(S3Store::open(s3.clone(), clock.clone())).await;
+        Ok(Arc::new(opened.map_err(|error| failed(&format!("{key}.s3"), &error))?))
     }
 
     async fn open(config: &Config, s3: &S3Config, clock: &Arc<dyn Clock>) -> Result<S3Store, Failure> {
@@ -146,7 +150,7 @@ not_built!(kafka, "kafka",
 #[cfg(not(all(feature = "kafka", feature = "s3", feature = "cql")))]
 not_built!(s3, "s3",
     objects(config: &Config, clock: &Arc<dyn Clock>) -> Arc<dyn ObjectStore>;
-    cold_objects(config: &Config, clock: &Arc<dyn Clock>) -> Arc<dyn ObjectStore>;
+    further_objects(key: &str, s3: &S3Config, clock: &Arc<dyn Clock>) -> Arc<dyn ObjectStore>;
     create_objects(config: &Config, clock: &Arc<dyn Clock>) -> String;);
 #[cfg(not(all(feature = "kafka", feature = "s3", feature = "cql")))]
 not_built!(cql, "cql",
@@ -155,4 +159,4 @@ not_built!(cql, "cql",
 
 pub use cql::{create_index, index};
 pub use kafka::{create_log, log, log_to_renew};
-pub use s3::{cold_objects, create_objects, objects};
+pub use s3::{create_objects, further_objects, objects};

@@ -3,6 +3,7 @@
 use super::pace::Pace;
 use crate::{
     append::Appender,
+    copies::Copying,
     metrics,
     notes::{Change, Kind, Notes, malformed},
 };
@@ -63,6 +64,8 @@ struct DamagedNote {
 pub(crate) struct Copies {
     /// Knows other objects of this site with the same bytes.
     pub(crate) index: Option<Arc<dyn Index>>,
+    /// Has second copies.
+    pub(crate) second: Option<Arc<Copying>>,
     /// Knows other sites.
     pub(crate) replication: Option<Arc<dyn Replication>>,
 }
@@ -180,13 +183,41 @@ impl Damages {
         }
     }
 
-    /// Destroys an object that is noted as erased; it is not damaged or gone any more. Nobody brings it again meanwhile: who
+    /// Looks after the second copy of an object that is whole.
+    ///
+    /// # Errors
+    /// The stores', or that of the notes.
+    pub(crate) async fn look_after_copy(&self, object: &ObjectRef, per_second: u64) -> Result<(), Error> {
+        match &self.copies.second {
+            Some(second) => second.look_after(object, per_second).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this site has bytes of an object, wherever.
+    ///
+    /// # Errors
+    /// The stores'.
+    pub(crate) async fn is_stored(&self, key: ObjectKey) -> Result<bool, Error> {
+        match (self.objects.stat(key).await, &self.copies.second) {
+            (Ok(_), _) => Ok(true),
+            (Err(error), _) if error.kind() != StoreErrorKind::NotFound => Err(error.into()),
+            (Err(_), Some(second)) => Ok(second.has(key).await?),
+            (Err(_), None) => Ok(false),
+        }
+    }
+
+    /// Destroys an object that is noted as erased, and its second copy; it is not damaged or gone any more. Nobody brings it again meanwhile: who
     /// began before is waited for.
     ///
     /// # Errors
     /// The store's, or that of the notes.
     pub(crate) async fn destroy(&self, key: ObjectKey) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
+        // First, because that store may be away: then nothing is done.
+        if let Some(second) = &self.copies.second {
+            second.destroy(key).await?;
+        }
         self.objects.delete(key).await?;
         if self.count() > 0 && self.notes.get::<DamagedNote>(Kind::Damaged, key.as_bytes()).await?.is_some() {
             self.notes.change(vec![Change::remove(Kind::Damaged, key.as_bytes())]).await?;
@@ -270,6 +301,7 @@ impl Damages {
         let named = &damaged.named;
         let from = match &source {
             Source::OtherSite(_) => "site",
+            Source::OtherObjectKey(key) if key.as_ref() == named.object.key.as_bytes() => "copy",
             Source::OtherObjectKey(_) => "object",
             Source::ReadableAgain(_) => "itself",
         };
@@ -295,6 +327,13 @@ impl Damages {
     /// Brings the bytes from wherever they are; or why not.
     async fn bring_again(&self, named: &NamedObject) -> Result<Source, String> {
         let mut why = Vec::new();
+        if let Some(second) = &self.copies.second {
+            match second.give_back(&named.object).await {
+                // The object under the same key in the second store.
+                Ok(()) => return Ok(Source::OtherObjectKey(copied(named.object.key.as_bytes()))),
+                Err(error) => why.push(format!("second copy: {error}")),
+            }
+        }
         match self.copied_here(named).await {
             Ok(Some(key)) => return Ok(Source::OtherObjectKey(copied(key.as_bytes()))),
             Ok(None) => why.push("this site has no other copy".to_owned()),

@@ -310,6 +310,7 @@ async fn look_at(damages: &Damages, named: &NamedObject, per_second: u64) -> Res
     match damages.inspect(&named.object, per_second).await? {
         None => {
             damages.is_whole(&named.object).await?;
+            damages.look_after_copy(&named.object, per_second).await?;
             Ok((length, false, false))
         }
         Some(damage) => {

@@ -7,7 +7,7 @@
 mod look;
 mod names;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::{
     append::Appender,

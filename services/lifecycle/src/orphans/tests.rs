@@ -65,7 +65,7 @@ impl ObjectStore for Objects {
 }
 
 /// Makes it a fact that an object is an instance.
-async fn name(appender: &Appender, object: ObjectRef) {
+pub(crate) async fn name(appender: &Appender, object: ObjectRef) {
     let object = Object {
         key: Bytes::copy_from_slice(object.key.as_bytes()),
         length_bytes: object.length,

@@ -12,7 +12,7 @@ use cairn_service_api::{
     index::{Detail, Selection},
     retention::{ErasedKey, ErasedObject, ErasureReport, ErasureStatus, KeptKey},
 };
-use cairn_store_api::{KeyState, StoreErrorKind};
+use cairn_store_api::KeyState;
 use futures_util::TryStreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +51,7 @@ impl RetentionService {
                                 sop_instance_uid: instance.sop_instance_uid.clone(),
                                 store_event: EventId::from_slice(&version.store_event_id).map_err(|_| unknown())?,
                                 key,
-                                is_stored: self.is_stored(key).await?,
+                                is_stored: self.damages.is_stored(key).await?,
                                 is_answered: answered.as_ref().map(|keys| keys.contains(&key)),
                             });
                         }
@@ -114,14 +114,6 @@ impl RetentionService {
             Some(KeptKey { id, needed_by: needed_by.event(), may_be_used_at })
         });
         Ok(kept.collect())
-    }
-
-    async fn is_stored(&self, key: ObjectKey) -> Result<bool, Error> {
-        match self.objects.stat(key).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// Keys of every object that the index answers with, of a study; `None` if it can't be asked.

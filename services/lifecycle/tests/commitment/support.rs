@@ -216,6 +216,7 @@ impl Site {
             keys: None,
             objects: self.objects.clone(),
             tiers: None,
+            copies: None,
             notes,
             index: Some(self.index.clone()),
             replication: None,

@@ -8,7 +8,7 @@ use cairn_archive::{
 };
 use cairn_service_api::{
     AnswerStream, Error, ErrorKind, Lifecycle,
-    lifecycle::{DamagedObject, FixityStatus, NamedObject, Round},
+    lifecycle::{DamagedObject, FixityStatus, NamedObject, Round, SecondCopies},
     orphans::{Orphan, OrphanLook, OrphansKept, OrphansStatus},
 };
 use cairn_store_api::{ObjectInfo, ObjectRef};
@@ -170,9 +170,11 @@ async fn how_far_everything_is_read_comes_whole(scripted: Arc<Scripted>, lifecyc
         bytes_per_second: u64::MAX,
         period_is_kept: true,
         damaged: 0,
+        copies: None,
     };
     let last_whole = Some(Round { number: 6, ended_at_ms: Some(8), ..round });
     let late = FixityStatus { round: Some(round), last_whole, period_is_kept: false, damaged: 2, ..early.clone() };
+    let late = FixityStatus { copies: Some(SecondCopies { behind_events: 3, made_anew: 4, is_away: true }), ..late };
     for status in [early, late] {
         scripted.script().fixity = Some(status.clone());
         assert_eq!(lifecycle.fixity().await.unwrap(), status);

@@ -88,7 +88,14 @@ pub struct Cluster {
 impl Cluster {
     /// Makes its stores and starts it; returns when all of it is ready. `more` is set in the environment of each process.
     pub fn start(size: Size, more: &[(&'static str, &str)]) -> Self {
+        Self::start_configured(size, more, "")
+    }
+
+    /// The same, with further tables of its configuration file.
+    pub fn start_configured(size: Size, more: &[(&'static str, &str)], tables: &str) -> Self {
         let mut cluster = Self::prepare(size);
+        let file = fs::read_to_string(&cluster.config).unwrap();
+        fs::write(&cluster.config, file + tables).unwrap();
         cluster.environment = more.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
         cluster.create_stores();
         cluster.processes = cluster.launch_all();

@@ -50,12 +50,18 @@ impl Setting {
 }
 
 /// What a requester does.
-struct Scu {
+pub struct Scu {
     child: Child,
 }
 
 impl Scu {
-    fn start(archive: &Archive, title: &str, transaction: &str, references: &[(String, String)], more: Value) -> Self {
+    pub fn start(
+        archive: &Archive,
+        title: &str,
+        transaction: &str,
+        references: &[(String, String)],
+        more: Value,
+    ) -> Self {
         let mut job = json!({
             "title": title, "host": archive.dicom.ip().to_string(), "port": archive.dicom.port(),
             "transaction": transaction, "references": references,
@@ -67,28 +73,28 @@ impl Scu {
         Self { child: command.spawn().unwrap() }
     }
 
-    fn end(self) -> Value {
+    pub fn end(self) -> Value {
         let output = self.child.wait_with_output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
     }
 }
 
-fn studies(seed: u64, count: u32) -> Vec<Generated> {
+pub fn studies(seed: u64, count: u32) -> Vec<Generated> {
     cairn_synthetic::studies(seed, count).collect()
 }
 
-fn store(archive: &Archive, made: &[Generated]) {
+pub fn store(archive: &Archive, made: &[Generated]) {
     for made in made {
         assert_eq!(stow(archive.http, &[&made.file]).unwrap().status, 200);
     }
 }
 
-fn reference(made: &Generated) -> (String, String) {
+pub fn reference(made: &Generated) -> (String, String) {
     let start = Part10Reader::new(1 << 20).push(&made.file).unwrap().unwrap();
     (start.meta.sop_class_uid().unwrap().to_string(), made.sop_instance_uid.to_string())
 }
 
-fn failed(report: &Value) -> BTreeSet<(String, u64)> {
+pub fn failed(report: &Value) -> BTreeSet<(String, u64)> {
     let failed = report["failed"].as_object().unwrap();
     failed.iter().map(|(uid, reason)| (uid.clone(), reason.as_u64().unwrap())).collect()
 }
@@ -250,7 +256,7 @@ pub fn post(archive: &Archive, transaction: &str, body: &str) -> crate::support:
     http(archive.http, &head, body.as_bytes())
 }
 
-fn module(references: &[(String, String)]) -> String {
+pub fn module(references: &[(String, String)]) -> String {
     let ui = |value: &String| json!({"vr": "UI", "Value": [value]});
     let item = |(class, uid): &(String, String)| json!({"00081150": ui(class), "00081155": ui(uid)});
     json!({"00081199": {"vr": "SQ", "Value": references.iter().map(item).collect::<Vec<_>>()}}).to_string()

@@ -7,7 +7,7 @@ use crate::{
     sites_link::Link,
     sites_repair::{damage_at, is_right, study_of},
     stow::Sent,
-    support::{Archive, directory, eventually},
+    support::{Archive, Start, directory, eventually},
 };
 use serde_json::Value;
 
@@ -175,4 +175,57 @@ fn what_is_damaged_and_sent_again_is_stored_again_and_repairs_the_first() {
     assert_eq!(found.lines().count(), files.len(), "nothing is found twice: {found}");
     archive.ok(&["index", "verify"]);
     archive.stop();
+}
+
+#[test]
+fn what_is_damaged_is_had_again_from_a_second_directory_and_what_is_erased_leaves_it_too() {
+    let folder = directory();
+    let (data, copies) = (folder.path().join("data"), folder.path().join("copies"));
+    let start = || {
+        let environment = vec![
+            ("CAIRN__COPIES__TO", "directory".to_owned()),
+            ("CAIRN__COPIES__DIRECTORY", copies.display().to_string()),
+            ("CAIRN__LIFECYCLE__COPIES__LOOK_INTERVAL", "50ms".to_owned()),
+            ("CAIRN__LIFECYCLE__ERASURE__DELAY", "100ms".to_owned()),
+            ("CAIRN__LIFECYCLE__ERASURE__LOOK_INTERVAL", "50ms".to_owned()),
+        ];
+        Archive::start_with(&data, Start { environment, ..Start::default() })
+    };
+    let archive = start();
+    let files = made(142, 1);
+    store(&archive, &files);
+    archive.settled();
+    eventually("everything is copied", || {
+        let copied = archive.metric("cairn_copies_made_total") >= files.len() as f64;
+        (copied && said(&archive, 0, &["fixity", "status"])[0]["CopiesBehindEvents"] == 0).then_some(())
+    });
+    archive.stop();
+    assert!(holds(&data, &files[0]) && holds(&copies, &files[0]));
+
+    damage(&data, &files[0]);
+    let mut archive = start();
+    archive.expect_in_log("damaged");
+    let found = &said(&archive, 0, &["fixity", "scrub"])[0];
+    assert_eq!((&found["RoundDamaged"], &found["RoundRepaired"]), (&1.into(), &1.into()), "{found}");
+    let study = study_of(142);
+    assert!(files.iter().all(|sent| is_right(&archive, &study, sent)));
+    assert_eq!(archive.metric("cairn_fixity_objects_repaired_total{source=\"copy\"}"), 1.0);
+
+    let id = archive.ok(&["erasure", "request", "--reason", "a trial", "--study", &study]).trim().to_owned();
+    eventually("it is destroyed", || {
+        let rows = said(&archive, 0, &["erasure", "list"]);
+        rows.iter().any(|row| row["Erasure"] == id && row["DestroyedAt"] == "main").then_some(())
+    });
+    archive.stop();
+    assert!(!holds(&data, &files[0]) && !holds(&copies, &files[0]), "its bytes are in no file");
+}
+
+/// Whether any file under a directory has a part of an instance's data set.
+fn holds(directory: &std::path::Path, sent: &Sent) -> bool {
+    let data_set = crate::stow::data_set_of(&sent.file);
+    let part = &data_set[data_set.len() / 2..][..64];
+    std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).any(|path| match path.is_dir() {
+        true => holds(&path, sent),
+        false => std::fs::read(&path).unwrap().windows(part.len()).any(|window| window == part),
+    })
 }

@@ -31,6 +31,7 @@ mod patients;
 mod poison;
 mod policies;
 mod processes;
+mod promises;
 mod pynetdicom;
 mod raw;
 mod rebuild;

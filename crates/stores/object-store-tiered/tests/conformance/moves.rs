@@ -201,6 +201,7 @@ async fn away() {
     let (is_there, cold) = (Arc::new(AtomicBool::new(false)), opened.cold.clone());
     let looks = is_there.clone();
     let away = AwayStore::new(
+        "the cold object store",
         Box::new(move || {
             let (is_there, cold) = (looks.load(Ordering::Relaxed), cold.clone());
             Box::pin(async move {
