@@ -10,6 +10,7 @@ use crate::{
     support::{Archive, Start, directory, eventually},
 };
 use serde_json::Value;
+use std::path::{Path, PathBuf};
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -200,7 +201,7 @@ fn what_is_damaged_is_had_again_from_a_second_directory_and_what_is_erased_leave
         (copied && said(&archive, 0, &["fixity", "status"])[0]["CopiesBehindEvents"] == 0).then_some(())
     });
     archive.stop();
-    assert!(holds(&data, &files[0]) && holds(&copies, &files[0]));
+    assert!(found_in(&data.join("objects"), &files[0]).is_some() && found_in(&copies, &files[0]).is_some());
 
     damage(&data, &files[0]);
     let mut archive = start();
@@ -217,15 +218,17 @@ fn what_is_damaged_is_had_again_from_a_second_directory_and_what_is_erased_leave
         rows.iter().any(|row| row["Erasure"] == id && row["DestroyedAt"] == "main").then_some(())
     });
     archive.stop();
-    assert!(!holds(&data, &files[0]) && !holds(&copies, &files[0]), "its bytes are in no file");
+    for store in [data.join("objects"), copies] {
+        assert_eq!(files.iter().find_map(|sent| found_in(&store, sent)), None, "its bytes are in no volume");
+    }
 }
 
-/// Whether any file under a directory has a part of an instance's data set.
-fn holds(directory: &std::path::Path, sent: &Sent) -> bool {
+/// The first file under a directory that has a part of an instance's data set.
+fn found_in(directory: &Path, sent: &Sent) -> Option<PathBuf> {
     let data_set = crate::stow::data_set_of(&sent.file);
     let part = &data_set[data_set.len() / 2..][..64];
-    std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).any(|path| match path.is_dir() {
-        true => holds(&path, sent),
-        false => std::fs::read(&path).unwrap().windows(part.len()).any(|window| window == part),
+    std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).find_map(|path| match path.is_dir() {
+        true => found_in(&path, sent),
+        false => std::fs::read(&path).unwrap().windows(part.len()).any(|window| window == part).then_some(path),
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! `bench-archive [--peers] [--engines DIR] [--only NAME,...] [--studies 1000,10000,100000] [--quick] [--dir DIR] [--cairn FILE] [--out FILE]`
 //! prints a table in Markdown. Workloads: `machine`, `c-store`, `stow`, `multi-frame`, `retrieve`, `freshness`, `queries`,
-//! `sizes`, `at-rest`, `commitment`, `sites` (two of them), `many-large` (takes 20 GB of disk), `objects` (with `--engines`, the directory of engines that
+//! `sizes`, `at-rest`, `commitment`, `upkeep` (takes 20 GB of disk for a while), `sites` (two of them), `many-large` (takes 20 GB of disk), `objects` (with `--engines`, the directory of engines that
 //! `tools/engines` has started). Figures are told, nothing is asserted of them; but an answer other
 //! than success, an instance that is not there or other bytes end that workload with an error, and the bench with status 1.
 #![forbid(unsafe_code)]
@@ -23,6 +23,7 @@ mod retrieving;
 mod server;
 mod sites;
 mod storing;
+mod upkeep;
 
 use cluster::Engines;
 use measure::Report;
@@ -71,6 +72,7 @@ const WORKLOADS: &[Workload] = &[
     ("sizes", "Rebuild and queries by size", OURS, querying::sizes),
     ("at-rest", "Memory at rest", ALONE, querying::at_rest),
     ("commitment", "Storage commitment", ALONE, committing::slices),
+    ("upkeep", "While lifecycle is at work", ALONE, upkeep::beside),
     ("sites", "Two sites in step", OURS, sites::in_step),
     ("many-large", "Many large instances at once", ALONE, large::many_large),
     ("objects", "What the object store takes", &[Kind::Cluster], cluster::objects),

@@ -99,6 +99,15 @@ impl Server {
         Self::run(Kind::Cairn, vec![command], None, Process::default(), dir)
     }
 
+    /// Starts one process with a configuration on an empty directory; returns when it is ready.
+    pub fn start_configured(place: &Place, config: &str) -> Outcome<Self> {
+        let dir = tempfile::tempdir_in(&place.dir)?;
+        let file = dir.path().join("cairn.toml");
+        fs::write(&file, config)?;
+        let command = cairn(place, &data(dir.path()), &["serve", "--config", &file.to_string_lossy()], None);
+        Self::run(Kind::Cairn, vec![command], None, Process::default(), dir)
+    }
+
     fn run(
         kind: Kind,
         commands: Vec<Command>,
@@ -142,6 +151,11 @@ impl Server {
             Kind::Cairn | Kind::Cluster => "CAIRN",
             Kind::Orthanc => "ORTHANC",
         }
+    }
+
+    /// Where it is asked by gRPC.
+    pub fn grpc(&self) -> Option<SocketAddr> {
+        listener(&data(self.dir.path()), "grpc")
     }
 
     /// Its directory.
