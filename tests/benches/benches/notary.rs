@@ -72,6 +72,7 @@ async fn service(directory: &Path, log: &Arc<dyn EventLog>) -> Arc<LifecycleServ
         keys: None,
         objects: Arc::new(VolumeStore::open(Arc::new(RealDisk), volumes, clock.clone()).unwrap()),
         tiers: None,
+        copies: None,
         notes: Arc::new(notes),
         index: None,
         replication: None,

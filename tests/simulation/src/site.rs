@@ -194,6 +194,7 @@ impl Site {
                     signer: None,
                     keys: None,
                     tiers: None,
+                    copies: None,
                 };
                 Some(LifecycleService::open(behind, config.clone()).await.unwrap())
             }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use cairn_archive::{ObjectKey, Offset, Partition};
 use cairn_service_api::{Error, lifecycle::SecondCopies};
 use cairn_store_api::{EventLog, LogRecord, ObjectRef, ObjectStore, ObjectWriter, StoreError, StoreErrorKind};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use prost::Message;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -97,10 +97,8 @@ impl Copying {
             places.push((partition, self.place(partition).await?));
         }
         loop {
-            let mut behind = 0;
-            for (partition, place) in &places {
-                behind += self.log.end(*partition).await?.0.saturating_sub(place.to);
-            }
+            let ends = try_join_all(places.iter().map(|(partition, _)| self.log.end(*partition))).await?;
+            let behind = ends.iter().zip(&places).map(|(end, (_, place))| end.0.saturating_sub(place.to)).sum();
             self.known.send_modify(|known| known.behind_events = behind);
             metrics::copies_behind(behind);
             if behind == 0 {

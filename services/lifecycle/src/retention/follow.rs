@@ -14,6 +14,7 @@ use cairn_archive::{
 };
 use cairn_service_api::{Error, ErrorKind};
 use cairn_store_api::{EventLog, LogRecord, as_stored};
+use futures_util::future::try_join_all;
 use prost::Message;
 use std::sync::Arc;
 use tokio::sync::{Mutex, MutexGuard};
@@ -201,9 +202,10 @@ impl Turn<'_> {
 
     /// Reads every partition to the end that it has now.
     pub(super) async fn read_on(&mut self) -> Result<(), Error> {
-        for partition in 0..self.follower.log.partitions() {
-            let partition = Partition(partition);
-            let end = self.follower.log.end(partition).await?;
+        // All at once: a log of several processes asks its brokers, and what is asked together is one question.
+        let log = &self.follower.log;
+        let ends = try_join_all((0..log.partitions()).map(|partition| log.end(Partition(partition)))).await?;
+        for (partition, end) in (0..).map(Partition).zip(ends) {
             while self.followed(partition).is_some_and(|followed| followed.to < end) {
                 let from = self.followed(partition).map_or(Offset(0), |followed| followed.to);
                 let batch = as_stored(&*self.follower.log).read(partition, from, READ_RECORDS, READ_BYTES).await?;
