@@ -98,7 +98,7 @@ enum RolesHere {
     None,
     /// Stores of a cluster may take a while.
     Opening(tokio::task::JoinHandle<Result<Running, Failure>>),
-    Open(Running),
+    Open(Box<Running>),
 }
 
 impl RolesHere {
@@ -109,7 +109,7 @@ impl RolesHere {
         let open = Box::pin(Running::open(config.clone(), services.clone()));
         Ok(match roles.data() {
             false => Self::None,
-            true if stores::are_embedded(&config.stores) => Self::Open(open.await?),
+            true if stores::are_embedded(&config.stores) => Self::Open(Box::new(open.await?)),
             true => Self::Opening(tokio::spawn(open)),
         })
     }
@@ -130,7 +130,7 @@ impl RolesHere {
         let opened = opening.await.map_err(Failure::failed).flatten();
         let running = opened.inspect_err(|_| *self = Self::None)?;
         tracing::info!("stores are open and roles have begun");
-        *self = Self::Open(running);
+        *self = Self::Open(Box::new(running));
         Ok(())
     }
 
