@@ -98,7 +98,7 @@ impl From<StoreError> for Error {
             StoreErrorKind::Conflict => (ErrorKind::Conflict, Reason::Unspecified),
             StoreErrorKind::Invalid => (ErrorKind::Invalid, Reason::Unspecified),
             StoreErrorKind::Exhausted => (ErrorKind::Exhausted, Reason::OutOfRoom),
-            StoreErrorKind::Unavailable => (ErrorKind::Unavailable, Reason::Unspecified),
+            StoreErrorKind::Unavailable | StoreErrorKind::Archived => (ErrorKind::Unavailable, Reason::Unspecified),
             StoreErrorKind::Corrupt => (ErrorKind::Corrupt, Reason::Unspecified),
             StoreErrorKind::Internal => (ErrorKind::Internal, Reason::Unspecified),
         };

@@ -11,6 +11,8 @@ pub enum StoreErrorKind {
     Exhausted,
     /// The store can't be reached or is closing; retry with backoff. The outcome of a write is unknown.
     Unavailable,
+    /// It is there, and the store has put it away: it must be restored first (OS-16), which takes hours.
+    Archived,
     /// Stored bytes are not what was written: another copy is needed.
     Corrupt,
     /// A defect.
@@ -20,7 +22,7 @@ pub enum StoreErrorKind {
 impl StoreErrorKind {
     /// Whether the same call may succeed later.
     pub fn is_retryable(self) -> bool {
-        matches!(self, Self::Exhausted | Self::Unavailable)
+        matches!(self, Self::Exhausted | Self::Unavailable | Self::Archived)
     }
 }
 

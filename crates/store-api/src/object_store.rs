@@ -68,6 +68,8 @@ pub struct StoreSpace {
 ///   they are durable and read as OS-05 says. Other bytes than length and digest say are `Corrupt` at `finish`, and what is
 ///   there stays; under a key with another length or digest a repair is `Conflict`.
 /// * OS-15 `finish_as` is `finish` for bytes that are what is said; other bytes are `Corrupt`, and nothing is kept of them.
+/// * OS-16 What a store has put away, as a rule of an S3 bucket may, reads as `Archived`; `restore` asks that it be readable again,
+///   which it is later.
 #[async_trait]
 pub trait ObjectStore: Send + Sync {
     /// Begins an object of unknown length; `length_hint` is what the sender announced, and is not trusted.
@@ -90,6 +92,11 @@ pub trait ObjectStore: Send + Sync {
 
     /// Removes an object.
     async fn delete(&self, key: ObjectKey) -> Result<(), StoreError>;
+
+    /// Asks that an object be readable again that is `Archived`. A store that puts nothing away has nothing to do.
+    async fn restore(&self, _key: ObjectKey) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Room left.
     async fn space(&self) -> Result<StoreSpace, StoreError>;

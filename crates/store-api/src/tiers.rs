@@ -17,6 +17,7 @@ pub enum Tier {
 /// * TI-02 It is taken from where it was only after all its bytes were read back from where it is to be, and were right.
 /// * TI-03 A move may be made again: it ends what one that was cut short left, and changes nothing where nothing is left.
 /// * TI-04 What is deleted while it is moved is deleted from both.
+/// * TI-05 Of an object that is `Archived` a move to the hot store asks that it be restored (OS-16), and is `Archived` until it is.
 #[async_trait]
 pub trait Tiers: Send + Sync {
     /// Where an object is. One that is in both, because a move is under way or was cut short, is hot.
@@ -28,7 +29,7 @@ pub trait Tiers: Send + Sync {
     /// Moves an object; gives whether there was anything to move.
     ///
     /// # Errors
-    /// `NotFound`: it is in neither. `Corrupt`, `Invalid`: its bytes are not what they should be, and it stays where it is.
+    /// `NotFound`: it is in neither. `Archived`: it is asked to be restored, and moved later. `Corrupt`, `Invalid`: its bytes are not what they should be, and it stays where it is.
     /// # Cancel safety
     /// Dropped, the object is where it was, or in both.
     async fn move_to(&self, object: &ObjectRef, tier: Tier) -> Result<bool, StoreError>;

@@ -270,7 +270,7 @@ impl Running {
             let index = IndexService::open(log.clone(), rows.clone(), share, config.index.clone()).await?;
             services.own_index.set(index.clone());
             if let Some(tiering) = services.tiering() {
-                self.tasks.spawn(follow_tiers(tiering, index.clone(), config.lifecycle.tiering.look_interval));
+                self.tasks.spawn(follow_tiers(tiering, index.clone(), config.clone()));
             }
             self.index = Some(index);
         }
@@ -398,16 +398,16 @@ fn measured(status: &SiteStatus) {
 }
 
 /// Lets the index know whether the cold object store can be reached. While lifecycle is away, what was known holds.
-async fn follow_tiers(tiering: Arc<dyn Tiering>, index: Arc<IndexService>, interval: Duration) {
+async fn follow_tiers(tiering: Arc<dyn Tiering>, index: Arc<IndexService>, config: Config) {
     loop {
         match tiering.tiering().await {
             Ok(status) => {
                 let is_away = |tier: &TierStatus| tier.tier == Tier::Cold && tier.space.is_err();
-                index.set_cold_away(status.tiers.iter().any(is_away));
+                index.set_cold_away(config.tiers.archives || status.tiers.iter().any(is_away));
             }
             Err(error) => tracing::debug!(%error, "whether the cold object store can be reached is not known"),
         }
-        tokio::time::sleep(interval).await;
+        tokio::time::sleep(config.lifecycle.tiering.look_interval).await;
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) struct Shared {
     /// Wakes the keeper.
     pub(crate) told: Arc<Notify>,
     firsts: Firsts,
-    /// Whether the site's cold object store can't be reached.
+    /// Whether what is in the site's cold object store can't be had at once.
     pub(crate) cold_is_away: AtomicBool,
     pub(crate) stop: watch::Sender<bool>,
 }
@@ -129,7 +129,8 @@ impl IndexService {
         Ok(Arc::new(Self { shared, tasks: tokio::sync::Mutex::new(Some(tasks)) }))
     }
 
-    /// Tells whether the cold object store of this site can't be reached: InstanceAvailability of what is in it is OFFLINE then, else NEARLINE.
+    /// Tells whether what is in the cold object store of this site can't be had, because that is away or must restore it first:
+    /// InstanceAvailability of it is OFFLINE then, else NEARLINE.
     pub fn set_cold_away(&self, is_away: bool) {
         self.shared.cold_is_away.store(is_away, Ordering::Relaxed);
     }

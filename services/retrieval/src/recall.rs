@@ -59,7 +59,7 @@ impl Recaller {
         }))
     }
 
-    /// An instance could not be read: where it is cold and its store is away, its study is asked for.
+    /// An instance could not be read: where it is cold and its store is away, or has to restore it first, its study is asked for.
     pub(crate) fn could_not(&self, record: &InstanceRecord, kind: ErrorKind) {
         if record.is_cold && kind == ErrorKind::Unavailable {
             self.ask(record);

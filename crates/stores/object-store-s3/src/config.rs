@@ -32,6 +32,12 @@ pub struct S3Config {
     /// the environment's `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_file: Option<PathBuf>,
+    /// Storage class that objects are put in, such as `STANDARD_IA` or `GLACIER_IR`; none: the bucket's own. One from which objects
+    /// must be restored before they are read is refused: nothing could be read back after it was put.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+    /// Days for which an object that a rule of the bucket has put away stays readable once it is restored.
+    pub restored_days: u16,
     /// PEM file of certificate authorities that are trusted besides the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
@@ -109,6 +115,8 @@ impl Default for S3Config {
             create_bucket: false,
             path_style: true,
             credentials_file: None,
+            storage_class: None,
+            restored_days: 7,
             ca_file: None,
             object_bytes_max: 64 * GIB,
             part_bytes: 8 * MIB,
@@ -141,6 +149,14 @@ impl S3Config {
         let invalid = |what: &str| Err(StoreError::new(StoreErrorKind::Invalid, format!("S3 configuration: {what}")));
         if self.bucket.is_empty() {
             return invalid("bucket is missing");
+        }
+        if self.storage_class.as_deref().is_some_and(|class| matches!(class, "GLACIER" | "DEEP_ARCHIVE")) {
+            return invalid(
+                "storage_class: from GLACIER and DEEP_ARCHIVE nothing can be read back; a rule of the bucket may move objects there later",
+            );
+        }
+        if self.restored_days == 0 {
+            return invalid("restored_days must be at least 1");
         }
         if self.part_bytes < PART_MIN || self.part_bytes > GIB {
             return invalid("part_bytes must be at least 5 MiB and at most 1 GiB");

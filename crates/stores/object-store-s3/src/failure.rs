@@ -17,6 +17,10 @@ pub(crate) enum Fate {
     Present,
     /// No byte of the range asked for is there.
     OutOfRange,
+    /// It is put away, and must be restored before it can be read.
+    Archived,
+    /// It is restored now, or can be read: there is nothing to be asked for.
+    Restoring,
     /// The store has no room.
     Full,
     /// The store does not let us: credentials, rights, bucket, region. A person has to look.
@@ -47,6 +51,8 @@ impl Failure {
             Fate::Missing => "missing",
             Fate::Present => "present",
             Fate::OutOfRange => "out-of-range",
+            Fate::Archived => "archived",
+            Fate::Restoring => "restoring",
             Fate::Full => "full",
             Fate::Denied => "denied",
             Fate::Wrong => "wrong",
@@ -62,6 +68,7 @@ impl From<Failure> for StoreError {
             Fate::Missing => StoreErrorKind::NotFound,
             Fate::Present => StoreErrorKind::Conflict,
             Fate::OutOfRange => StoreErrorKind::Invalid,
+            Fate::Archived | Fate::Restoring => StoreErrorKind::Archived,
             Fate::Full => StoreErrorKind::Exhausted,
             Fate::Wrong => StoreErrorKind::Internal,
         };
@@ -95,6 +102,8 @@ fn by_code(code: &str) -> Option<Fate> {
         | "InvalidToken"
         | "InvalidBucketName"
         | "IllegalLocationConstraintException" => Fate::Denied,
+        "InvalidObjectState" => Fate::Archived,
+        "RestoreAlreadyInProgress" | "ObjectAlreadyInActiveTierError" => Fate::Restoring,
         "QuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" => Fate::Full,
         _ => return None,
     })

@@ -272,6 +272,11 @@ impl ObjectStore for S3Store {
         deleted.map_err(|error| StoreError::new(StoreErrorKind::Internal, format!("deleting: {error}")))?
     }
 
+    async fn restore(&self, key: ObjectKey) -> Result<(), StoreError> {
+        self.check_open()?;
+        self.shared.restore(key).await
+    }
+
     /// A bucket has no known bound. `used` is of the last count of all objects, and what this process did since; before the
     /// first count has ended, of the latter alone. Fails when the store does not answer.
     async fn space(&self) -> Result<StoreSpace, StoreError> {

@@ -7,6 +7,7 @@ use crate::failure::{Failure, Fate};
 use crate::meta::{Facts, Meta, Names};
 use crate::requests::{Deadline, Requests};
 use crate::usage::Usage;
+use aws_sdk_s3::types::{RestoreRequest, StorageClass};
 use cairn_archive::ObjectKey;
 use cairn_process::clock::Clock;
 use cairn_store_api::{ObjectInfo, ObjectRef, StoreError, StoreErrorKind};
@@ -84,6 +85,38 @@ impl Shared {
         };
         let object = ObjectRef { key, length: found.length, digest: facts.digest };
         Ok(ObjectInfo { object, put_ended_at_ms: facts.ended_ms })
+    }
+
+    /// The class that objects are put in. Their hashes stay in the bucket's own: they are small, and read first.
+    pub(crate) fn storage_class(&self) -> Option<StorageClass> {
+        self.config.storage_class.as_deref().map(StorageClass::from)
+    }
+
+    /// Asks that an object that was put away be readable again, and its hashes.
+    pub(crate) async fn restore(&self, key: ObjectKey) -> Result<(), StoreError> {
+        let deadline = self.requests.deadline();
+        let found = self.find(key, deadline).await.map_err(|failure| match failure.fate {
+            Fate::Missing => not_found(key),
+            _ => failure.into(),
+        })?;
+        self.restore_named(&self.names.object(key), deadline).await?;
+        if let Some(meta) = found.meta.filter(|meta| meta.has_tree_beside(found.length)) {
+            self.restore_named(&self.names.tree(key, &meta.writer), deadline).await?;
+        }
+        Ok(())
+    }
+
+    async fn restore_named(&self, name: &str, deadline: Deadline) -> Result<(), Failure> {
+        let days = RestoreRequest::builder().days(self.config.restored_days.into()).build();
+        let restore = || {
+            let restore = self.requests.client.restore_object().bucket(&self.config.bucket).key(name);
+            restore.restore_request(days.clone()).send()
+        };
+        match self.requests.until_done("restore", deadline, restore).await {
+            // Of one that is not put away the store says that its state is not such.
+            Ok(_) | Err(Failure { fate: Fate::Restoring | Fate::Archived, .. }) => Ok(()),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Deletes an object, then its hashes.

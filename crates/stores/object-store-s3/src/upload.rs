@@ -31,6 +31,7 @@ impl Upload {
         let begin = || {
             let begin = shared.requests.client.create_multipart_upload().bucket(&shared.config.bucket).key(&name);
             let begin = begin.content_type("application/octet-stream").set_metadata(Some(meta.encode()));
+            let begin = begin.set_storage_class(shared.storage_class());
             begin.checksum_algorithm(ChecksumAlgorithm::Crc32C).send()
         };
         let begun = shared.requests.until_done("begin-upload", shared.requests.deadline(), begin).await?;

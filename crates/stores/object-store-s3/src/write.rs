@@ -220,7 +220,10 @@ impl Shared {
         match parts {
             Some((id, parts)) => self.complete_over(key, &meta.writer, &id, parts).await?,
             None => {
-                let put = || self.put_request(&name, meta, &bytes).customize().disable_payload_signing().send();
+                let put = || {
+                    let put = self.put_request(&name, meta, &bytes).set_storage_class(self.storage_class());
+                    put.customize().disable_payload_signing().send()
+                };
                 self.requests.until_done("repair", deadline, put).await?;
             }
         }
@@ -249,6 +252,7 @@ impl Shared {
         let name = self.names.object(key);
         self.conditionally("put", key, &meta.writer, || {
             let put = self.put_request(&name, meta, &bytes).if_none_match("*");
+            let put = put.set_storage_class(self.storage_class());
             put.customize().disable_payload_signing().send()
         })
         .await

@@ -107,6 +107,10 @@ impl ObjectStore for AwayStore {
         self.here().await?.delete(key).await
     }
 
+    async fn restore(&self, key: ObjectKey) -> Result<(), StoreError> {
+        self.here().await?.restore(key).await
+    }
+
     async fn space(&self) -> Result<StoreSpace, StoreError> {
         self.opened().await?.space().await
     }

@@ -157,6 +157,11 @@ impl ObjectStore for TieredStore {
         self.both.cold.delete(key).await
     }
 
+    async fn restore(&self, key: ObjectKey) -> Result<(), StoreError> {
+        let (tier, _) = self.both.find(key).await?;
+        self.both.store(tier).restore(key).await
+    }
+
     async fn space(&self) -> Result<StoreSpace, StoreError> {
         let hot = self.both.hot.space().await?;
         // Stores go on while the cold store is away.

@@ -61,7 +61,12 @@ impl Tiers for TieredStore {
             }
             found => found?,
         };
-        copy(object, from, into).await?;
+        if let Err(error) = copy(object, from, into).await {
+            if error.kind() == StoreErrorKind::Archived {
+                from.restore(object.key).await?;
+            }
+            return Err(error);
+        }
         if let Err(error) = read_back(object, into).await {
             if error.kind() != StoreErrorKind::Corrupt {
                 return Err(error);

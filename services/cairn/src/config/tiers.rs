@@ -22,6 +22,9 @@ pub struct TiersConfig {
     pub reserve_bytes: u64,
     /// Bucket and prefix of the cold store: other ones than those of `[s3]`.
     pub s3: S3Config,
+    /// Whether the cold store puts objects away by itself, as a rule of an S3 bucket may (GLACIER), so that they must be restored before
+    /// they are read: queries then say OFFLINE of all that is cold.
+    pub archives: bool,
     /// Whether a study is recalled when something of it is read that is cold. Else it is given from there each time, and recalled only
     /// when somebody asks, or when it could not be read because the cold store was away: whoever copies a whole archive would have
     /// everything brought back.
@@ -56,6 +59,7 @@ impl Default for TiersConfig {
             directory: None,
             reserve_bytes: 512 << 20,
             s3: S3Config::default(),
+            archives: false,
             recall_on_read: false,
             open_pause: Duration::from_secs(5),
             open_wait: Duration::from_secs(10),

@@ -59,6 +59,19 @@ struct DamagedNote {
     failure: String,
 }
 
+/// Why an object can't be looked at.
+const PUT_AWAY: &str = "the object is put away: it must be restored before it can be read";
+
+/// What a look at an object found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// It is what it should be.
+    Whole,
+    Damaged(Damage),
+    /// It is there, and nobody knows more: to restore everything in order to look at it would be dear.
+    PutAway,
+}
+
 /// Who else may have the bytes of an object.
 #[derive(Clone, Default)]
 pub(crate) struct Copies {
@@ -114,23 +127,38 @@ impl Damages {
         page.into_iter().map(|(key, note)| damaged_from(&key, note)).collect()
     }
 
-    /// Reads an object from end to end, no faster than `per_second` bytes; `None`: it is what it should be.
+    /// Reads an object from end to end, no faster than `per_second` bytes.
     ///
     /// # Errors
     /// The store's, where it does not say what the object is.
     /// # Cancel safety
     /// Nothing is changed.
-    pub(crate) async fn inspect(&self, object: &ObjectRef, per_second: u64) -> Result<Option<Damage>, Error> {
+    pub(crate) async fn look(&self, object: &ObjectRef, per_second: u64) -> Result<Look, Error> {
         match self.read(object, per_second).await {
             Ok(()) => {
                 metrics::read(object.length);
-                Ok(None)
+                Ok(Look::Whole)
             }
             Err(error) => match error.kind() {
-                StoreErrorKind::NotFound => Ok(Some(Damage::Gone)),
-                StoreErrorKind::Corrupt | StoreErrorKind::Invalid => Ok(Some(Damage::Bytes)),
+                StoreErrorKind::NotFound => Ok(Look::Damaged(Damage::Gone)),
+                StoreErrorKind::Corrupt | StoreErrorKind::Invalid => Ok(Look::Damaged(Damage::Bytes)),
+                StoreErrorKind::Archived => Ok(Look::PutAway),
                 _ => Err(error.into()),
             },
+        }
+    }
+
+    /// The same for those who must know; `None`: it is what it should be.
+    ///
+    /// # Errors
+    /// Also `Unavailable`: it is put away.
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub(crate) async fn inspect(&self, object: &ObjectRef, per_second: u64) -> Result<Option<Damage>, Error> {
+        match self.look(object, per_second).await? {
+            Look::Whole => Ok(None),
+            Look::Damaged(damage) => Ok(Some(damage)),
+            Look::PutAway => Err(Error::new(ErrorKind::Unavailable, PUT_AWAY)),
         }
     }
 
@@ -278,9 +306,10 @@ impl Damages {
 
     /// Looks for a copy of an object, and has it whole again if there is one; gives whether it is.
     async fn mend(&self, damaged: DamagedObject) -> Result<bool, Error> {
-        let outcome = match self.inspect(&damaged.named.object, u64::MAX).await? {
-            None => Ok(Source::ReadableAgain(true)),
-            Some(_) => self.bring_again(&damaged.named).await,
+        let outcome = match self.look(&damaged.named.object, u64::MAX).await? {
+            Look::Whole => Ok(Source::ReadableAgain(true)),
+            Look::PutAway => Err(PUT_AWAY.to_owned()),
+            Look::Damaged(_) => self.bring_again(&damaged.named).await,
         };
         match outcome {
             Ok(source) => {

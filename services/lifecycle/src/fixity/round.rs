@@ -1,7 +1,7 @@
 //! Going through every object that the log names, about in the order in which they were stored, and so in the order in
 //! which they lie in the store.
 
-use super::damage::Damages;
+use super::damage::{Damages, Look};
 use crate::{
     append::Appender,
     config::FixityConfig,
@@ -307,13 +307,14 @@ impl Rounds {
 /// Gives an object's length, whether it was damaged, and whether it is whole again.
 async fn look_at(damages: &Damages, named: &NamedObject, per_second: u64) -> Result<(u64, bool, bool), Error> {
     let length = named.object.length;
-    match damages.inspect(&named.object, per_second).await? {
-        None => {
+    match damages.look(&named.object, per_second).await? {
+        Look::PutAway => Ok((0, false, false)),
+        Look::Whole => {
             damages.is_whole(&named.object).await?;
             damages.look_after_copy(&named.object, per_second).await?;
             Ok((length, false, false))
         }
-        Some(damage) => {
+        Look::Damaged(damage) => {
             let whole = damages.found(named, damage, DamageFoundBy::Scrub).await?;
             Ok((length, true, whole))
         }

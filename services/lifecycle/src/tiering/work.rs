@@ -18,6 +18,15 @@ use cairn_store_api::{StoreErrorKind, Tier, Tiers};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::sync::{Arc, atomic::Ordering};
 
+/// What came of moving an object.
+enum Outcome {
+    Moved,
+    /// It is there already, or is not to be moved.
+    NotMoved,
+    /// The cold store restores it first.
+    Archived,
+}
+
 impl TieringService {
     /// Does what is to be done, again and again. Stores and services that are away are waited for.
     ///
@@ -129,8 +138,21 @@ impl TieringService {
             };
             self.move_object(tiers, &named, turn.to()).await
         });
-        let moves = moves.buffer_unordered(self.config.objects_at_once.max(1));
-        moves.try_fold(0, |moved, is_moved| async move { Ok(moved + u64::from(is_moved)) }).await
+        let mut outcomes = moves.buffer_unordered(self.config.objects_at_once.max(1));
+        let (mut moved, mut archived) = (0, 0_u64);
+        while let Some(outcome) = outcomes.try_next().await? {
+            match outcome {
+                Outcome::Moved => moved += 1,
+                Outcome::NotMoved => {}
+                Outcome::Archived => archived += 1,
+            }
+        }
+        if archived > 0 {
+            let message =
+                format!("{archived} objects are put away: the cold store was asked to restore them, which takes hours");
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        Ok(moved)
     }
 
     /// All versions of a study, when the index knows all that the log has of it.
@@ -152,14 +174,15 @@ impl TieringService {
         }
     }
 
-    /// Gives whether it had to be moved.
-    async fn move_object(&self, tiers: &Arc<dyn Tiers>, named: &NamedObject, to: Tier) -> Result<bool, Error> {
+    async fn move_object(&self, tiers: &Arc<dyn Tiers>, named: &NamedObject, to: Tier) -> Result<Outcome, Error> {
         let object = &named.object;
         if self.notes.is_erased(&object.key).await? {
-            return Ok(false);
+            return Ok(Outcome::NotMoved);
         }
         match tiers.move_to(object, to).await {
-            Ok(false) => Ok(false),
+            Ok(false) => Ok(Outcome::NotMoved),
+            // The others are asked for too.
+            Err(error) if error.kind() == StoreErrorKind::Archived => Ok(Outcome::Archived),
             Ok(true) => {
                 self.moved.objects.fetch_add(1, Ordering::Relaxed);
                 self.moved.bytes.fetch_add(object.length, Ordering::Relaxed);
@@ -168,7 +191,7 @@ impl TieringService {
                     // Nobody waits for it: what comes in goes first.
                     self.pace.take(object.length, self.config.bytes_per_second_max).await;
                 }
-                Ok(true)
+                Ok(Outcome::Moved)
             }
             Err(error)
                 if matches!(
@@ -180,7 +203,7 @@ impl TieringService {
                 if let Some(damage) = self.damages.inspect(object, u64::MAX).await? {
                     self.damages.found(named, damage, DamageFoundBy::Retrieval).await?;
                 }
-                Ok(false)
+                Ok(Outcome::NotMoved)
             }
             Err(error) => Err(error.into()),
         }

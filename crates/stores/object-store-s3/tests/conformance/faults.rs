@@ -105,6 +105,52 @@ async fn conditions_not_known_are_refused() {
     assert_eq!(error.kind(), StoreErrorKind::Invalid, "{error}");
 }
 
+async fn what_is_put_away_is_asked_for_and_is_no_damage() {
+    let site = site(|_| {}).await;
+    let info = put(&*site.store, key(1), &bytes(1, LONG), 100_000).await.unwrap();
+    let read_now = || async { read(&*site.store, &info.object).await };
+    let seen = site.fault("GET", "/objects/", usize::MAX, Fault::Answer(403, "InvalidObjectState"));
+    assert_eq!(read_now().await.unwrap_err().kind(), StoreErrorKind::Archived);
+    assert_eq!(seen.load(Ordering::Relaxed), 1, "to ask again at once is in vain");
+    // A long object's hashes are an object of their own. Asked again while it is on its way, or there, is no failure.
+    for answer in [
+        Fault::Answer(202, ""),
+        Fault::Answer(409, "RestoreAlreadyInProgress"),
+        Fault::Answer(403, "InvalidObjectState"),
+    ] {
+        let seen = site.fault("POST", "restore", usize::MAX, answer);
+        site.store.restore(key(1)).await.unwrap();
+        assert_eq!(seen.load(Ordering::Relaxed), 2);
+    }
+    site.fault("POST", "restore", usize::MAX, Fault::Answer(403, "AccessDenied"));
+    assert_eq!(site.store.restore(key(1)).await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    site.bucket.proxy().rule(|_| Fault::None);
+    assert!(read_now().await.unwrap() == bytes(1, LONG));
+    assert_eq!(site.store.restore(key(2)).await.unwrap_err().kind(), StoreErrorKind::NotFound);
+}
+
+async fn objects_are_put_in_the_class_that_is_asked_for() {
+    let site = site(|config| config.storage_class = Some("STANDARD_IA".into())).await;
+    let classes = Arc::new(AtomicUsize::new(0));
+    let count = classes.clone();
+    site.bucket.proxy().rule(move |request| {
+        let is_begun = request.starts_with("PUT") && !request.contains("partNumber") || request.contains("?uploads");
+        let is_meant = is_begun && request.contains("/objects/");
+        assert_eq!(request.contains("x-amz-storage-class: STANDARD_IA"), is_meant, "{request}");
+        count.fetch_add(usize::from(is_meant), Ordering::Relaxed);
+        Fault::None
+    });
+    for (number, length) in [(1, CT), (2, LONG)] {
+        let info = put(&*site.store, key(number), &bytes(1, length), 100_000).await.unwrap();
+        assert!(read(&*site.store, &info.object).await.unwrap() == bytes(1, length));
+    }
+    assert_eq!(classes.load(Ordering::Relaxed), 2);
+    for class in ["GLACIER", "DEEP_ARCHIVE"] {
+        let config = S3Config { storage_class: Some(class.into()), ..site.bucket.config(site.bucket.place.address()) };
+        assert_eq!(site.bucket.open_with(config).await.err().unwrap().kind(), StoreErrorKind::Invalid);
+    }
+}
+
 async fn slow_is_waited_for() {
     let site = site(|config| config.attempt_timeout = Duration::from_millis(700)).await;
     // Once too slow, then only slow: the late first try arrives while the second is under way, or after it.
@@ -305,6 +351,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         lasting_503_is_unavailable_at_the_deadline,
         denied_is_told_at_once,
         conditions_not_known_are_refused,
+        what_is_put_away_is_asked_for_and_is_no_damage,
+        objects_are_put_in_the_class_that_is_asked_for,
         slow_is_waited_for,
         cut_requests_are_sent_again,
         a_lost_answer_is_read_back,

@@ -26,7 +26,7 @@ pub(crate) enum Fault {
     Slow(Duration),
 }
 
-/// Method and path with query, as `PUT /bucket/name?query`.
+/// Method and path with query, as `PUT /bucket/name?query`, and the storage class that is asked for, if one is.
 type Rule = Box<dyn FnMut(&str) -> Fault + Send>;
 
 pub(crate) struct Proxy {
@@ -133,7 +133,9 @@ async fn serve(
         .filter_map(|line| line.split_once(':'))
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     let length: usize = length.map_or(Some(0), |(_, length)| length.trim().parse().ok())?;
-    let fault = (rule.lock().unwrap())(first.trim_end_matches(" HTTP/1.1"));
+    let class = rest.lines().find(|line| line.to_ascii_lowercase().starts_with("x-amz-storage-class:"));
+    let asked = [first.trim_end_matches(" HTTP/1.1"), class.unwrap_or_default()].join(" ");
+    let fault = (rule.lock().unwrap())(asked.trim_end());
     if let Fault::Slow(time) = fault {
         tokio::time::sleep(time).await;
     }

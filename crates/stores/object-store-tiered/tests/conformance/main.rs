@@ -5,6 +5,7 @@
 mod backend;
 mod moved;
 mod moves;
+mod put_away;
 
 use cairn_conformance::object_store::trials;
 

@@ -1,6 +1,9 @@
-//! What holds of moves (TI-01 to TI-04), and of a cold store that is away.
+//! What holds of moves (TI-01 to TI-05), and of a cold store that is away.
 
-use crate::backend::{COLD, Opened, find, open};
+use crate::{
+    backend::{COLD, Opened, find, open},
+    put_away::PutAway,
+};
 use cairn_conformance::object_store::{bytes, key, put, read};
 use cairn_object_store_tiered::{AwayStore, TieredStore};
 use cairn_process::disk::sim::{Loss, SimDisk};
@@ -33,6 +36,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("TI-02_damaged_bytes_are_not_moved", || Box::pin(damaged_bytes())),
         trial("TI-03_moved_there_and_back", || Box::pin(there_and_back())),
         trial("TI-04_deleted_while_it_is_moved", || Box::pin(deleted_meanwhile())),
+        trial("TI-05_what_is_put_away_is_asked_for_and_moved_later", || Box::pin(put_away())),
         trial("a_full_cold_store_leaves_it_where_it_is", || Box::pin(full())),
         trial("a_cold_store_that_is_away_comes_back", || Box::pin(away())),
     ]
@@ -167,6 +171,30 @@ async fn deleted_meanwhile() {
         tokio::join!(moved, deleted);
         assert!(!is_in(&*opened.hot, &info).await && !is_in(&*opened.cold, &info).await, "it came back");
     }
+}
+
+async fn put_away() {
+    let opened = open(&SimDisk::unrecorded()).unwrap();
+    let info = stored(&opened).await;
+    opened.tiered.move_to(&info.object, Tier::Cold).await.unwrap();
+    let cold = Arc::new(PutAway { store: opened.cold.clone(), is_restored: AtomicBool::new(false) });
+    let (looked, store) = (cold.clone(), cold.clone() as Arc<dyn ObjectStore>);
+    let away = AwayStore::new(
+        Box::new(move || {
+            let store = store.clone();
+            Box::pin(async move { Ok(store) })
+        }),
+        Duration::ZERO,
+    );
+    let tiered = TieredStore::new(opened.hot.clone(), Arc::new(away));
+    assert_eq!(read(&tiered, &info.object).await.unwrap_err().kind(), StoreErrorKind::Archived);
+    assert!(!looked.is_restored.load(Ordering::Relaxed), "who only reads asks for nothing");
+    let later = tiered.move_to(&info.object, Tier::Hot).await;
+    assert_eq!(later.unwrap_err().kind(), StoreErrorKind::Archived);
+    assert!(looked.is_restored.load(Ordering::Relaxed));
+    assert!(tiered.move_to(&info.object, Tier::Hot).await.unwrap());
+    assert!(is_in(&*opened.hot, &info).await && !is_in(&*opened.cold, &info).await);
+    assert!(read(&tiered, &info.object).await.unwrap() == bytes(1, LENGTH));
 }
 
 async fn full() {
