@@ -179,8 +179,8 @@ impl Copying {
     async fn fill(&self, object: &ObjectRef, mut writer: Box<dyn ObjectWriter>) -> Result<Copied, Error> {
         match self.pump(object, &mut *writer).await {
             Ok(()) => {}
-            // Fixity finds that too, and says so. Once it is whole again it is copied.
-            Err(error) if is_damage(&error) => return Ok(Copied::Left),
+            // Fixity finds that too, and says so. A round copies what can be read by then.
+            Err(error) if is_damage(&error) || error.kind() == StoreErrorKind::Archived => return Ok(Copied::Left),
             Err(error) => return Err(error.into()),
         }
         match writer.finish_as(object.length, object.digest).await {
