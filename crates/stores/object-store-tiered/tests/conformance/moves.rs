@@ -180,6 +180,7 @@ async fn put_away() {
     let cold = Arc::new(PutAway { store: opened.cold.clone(), is_restored: AtomicBool::new(false) });
     let (looked, store) = (cold.clone(), cold.clone() as Arc<dyn ObjectStore>);
     let away = AwayStore::new(
+        "the cold object store",
         Box::new(move || {
             let store = store.clone();
             Box::pin(async move { Ok(store) })
