@@ -9,6 +9,7 @@ use crate::{
     objects::{Template, scanner},
     server::{Kind, Place, Server, data},
     storing::{STORAGE, store_on},
+    upkeep::words,
 };
 use cairn_archive::Partition;
 use cairn_benches::corpus::{Headers, mixed, patient_of, study_uid};
@@ -254,12 +255,29 @@ pub fn sizes(bench: &mut Bench, kind: Kind) -> Outcome<()> {
         let server = rebuild(bench, kind, (studies, instances), &headers, "2 kB headers")?;
         ask_all(bench, &server, studies, 50, &study_uid)?;
         if kind == Kind::Cairn {
+            looks_ahead(bench, &server, studies)?;
             let disk = server.disk_bytes() as f64 / 1e6;
             let what = format!("{studies} studies of {instances}: log and index on the disk");
             bench.report.plain(&what, kind, &format!("{disk:.0} MB"));
         }
         server.stop()?;
     }
+    Ok(())
+}
+
+/// A policy's what-if, which evaluates its expression over all studies.
+fn looks_ahead(bench: &mut Bench, server: &Server, studies: u64) -> Outcome<()> {
+    let expression = "('CT' in modalities || study_age_days > 3650) && study_uid == '1.2.3'";
+    let (meter, begun) = (Meter::begin(server)?, Instant::now());
+    let said = server.asked(&bench.place, &words(&["policy", "what-if", "--where", expression, "-o", "json"]))?;
+    let took = begun.elapsed();
+    let sums: serde_json::Value = serde_json::from_str(said.lines().next_back().unwrap_or_default())?;
+    if sums["Studies"] != studies {
+        return Err(format!("what-if went through other than {studies} studies: {sums}").into());
+    }
+    let load = meter.end(studies);
+    let rate = format!("{:.0} studies/s", studies as f64 / load.seconds);
+    bench.report.row(&format!("what-if over {studies} studies"), server.kind, &rate, &latency(vec![took]), &load);
     Ok(())
 }
 

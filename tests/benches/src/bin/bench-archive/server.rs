@@ -158,6 +158,17 @@ impl Server {
         listener(&data(self.dir.path()), "grpc")
     }
 
+    /// What a command of Cairn says that it must do.
+    pub fn asked(&self, place: &Place, words: &[String]) -> Outcome<String> {
+        let grpc = self.grpc().ok_or("it says not where it listens")?;
+        let mut command = Command::new(&place.cairn);
+        let done = command.args(words).env("CAIRN_SERVER", format!("http://{grpc}")).stdin(Stdio::null()).output()?;
+        match done.status.success() {
+            true => Ok(String::from_utf8(done.stdout)?),
+            false => Err(format!("cairn {words:?}: {done:?}").into()),
+        }
+    }
+
     /// Its directory.
     pub fn folder(&self) -> &Path {
         self.dir.path()

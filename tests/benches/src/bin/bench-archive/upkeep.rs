@@ -8,10 +8,7 @@ use crate::{
     server::{Kind, Server},
     storing::{at_once, store, tell},
 };
-use std::{
-    process::{Command, Stdio},
-    time::Instant,
-};
+use std::time::Instant;
 
 /// Slices of a study that lifecycle works at.
 const WORKED: u64 = 2_000;
@@ -29,7 +26,8 @@ const WORK: &[Work] = &[
     ("a study of 1 GB is erased", |study| words(&["erasure", "request", "--reason", "a benchmark", "--study", study])),
 ];
 
-fn words(words: &[&str]) -> Vec<String> {
+/// Words of a command.
+pub fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
@@ -50,7 +48,7 @@ pub fn beside(bench: &mut Bench, kind: Kind) -> Outcome<()> {
             store(&server, "BENCH", &worked, bench.scaled(WORKED))?;
             server.settle()?;
             alone += come_in(bench, &server, "nothing else is done", &mut next)?;
-            asked(bench, &server, &command(&worked.study))?;
+            server.asked(&bench.place, &command(&worked.study))?;
             beside += come_in(bench, &server, what, &mut next)?;
         }
         bench.report.plain(
@@ -80,7 +78,7 @@ fn scrubbed(bench: &mut Bench, server: &Server, kind: Kind) -> Outcome<()> {
     server.settle()?;
     for round in ["first", "again"] {
         let (meter, begun) = (Meter::begin(server)?, Instant::now());
-        let said = asked(bench, server, &words(&["fixity", "scrub", "-o", "json"]))?;
+        let said = server.asked(&bench.place, &words(&["fixity", "scrub", "-o", "json"]))?;
         let took = begun.elapsed();
         let said: serde_json::Value = serde_json::from_str(said.lines().next_back().unwrap_or_default())?;
         let (objects, bytes) = (said["RoundObjects"].as_u64().unwrap_or(0), said["RoundBytes"].as_u64().unwrap_or(0));
@@ -89,15 +87,4 @@ fn scrubbed(bench: &mut Bench, server: &Server, kind: Kind) -> Outcome<()> {
         bench.report.row(&format!("everything read, {round}"), kind, &rate, &latency(vec![took]), &load);
     }
     Ok(())
-}
-
-/// A command that the archive must do.
-fn asked(bench: &Bench, server: &Server, words: &[String]) -> Outcome<String> {
-    let grpc = server.grpc().ok_or("it says not where it listens")?;
-    let mut command = Command::new(&bench.place.cairn);
-    let done = command.args(words).env("CAIRN_SERVER", format!("http://{grpc}")).stdin(Stdio::null()).output()?;
-    match done.status.success() {
-        true => Ok(String::from_utf8(done.stdout)?),
-        false => Err(format!("cairn {words:?}: {done:?}").into()),
-    }
 }
