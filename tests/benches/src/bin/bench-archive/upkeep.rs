@@ -35,7 +35,8 @@ pub fn words(words: &[&str]) -> Vec<String> {
 pub fn beside(bench: &mut Bench, kind: Kind) -> Outcome<()> {
     let cold = tempfile::tempdir_in(&bench.place.dir)?;
     let config = format!(
-        "[tiers]\ncold = \"directory\"\ndirectory = {:?}\n[lifecycle.erasure]\ndelay = \"100ms\"\nlook_interval = \"100ms\"\n",
+        "[tiers]\ncold = \"directory\"\ndirectory = {:?}\n[lifecycle.erasure]\ndelay = \"100ms\"\nlook_interval = \"100ms\"\n\
+         [lifecycle.fixity]\nbytes_per_second_max = \"16GiB\"\n",
         cold.path().join("cold")
     );
     let server = Server::start_configured(&bench.place, &config)?;
