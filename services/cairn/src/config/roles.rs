@@ -1,7 +1,7 @@
 //! From the operator's configuration to what each part takes, and the checks that need several sections at once.
 
 use super::{
-    AeConfig, CommitmentReport, Config, ConfigError, ServiceName,
+    AeConfig, ColdKind, CommitmentReport, Config, ConfigError, ObjectsKind, ServiceName,
     ae::{check_ae_title, host_and_port, titles},
 };
 use cairn_dicom::CharacterSet;
@@ -11,7 +11,11 @@ use cairn_dimse::{
     pdu::AeTitle,
 };
 use cairn_ingest::IngestConfig;
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 impl Config {
     /// Checks what one section alone can't tell.
@@ -46,9 +50,29 @@ impl Config {
         self.stores.check()?;
         self.tiers.check()?;
         self.copies.check()?;
+        self.check_buckets()?;
         self.check_replication()?;
         self.check_grpc()?;
         self.check_reach()
+    }
+
+    /// No two object stores are in one place of a bucket. What is moved from one to the other is taken from the first: of one under
+    /// two names it would be gone. Another endpoint is no proof, because one S3 may have many names.
+    pub(super) fn check_buckets(&self) -> Result<(), ConfigError> {
+        let is_s3 = self.stores.objects == ObjectsKind::S3;
+        let stores = [
+            ("s3", is_s3, &self.s3),
+            ("tiers.s3", self.tiers.cold == ColdKind::S3, &self.tiers.s3),
+            ("copies.s3", self.copies.to == ColdKind::S3, &self.copies.s3),
+        ];
+        let mut places = BTreeMap::new();
+        for (key, _, s3) in stores.into_iter().filter(|(_, is_used, _)| *is_used) {
+            if let Some(other) = places.insert((&s3.bucket, &s3.prefix), key) {
+                let message = format!("bucket and prefix are those of `[{other}]`: another bucket, or another prefix");
+                return Err(ConfigError::new(key, message));
+            }
+        }
+        Ok(())
     }
 
     /// Other sites have names and addresses, and none is this one.

@@ -105,3 +105,31 @@ fn plaintext_between_processes_stays_on_loopback_unless_told_otherwise() {
         layers(Some(&tls), &[], &[]).expect("mutual TLS");
     }
 }
+
+#[test]
+fn no_two_object_stores_are_in_one_place_of_a_bucket() {
+    let mut config = Config::default();
+    let refused = |config: &Config, key: &str| {
+        let error = config.check_buckets().expect_err("one place under two names").to_string();
+        assert!(error.contains(key), "{error}");
+    };
+    for s3 in [&mut config.s3, &mut config.tiers.s3, &mut config.copies.s3] {
+        s3.bucket = "images".into();
+    }
+    config.check_buckets().expect("none of them is used");
+    config.stores.objects = ObjectsKind::S3;
+    config.check_buckets().expect("one of them is used");
+    config.tiers.cold = ColdKind::S3;
+    refused(&config, "tiers.s3");
+    // The same S3 under another name.
+    config.tiers.s3.endpoint = Some("https://another".into());
+    refused(&config, "tiers.s3");
+    config.tiers.s3.prefix = "cold/".into();
+    config.check_buckets().expect("another prefix");
+    config.copies.to = ColdKind::S3;
+    refused(&config, "copies.s3");
+    config.copies.s3.prefix = "cold/".into();
+    refused(&config, "copies.s3");
+    config.copies.s3.bucket = "copies".into();
+    config.check_buckets().expect("another bucket");
+}
